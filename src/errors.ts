@@ -1,0 +1,135 @@
+/**
+ * Every failure has a kind, and the kind decides what is done about it (R13). Decided by HTTP status, SQLSTATE
+ * or network code, never by message text. What is kept of an error is its kind, its code and its place: the
+ * texts of Postgres quote values, and those of URLs carry passwords (R18).
+ */
+
+/** `retry`: again, with backoff. `park`: again every BACKOFF_MAX, shown with what to do. `fatal`: the process ends. */
+export type Verdict = 'retry' | 'park' | 'fatal';
+
+const VERDICTS = {
+  network: 'retry',
+  timeout: 'retry',
+  rate_limited: 'retry',
+  upstream: 'retry',
+  not_ready: 'retry',
+  protocol: 'retry',
+  oversize: 'retry',
+  stalled: 'retry',
+  database: 'retry',
+  lease_lost: 'retry',
+  internal: 'retry',
+  unauthorized: 'park',
+  payment_required: 'park',
+  not_found: 'park',
+  not_paired: 'park',
+  bad_request: 'park',
+  schema_newer: 'fatal',
+  schema_pending: 'fatal',
+  migration_failed: 'fatal',
+} as const satisfies Record<string, Verdict>;
+
+export type ErrorKind = keyof typeof VERDICTS;
+
+/** What a person can do about a kind of failure; shown in `status`, logs and on the page. */
+const REMEDIES: Partial<Record<ErrorKind, string>> = {
+  network: 'check that the upstream is reachable from this machine (DNS, proxy, firewall)',
+  rate_limited: 'the upstream limits the key; lower REQUEST_RATE if this stays',
+  protocol: 'the answer was no sync page; check WHATSAPP_USE_BASE_URL, and what stands between',
+  oversize: 'the answer is too large even at the smallest limit; raise MAX_RESPONSE_BYTES',
+  stalled: 'the upstream makes no progress for this connection; ask the vendor',
+  database: 'check that Postgres is up, reachable, writable and has disk space',
+  unauthorized: 'check WHATSAPP_USE_API_KEY and its scope whatsapp:read',
+  payment_required: 'the subscription of the organization has to be renewed',
+  not_found: 'the key does not reach this connection; check WHATSAPP_USE_CONNECTION_IDS',
+  not_paired: 'pair the WhatsApp account again',
+  bad_request: 'the upstream refuses the request; check WHATSAPP_USE_CONNECTION_IDS and the key',
+};
+
+interface Details {
+  /** What failed, without values: `GET /v1/whatsapp/sync`, `apply`. */
+  readonly where: string;
+  /** The HTTP status, SQLSTATE or network code. */
+  readonly code?: string | undefined;
+  /** What a person can do; the kind's own remedy where absent. */
+  readonly hint?: string;
+  /** How long the upstream asks to wait, in milliseconds. */
+  readonly retryAfter?: number | undefined;
+  readonly cause?: unknown;
+}
+
+/** A failure with its verdict. Its message is safe to log: kind, code and place only. */
+export class ReplicaError extends Error {
+  override name = 'ReplicaError';
+  readonly kind: ErrorKind;
+  readonly code: string | undefined;
+  readonly where: string;
+  readonly hint: string | undefined;
+  readonly retryAfter: number | undefined;
+
+  constructor(kind: ErrorKind, details: Details) {
+    super(details.code === undefined ? details.where : `${details.where}: ${details.code}`);
+    this.kind = kind;
+    this.code = details.code;
+    this.where = details.where;
+    this.hint = details.hint ?? REMEDIES[kind];
+    this.retryAfter = details.retryAfter;
+  }
+
+  get verdict(): Verdict {
+    return VERDICTS[this.kind];
+  }
+
+  /** Wraps a foreign error under a kind, keeping its code and dropping its text. */
+  static from(kind: ErrorKind, error: unknown, where: string): ReplicaError {
+    return new ReplicaError(kind, { where, code: codeOf(error) });
+  }
+}
+
+/** What to do about a failure of this kind; undefined for a kind that needs nobody. */
+export function remedy(kind: string): string | undefined {
+  return REMEDIES[kind as ErrorKind];
+}
+
+/** Whether a failure of this kind parks its connection. */
+export function parks(kind: string): boolean {
+  return VERDICTS[kind as ErrorKind] === 'park';
+}
+
+/** The kind of an HTTP status other than 200 (R13). */
+export function kindOfStatus(status: number): ErrorKind {
+  if (status === 401 || status === 403) return 'unauthorized';
+  if (status === 402) return 'payment_required';
+  if (status === 404) return 'not_found';
+  if (status === 409) return 'not_paired';
+  if (status === 429) return 'rate_limited';
+  if (status === 502 || status === 503) return 'not_ready';
+  if (status >= 500) return 'upstream';
+  if (status >= 400) return 'bad_request';
+  // 1xx to 3xx: redirects are never followed, and none of them is a page.
+  return 'protocol';
+}
+
+/** The code that a foreign error carries: SQLSTATE, network code, or the name of its class. */
+export function codeOf(error: unknown): string {
+  if (typeof error === 'object' && error !== null) {
+    const { code, cause, name } = error as { code?: unknown; cause?: unknown; name?: unknown };
+    if (typeof code === 'string') return code;
+    if (typeof cause === 'object' && cause !== null) return codeOf(cause);
+    if (typeof name === 'string') return name;
+  }
+  return typeof error;
+}
+
+/** The SQLSTATE of an error of Postgres itself; undefined for anything else. */
+export function sqlstate(error: unknown): string | undefined {
+  const { code } = (typeof error === 'object' && error !== null ? error : {}) as { code?: unknown };
+  return typeof code === 'string' && /^(?:[0-9][0-9A-Z]|F0|HV|P0|XX)[0-9A-Z]{3}$/.test(code)
+    ? code
+    : undefined;
+}
+
+/** Whether Postgres refuses a value, and not to work: SQLSTATE class 22 (data) or 54 (limits) (R9). */
+export function refusesData(error: unknown): boolean {
+  return /^(22|54)/.test(sqlstate(error) ?? '');
+}

@@ -1,0 +1,83 @@
+/**
+ * Cuts single values out of JSON bytes, so that a record that is quarantined is kept exactly as it came (R9).
+ * The bytes must have passed `JSON.parse`; run only for pages that hold a bad record.
+ */
+
+const QUOTE = 34;
+const BACKSLASH = 92;
+const OPEN_BRACE = 123;
+const OPEN_BRACKET = 91;
+const CLOSE_BRACE = 125;
+const CLOSE_BRACKET = 93;
+const COMMA = 44;
+const COLON = 58;
+
+/** The elements of the array at `key` of the object in `json`, as slices of the same memory; empty where there
+ * is none. Where the key comes twice the last one counts, as in `JSON.parse`. */
+export function sliceArray(json: Buffer, key: string): Buffer[] {
+  let elements: Buffer[] = [];
+  let at = skipSpace(json, 0);
+  if (json[at] !== OPEN_BRACE) return elements;
+  at = skipSpace(json, at + 1);
+  while (json[at] === QUOTE) {
+    const keyEnd = skipString(json, at);
+    const name = JSON.parse(json.toString('utf8', at, keyEnd)) as string;
+    at = skipSpace(json, keyEnd);
+    if (json[at] === COLON) at = skipSpace(json, at + 1);
+    const valueEnd = skipValue(json, at);
+    if (name === key) elements = json[at] === OPEN_BRACKET ? elementsOf(json, at) : [];
+    at = skipSpace(json, valueEnd);
+    if (json[at] === COMMA) at = skipSpace(json, at + 1);
+  }
+  return elements;
+}
+
+function elementsOf(json: Buffer, start: number): Buffer[] {
+  const elements: Buffer[] = [];
+  let at = skipSpace(json, start + 1);
+  while (at < json.length && json[at] !== CLOSE_BRACKET) {
+    const end = skipValue(json, at);
+    elements.push(json.subarray(at, end));
+    at = skipSpace(json, end);
+    if (json[at] === COMMA) at = skipSpace(json, at + 1);
+  }
+  return elements;
+}
+
+function skipSpace(json: Buffer, start: number): number {
+  let at = start;
+  // A byte order mark may lead the text.
+  if (at === 0 && json[0] === 0xef && json[1] === 0xbb && json[2] === 0xbf) at = 3;
+  while (json[at] === 32 || json[at] === 9 || json[at] === 10 || json[at] === 13) at++;
+  return at;
+}
+
+function skipString(json: Buffer, start: number): number {
+  for (let at = start + 1; at < json.length; at++) {
+    if (json[at] === BACKSLASH) at++;
+    else if (json[at] === QUOTE) return at + 1;
+  }
+  return json.length;
+}
+
+function skipValue(json: Buffer, start: number): number {
+  let depth = 0;
+  let at = start;
+  while (at < json.length) {
+    const byte = json[at];
+    if (byte === QUOTE) {
+      at = skipString(json, at);
+      if (depth === 0) return at;
+      continue;
+    }
+    if (byte === OPEN_BRACE || byte === OPEN_BRACKET) depth++;
+    else if (byte === CLOSE_BRACE || byte === CLOSE_BRACKET) {
+      if (depth === 0) return at;
+      if (--depth === 0) return at + 1;
+    } else if (depth === 0 && (byte === COMMA || byte === 32 || byte === 10 || byte === 13 || byte === 9)) {
+      return at;
+    }
+    at++;
+  }
+  return at;
+}
