@@ -1,0 +1,101 @@
+import { sql } from 'kysely';
+import type { ConnectionId } from '../model.ts';
+import type { Db } from './database.ts';
+import type { Position } from './state.ts';
+
+/** A connection that a worker holds, as Postgres gave it. */
+export interface Lease extends Position {
+  readonly connectionId: ConnectionId;
+  /** Until the next poll is due, in milliseconds; not above 0 where it is. */
+  readonly dueIn: number;
+  readonly failures: number;
+  readonly lastErrorKind: string | null;
+  /** Whether the lease was taken from a worker that let it expire. */
+  readonly takenOver: boolean;
+}
+
+/** A lease as a renewal found it. */
+export interface Renewed {
+  readonly connectionId: ConnectionId;
+  readonly term: string;
+  readonly dueIn: number;
+}
+
+const dueIn = sql<number>`coalesce(extract(epoch from s.next_poll_at - clock_timestamp()) * 1000, 0)::float8`;
+
+function seconds(ms: number) {
+  return sql`make_interval(secs => ${ms / 1000}::float8)`;
+}
+
+/**
+ * Takes leases that nobody holds, or whose holder let them expire; database time decides (R15). Rows that another
+ * has locked are skipped. Every taking raises the term, which fences the holder before.
+ * @param ttl milliseconds.
+ */
+export async function claimLeases(
+  db: Db,
+  workerId: string,
+  connectionIds: readonly ConnectionId[],
+  ttl: number,
+  most: number,
+): Promise<Lease[]> {
+  const table = sql.table('sync_state');
+  const { rows } = await sql<{
+    connection_id: string;
+    epoch: number;
+    numbering: number;
+    cursor: string;
+    lease_term: string;
+    due_in: number;
+    consecutive_failures: number;
+    last_error_kind: string | null;
+    taken_over: boolean;
+  }>`
+    with free as (
+      select connection_id, lease_owner from ${table}
+      where connection_id = any(${[...connectionIds]}::text[])
+        and (lease_owner is null or lease_expires_at is null or lease_expires_at <= clock_timestamp())
+      order by next_poll_at nulls first, connection_id
+      limit ${most}
+      for update skip locked
+    )
+    update ${table} s set lease_owner = ${workerId}, lease_term = lease_term + 1,
+      lease_expires_at = clock_timestamp() + ${seconds(ttl)}
+    from free where s.connection_id = free.connection_id
+    returning s.connection_id, s.epoch, s.numbering, s.cursor, s.lease_term, ${dueIn} as due_in,
+      s.consecutive_failures, s.last_error_kind, free.lease_owner is not null as taken_over`.execute(db);
+  return rows.map((row) => ({
+    connectionId: row.connection_id,
+    epoch: row.epoch,
+    numbering: row.numbering,
+    cursor: BigInt(row.cursor),
+    term: row.lease_term,
+    dueIn: row.due_in,
+    failures: row.consecutive_failures,
+    lastErrorKind: row.last_error_kind,
+    takenOver: row.taken_over,
+  }));
+}
+
+/**
+ * Renews all leases of a worker in one statement. Rows that are locked (by the worker's own page, which extends
+ * its lease itself) are skipped and missing from the result; so are leases that are lost.
+ * @param ttl milliseconds.
+ */
+export async function renewLeases(db: Db, workerId: string, ttl: number): Promise<Renewed[]> {
+  const table = sql.table('sync_state');
+  const { rows } = await sql<{ connection_id: string; lease_term: string; due_in: number }>`
+    with held as (
+      select connection_id from ${table} where lease_owner = ${workerId} for update skip locked
+    )
+    update ${table} s set lease_expires_at = clock_timestamp() + ${seconds(ttl)}
+    from held where s.connection_id = held.connection_id
+    returning s.connection_id, s.lease_term, ${dueIn} as due_in`.execute(db);
+  return rows.map((row) => ({ connectionId: row.connection_id, term: row.lease_term, dueIn: row.due_in }));
+}
+
+/** Gives a lease back, so that another worker may take it at once. Does nothing where the term is over. */
+export async function releaseLease(db: Db, connectionId: ConnectionId, term: string): Promise<void> {
+  await sql`update ${sql.table('sync_state')} set lease_owner = null, lease_expires_at = null
+    where connection_id = ${connectionId} and lease_term = ${term}::bigint`.execute(db);
+}

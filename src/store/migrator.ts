@@ -1,0 +1,155 @@
+import { promises as fs } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Kysely, sql } from 'kysely';
+import { FileMigrationProvider, type Migration, type MigrationProvider, Migrator } from 'kysely/migration';
+import { ReplicaError } from '../errors.ts';
+import { openDatabase } from './database.ts';
+import type { Database } from './schema.ts';
+
+/** Where the migrations are, in the sources and in `dist` alike. */
+const MIGRATIONS = fileURLToPath(new URL('../../migrations', import.meta.url));
+
+/** After this long behind another migration's lock, in milliseconds, somebody is told. */
+const TELL_OF_LOCK_AFTER = 3_000;
+
+export interface MigrationState {
+  readonly name: string;
+  /** Undefined: pending. */
+  readonly appliedAt: Date | undefined;
+}
+
+export interface SchemaVersion {
+  /** The newest migration that the database has; undefined before the first. */
+  readonly database: string | undefined;
+  /** The newest migration that this program has. */
+  readonly program: string;
+  readonly pending: readonly string[];
+  /** Migrations that the database has and this program does not know. */
+  readonly unknown: readonly string[];
+}
+
+/**
+ * Brings the schema up to date, in one transaction, under Postgres' advisory lock: of several that start at
+ * once, one migrates and the others wait for it.
+ * @returns the names of the migrations that were run.
+ * @throws ReplicaError `schema_newer` on a schema newer than the program; `migration_failed` when one fails.
+ */
+export async function migrate(
+  db: Kysely<Database>,
+  schema: string,
+  onWaiting: () => void = () => {},
+): Promise<string[]> {
+  const before = await schemaVersion(db, schema);
+  refuseNewer(before);
+  if (before.pending.length === 0) return [];
+  const waiting = setTimeout(onWaiting, TELL_OF_LOCK_AFTER);
+  try {
+    const { error, results } = await migrator(db, schema).migrateToLatest();
+    if (error !== undefined) {
+      // Another program may have moved the schema on while this one waited for the lock.
+      refuseNewer(await schemaVersion(db, schema));
+      const failed = results?.find((result) => result.status === 'Error')?.migrationName ?? 'the preparation';
+      throw ReplicaError.from('migration_failed', error, `migration ${failed}`);
+    }
+    return (results ?? []).map((result) => result.migrationName);
+  } finally {
+    clearTimeout(waiting);
+  }
+}
+
+/** Compares the database's schema with this program's. */
+export async function schemaVersion(db: Kysely<Database>, schema: string): Promise<SchemaVersion> {
+  const known = (await migrationState(db, schema)).map((state) => state.name);
+  const applied = await appliedMigrations(db, schema);
+  return {
+    database: applied.at(-1)?.name,
+    program: known.at(-1)!,
+    pending: known.filter((name) => !applied.some((one) => one.name === name)),
+    unknown: applied.map((one) => one.name).filter((name) => !known.includes(name)),
+  };
+}
+
+/** Every migration that this program knows, in order, and when it was applied. Reads only. */
+export async function migrationState(db: Kysely<Database>, schema: string): Promise<MigrationState[]> {
+  const applied = await appliedMigrations(db, schema);
+  const known = Object.keys(await provider(schema).getMigrations()).sort();
+  return known.map((name) => ({ name, appliedAt: applied.find((one) => one.name === name)?.at }));
+}
+
+/** @throws ReplicaError `schema_newer` or `schema_pending` unless the schema is exactly this program's. */
+export async function requireCurrentSchema(db: Kysely<Database>, schema: string): Promise<void> {
+  const version = await schemaVersion(db, schema);
+  refuseNewer(version);
+  if (version.pending.length > 0) {
+    throw new ReplicaError('schema_pending', {
+      where: `the schema lacks ${version.pending.join(', ')}`,
+      hint: 'run `wa-replica migrate`, or start with MIGRATE_ON_START=true',
+    });
+  }
+}
+
+function refuseNewer(version: SchemaVersion): void {
+  if (version.unknown.length === 0) return;
+  throw new ReplicaError('schema_newer', {
+    where: `the schema has ${version.unknown.join(', ')}, this program ends at ${version.program}`,
+    hint: 'run the version of wa-replica that made it, or a newer one',
+  });
+}
+
+async function appliedMigrations(
+  db: Kysely<Database>,
+  schema: string,
+): Promise<{ name: string; at: Date }[]> {
+  const found = await sql<{ there: boolean }>`
+    select to_regclass(${`${quoted(schema)}.kysely_migration`}) is not null as there`.execute(db);
+  if (found.rows[0]?.there !== true) return [];
+  const rows = await db
+    .selectFrom('kysely_migration')
+    .select(['name', 'timestamp'])
+    .orderBy('name')
+    .execute();
+  return rows.map((row) => ({ name: row.name, at: new Date(row.timestamp) }));
+}
+
+function migrator(db: Kysely<Database>, schema: string): Migrator {
+  return new Migrator({ db, provider: provider(schema), migrationTableSchema: schema });
+}
+
+/** The migrations name no schema; each runs with the replica's as its search path, for the transaction only. */
+function provider(schema: string): MigrationProvider {
+  const files = new FileMigrationProvider({ fs, path, migrationFolder: MIGRATIONS });
+  return {
+    async getMigrations() {
+      const inSchema = (migration: Migration): Migration => ({
+        async up(db) {
+          await sql`set local search_path to ${sql.id(schema)}, pg_catalog`.execute(db);
+          await migration.up(db);
+        },
+      });
+      return Object.fromEntries(
+        Object.entries(await files.getMigrations()).map(([name, migration]) => [name, inSchema(migration)]),
+      );
+    },
+  };
+}
+
+function quoted(identifier: string): string {
+  return `"${identifier.replaceAll('"', '""')}"`;
+}
+
+/** Opens a connection of its own and brings the schema up to date; for tests and for `migrate`. */
+export async function migrateToLatest(url: string, schema: string): Promise<void> {
+  const db = openDatabase({
+    url,
+    schema,
+    poolSize: 1,
+    applicationName: 'wa-replica migrate',
+    onIdleError: () => {},
+  });
+  try {
+    await migrate(db, schema);
+  } finally {
+    await db.destroy();
+  }
+}

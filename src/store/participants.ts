@@ -1,0 +1,62 @@
+import { type RawBuilder, sql } from 'kysely';
+import { columnType, PARTICIPANT_FIELDS } from '../entities.ts';
+import type { ConnectionId } from '../model.ts';
+
+/*
+ * The membership of conversations, as common table expressions of the conversations' upsert. An array that
+ * came, empty too, replaces what is stored; one that did not leaves it as it is (R7).
+ */
+
+const FIELDS = [...Object.keys(PARTICIPANT_FIELDS), 'extra'];
+const TYPES = Object.entries(PARTICIPANT_FIELDS).map(([name, type]) => `${name} ${columnType(type)}`);
+const RECORD = ['participant_jid text', ...TYPES, 'extra jsonb'].join(', ');
+
+function of(alias: string): string {
+  return FIELDS.map((field) => `${alias}.${field}`).join(', ');
+}
+
+/** `membership_diff`: the conversations among `incoming` whose membership differs from what is stored. */
+export function membershipDiff(connectionId: ConnectionId): RawBuilder<unknown> {
+  const table = sql.table('conversation_participants');
+  return sql`,
+    members as materialized (
+      select i.conversation_id, p.*
+      from incoming i cross join lateral jsonb_to_recordset(i.participants) as p (${sql.raw(RECORD)})
+      where i.participants is not null
+    ),
+    membership_diff as materialized (
+      select distinct coalesce(m.conversation_id, s.conversation_id) as conversation_id
+      from members m
+      full join (
+        select p.* from ${table} p
+        where p.connection_id = ${connectionId}
+          and p.conversation_id in (select conversation_id from incoming where participants is not null)
+      ) s on s.conversation_id = m.conversation_id and s.participant_jid = m.participant_jid
+      where m.participant_jid is null or s.participant_jid is null
+        or (${sql.raw(of('m'))}) is distinct from (${sql.raw(of('s'))})
+    )`;
+}
+
+/** Brings the membership of every conversation that is written to what came. */
+export function membershipWrites(connectionId: ConnectionId): RawBuilder<unknown> {
+  const table = sql.table('conversation_participants');
+  const columns = FIELDS.join(', ');
+  const set = FIELDS.map((field) => `${field} = excluded.${field}`).join(', ');
+  return sql`,
+    left_members as (
+      delete from ${table} p using judged j
+      where p.connection_id = ${connectionId} and p.conversation_id = j.conversation_id
+        and j.participants is not null and j.outcome in ('inserted', 'updated', 'amended')
+        and not exists (select from members m
+          where m.conversation_id = p.conversation_id and m.participant_jid = p.participant_jid)
+    ),
+    present_members as (
+      insert into ${table} as t (connection_id, conversation_id, participant_jid, ${sql.raw(columns)})
+      select ${connectionId}, m.conversation_id, m.participant_jid, ${sql.raw(of('m'))}
+      from members m join judged j on j.conversation_id = m.conversation_id
+      where j.outcome in ('inserted', 'updated', 'amended')
+        and j.conversation_id in (select conversation_id from membership_diff)
+      on conflict (connection_id, conversation_id, participant_jid) do update set ${sql.raw(set)}
+        where (${sql.raw(of('t'))}) is distinct from (${sql.raw(of('excluded'))})
+    )`;
+}

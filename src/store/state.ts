@@ -1,0 +1,185 @@
+import { sql } from 'kysely';
+import type { ErrorKind } from '../errors.ts';
+import type { ConnectionId, Cursor } from '../model.ts';
+import type { Db } from './database.ts';
+
+/** Where a connection's replication stands, as `sync_state` has it. */
+export interface Position {
+  readonly epoch: number;
+  readonly numbering: number;
+  readonly cursor: Cursor;
+  /** The lease's term: rises with every new holder and fences the older ones (R15). */
+  readonly term: string;
+}
+
+/** Limits that Postgres sets for a transaction, so that a frozen worker's lock ends before its lease does. */
+export interface TransactionLimits {
+  readonly statementTimeout: number;
+  readonly idleTimeout: number;
+}
+
+export interface LockedState extends Position {
+  readonly hasQuarantine: boolean;
+}
+
+/** Sets the limits, in milliseconds, for the transaction at hand. */
+export async function limitTransaction(db: Db, limits: TransactionLimits): Promise<void> {
+  await sql`select set_config('statement_timeout', ${`${limits.statementTimeout}ms`}, true),
+    set_config('idle_in_transaction_session_timeout', ${`${limits.idleTimeout}ms`}, true)`.execute(db);
+}
+
+/**
+ * Locks the connection's state row until the transaction ends: every writer of a connection does (R1, R22).
+ * Undefined where the connection is not known.
+ */
+export async function lockState(db: Db, connectionId: ConnectionId): Promise<LockedState | undefined> {
+  const { rows } = await sql<{
+    epoch: number;
+    numbering: number;
+    cursor: string;
+    term: string;
+    has_quarantine: boolean;
+  }>`
+    select epoch, numbering, cursor, lease_term as term,
+      exists (select from ${sql.table('quarantine')} q
+        where q.connection_id = ${connectionId} and q.resolved_at is null) as has_quarantine
+    from ${sql.table('sync_state')} where connection_id = ${connectionId} for update`.execute(db);
+  const row = rows[0];
+  if (row === undefined) return undefined;
+  const { epoch, numbering, term } = row;
+  return { epoch, numbering, term, cursor: BigInt(row.cursor), hasQuarantine: row.has_quarantine };
+}
+
+/** The stored position, without a lock. */
+export async function readPosition(db: Db, connectionId: ConnectionId): Promise<Position | undefined> {
+  const row = await db
+    .selectFrom('sync_state')
+    .select(['epoch', 'numbering', 'cursor', 'lease_term'])
+    .where('connection_id', '=', connectionId)
+    .executeTakeFirst();
+  return (
+    row && { epoch: row.epoch, numbering: row.numbering, cursor: BigInt(row.cursor), term: row.lease_term }
+  );
+}
+
+/** A page as the ledger keeps it. */
+export interface LedgerEntry {
+  readonly hasMore: boolean;
+  readonly conversations: number;
+  readonly contacts: number;
+  readonly messages: number;
+  readonly quarantined: number;
+  readonly bodySha256: string;
+  readonly worker: string;
+}
+
+/** What a turn that went well leaves behind. Times are in milliseconds before now. */
+export interface Advance {
+  readonly to: Cursor;
+  /** Since the request began; database time less this is `caught_up_at`, so that no clock of ours counts. */
+  readonly requestedAgo: number;
+  readonly caughtUp: boolean;
+  readonly changed: boolean;
+  readonly inserted: Readonly<Record<'conversations' | 'contacts' | 'messages', number>>;
+  /** Until the next poll; 0 where more is waiting. */
+  readonly nextPollIn: number;
+  readonly leaseTtl: number;
+}
+
+/**
+ * Moves the cursor by compare-and-set on `(epoch, cursor, lease_term)` and, where it moves, writes the ledger row,
+ * in one statement (R1). A poll that brought nothing new only notes that it was made. `next_poll_at` keeps an
+ * earlier time that somebody set while the turn ran.
+ * @returns false where another has moved the cursor or taken the lease: nothing was written then.
+ */
+export async function advance(
+  db: Db,
+  connectionId: ConnectionId,
+  at: Position,
+  move: Advance,
+  ledger: LedgerEntry,
+): Promise<boolean> {
+  const moved = move.to !== at.cursor;
+  const { inserted } = move;
+  const from = at.cursor.toString();
+  const { rows } = await sql<{ moved: boolean }>`
+    with state as (
+      update ${sql.table('sync_state')} set
+        cursor = ${move.to.toString()}::bigint,
+        caught_up_at = case when ${move.caughtUp}::boolean
+          then clock_timestamp() - make_interval(secs => ${move.requestedAgo / 1000}::float8) else caught_up_at end,
+        last_polled_at = clock_timestamp(),
+        last_changed_at = case when ${move.changed}::boolean then clock_timestamp() else last_changed_at end,
+        has_more = ${ledger.hasMore}::boolean,
+        last_error = null, last_error_kind = null, consecutive_failures = 0,
+        next_poll_at = case
+          when next_poll_at > clock_timestamp() - make_interval(secs => ${move.requestedAgo / 1000}::float8)
+            and next_poll_at <= clock_timestamp() then next_poll_at
+          else clock_timestamp() + make_interval(secs => ${move.nextPollIn / 1000}::float8) end,
+        lease_expires_at = clock_timestamp() + make_interval(secs => ${move.leaseTtl / 1000}::float8),
+        stored_conversations = stored_conversations + ${inserted.conversations}::integer,
+        stored_contacts = stored_contacts + ${inserted.contacts}::integer,
+        stored_messages = stored_messages + ${inserted.messages}::integer
+      where connection_id = ${connectionId} and epoch = ${at.epoch} and cursor = ${from}::bigint
+        and lease_term = ${at.term}::bigint
+      returning true as moved
+    ), page as (
+      insert into ${sql.table('sync_pages')} (connection_id, epoch, numbering, cursor_from, cursor_to, has_more,
+        conversations, contacts, messages, quarantined, body_sha256, worker)
+      select ${connectionId}, ${at.epoch}::integer, ${at.numbering}::integer, ${from}::bigint,
+        ${move.to.toString()}::bigint, ${ledger.hasMore}::boolean, ${ledger.conversations}::integer,
+        ${ledger.contacts}::integer, ${ledger.messages}::integer, ${ledger.quarantined}::integer,
+        ${ledger.bodySha256}, ${ledger.worker}
+      from state where ${moved}::boolean
+    )
+    select moved from state`.execute(db);
+  return rows.length === 1;
+}
+
+/** What a turn that failed leaves behind, for `status`. No text of foreign origin gets here (R18). */
+export interface Failure {
+  readonly kind: ErrorKind;
+  readonly message: string;
+  /** Failures in a row, this one included. */
+  readonly failures: number;
+  readonly nextPollIn: number;
+}
+
+/** Notes a failure, where the lease is still ours. */
+export async function noteFailure(
+  db: Db,
+  connectionId: ConnectionId,
+  term: string,
+  failure: Failure,
+): Promise<void> {
+  await sql`
+    update ${sql.table('sync_state')} set
+      last_polled_at = clock_timestamp(), last_error = ${failure.message}, last_error_kind = ${failure.kind},
+      consecutive_failures = ${failure.failures},
+      next_poll_at = clock_timestamp() + make_interval(secs => ${failure.nextPollIn / 1000}::float8)
+    where connection_id = ${connectionId} and lease_term = ${term}::bigint`.execute(db);
+}
+
+/** Makes a connection due now, whoever holds it. */
+export async function makeDue(db: Db, connectionIds: readonly ConnectionId[]): Promise<void> {
+  await sql`update ${sql.table('sync_state')} set next_poll_at = clock_timestamp()
+    where connection_id = any(${[...connectionIds]}::text[])`.execute(db);
+}
+
+/**
+ * Starts a connection from cursor 0 again: a new epoch, and a new numbering where the upstream numbers anew (R6).
+ * The caller holds the state row's lock.
+ */
+export async function startEpoch(
+  db: Db,
+  connectionId: ConnectionId,
+  reason: 'resync' | 'reset',
+  newNumbering: boolean,
+): Promise<void> {
+  await sql`
+    update ${sql.table('sync_state')} set
+      epoch = epoch + 1, numbering = numbering + ${newNumbering ? 1 : 0}::integer, cursor = 0,
+      epoch_started_at = clock_timestamp(), epoch_reason = ${reason}, next_poll_at = clock_timestamp(),
+      last_error = null, last_error_kind = null, consecutive_failures = 0
+    where connection_id = ${connectionId}`.execute(db);
+}

@@ -1,0 +1,92 @@
+import { sql } from 'kysely';
+import { parks } from '../errors.ts';
+import type { ConnectionId } from '../model.ts';
+import type { Db } from './database.ts';
+
+export type ConnectionState =
+  | 'starting'
+  | 'catching_up'
+  | 'live'
+  | 'backing_off'
+  | 'parked'
+  | 'stalled'
+  | 'removed';
+
+/** A connection as `status` shows it; every int64 is a string. */
+export interface ConnectionStatus {
+  readonly connection_id: ConnectionId;
+  readonly state: ConnectionState;
+  readonly epoch: number;
+  readonly cursor: string;
+  readonly caught_up_at: string | null;
+  /** Now less `caught_up_at`; before the first one, now less `discovered_at`. */
+  readonly lag_seconds: number;
+  readonly consecutive_failures: number;
+  readonly last_error_kind: string | null;
+  readonly last_error: string | null;
+  readonly worker: string | null;
+  readonly rows: { readonly conversations: string; readonly contacts: string; readonly messages: string };
+  readonly quarantined: string;
+}
+
+interface StatusRow {
+  connection_id: string;
+  epoch: number;
+  cursor: string;
+  caught_up_at: Date | null;
+  lag_seconds: number;
+  consecutive_failures: number;
+  last_error_kind: string | null;
+  last_error: string | null;
+  worker: string | null;
+  polled: boolean;
+  has_more: boolean;
+  removed: boolean;
+  stored_conversations: string;
+  stored_contacts: string;
+  stored_messages: string;
+  quarantined: string;
+}
+
+/** Where every connection stands, from the database alone: no daemon has to run for it. */
+export async function readStatus(db: Db): Promise<ConnectionStatus[]> {
+  const { rows } = await sql<StatusRow>`
+    select c.connection_id, s.epoch, s.cursor, s.caught_up_at,
+      extract(epoch from clock_timestamp() - coalesce(s.caught_up_at, c.discovered_at))::float8 as lag_seconds,
+      s.consecutive_failures, s.last_error_kind, s.last_error,
+      case when s.lease_expires_at > clock_timestamp() then s.lease_owner end as worker,
+      s.last_polled_at is not null as polled, s.has_more, c.removed_at is not null as removed,
+      s.stored_conversations, s.stored_contacts, s.stored_messages,
+      (select count(*) from ${sql.table('quarantine')} q
+        where q.connection_id = c.connection_id and q.resolved_at is null) as quarantined
+    from ${sql.table('connections')} c join ${sql.table('sync_state')} s using (connection_id)
+    order by c.connection_id`.execute(db);
+  return rows.map((row) => ({
+    connection_id: row.connection_id,
+    state: stateOf(row),
+    epoch: row.epoch,
+    cursor: row.cursor,
+    caught_up_at: row.caught_up_at?.toISOString() ?? null,
+    lag_seconds: Math.max(0, row.lag_seconds),
+    consecutive_failures: row.consecutive_failures,
+    last_error_kind: row.last_error_kind,
+    last_error: row.last_error,
+    worker: row.worker,
+    rows: {
+      conversations: row.stored_conversations,
+      contacts: row.stored_contacts,
+      messages: row.stored_messages,
+    },
+    quarantined: row.quarantined,
+  }));
+}
+
+function stateOf(row: StatusRow): ConnectionState {
+  if (row.removed) return 'removed';
+  if (row.last_error_kind !== null) {
+    if (parks(row.last_error_kind)) return 'parked';
+    return row.last_error_kind === 'stalled' ? 'stalled' : 'backing_off';
+  }
+  if (!row.polled) return 'starting';
+  return row.caught_up_at === null || row.has_more ? 'catching_up' : 'live';
+}

@@ -1,0 +1,127 @@
+import { type RawBuilder, sql } from 'kysely';
+import { CONVERSATION, columnType, type Entity, MESSAGE } from '../entities.ts';
+import { type ConnectionId, emptyTally, type Outcome, type Row, type Tally } from '../model.ts';
+import type { Db } from './database.ts';
+import { membershipDiff, membershipWrites } from './participants.ts';
+import { type History, revisionWrite } from './revisions.ts';
+
+/** Where and as what a batch is written. */
+export interface UpsertTarget {
+  readonly connectionId: ConnectionId;
+  readonly numbering: number;
+  readonly history: History;
+}
+
+/**
+ * Writes rows of one kind, each id once, in one statement, by "newest wins" (R2). Rows that are identical to
+ * what is stored, or older, are found by the join before the write and are not touched at all: a refused
+ * `on conflict` would still lock the row and dirty its page, and make WAL for nothing.
+ * The caller holds the lock of the connection's state row, so that nobody else writes between join and write.
+ * @param partial the rows' fields are merged into the stored ones; null never replaces (R7).
+ */
+export async function upsert(
+  db: Db,
+  entity: Entity,
+  rows: readonly Row[],
+  target: UpsertTarget,
+  partial = false,
+): Promise<Tally> {
+  const counts = await statement(entity, rows, target, partial).execute(db);
+  const tally = emptyTally();
+  for (const { outcome, count } of counts.rows) tally[outcome] = count;
+  return tally;
+}
+
+function statement(
+  entity: Entity,
+  rows: readonly Row[],
+  target: UpsertTarget,
+  partial: boolean,
+): RawBuilder<{ outcome: Outcome; count: number }> {
+  const { key, version } = entity;
+  const content = contentColumns(entity);
+  const stored = sql.table(entity.table);
+  const { connectionId, numbering } = target;
+  const raw = sql.raw;
+  const members = entity === CONVERSATION;
+  return sql`
+    with incoming as (
+      select * from json_to_recordset(${JSON.stringify(rows)}::json)
+        as r (${raw(recordColumns(entity))}${raw(members ? ', participants jsonb' : '')})
+    )${members ? membershipDiff(connectionId) : sql``},
+    judged as materialized (
+      select i.${raw(key)}, ${raw(incomingContent(content, partial))},
+        i.${raw(version)}${raw(members ? ', i.participants' : '')},
+        ${raw(verdict(entity, partial))} as outcome
+      from (select *, ${numbering}::integer as numbering from incoming) i
+      left join ${stored} e on e.connection_id = ${connectionId} and e.${raw(key)} = i.${raw(key)}
+      ${raw(members ? 'left join membership_diff d on d.conversation_id = i.conversation_id' : '')}
+    )${entity === MESSAGE ? revisionWrite(target) : sql``}${members ? membershipWrites(connectionId) : sql``},
+    written as (
+      insert into ${stored} as t
+        (connection_id, ${raw(key)}, ${raw(content.join(', '))}, ${raw(version)}, numbering)
+      select ${connectionId}, j.${raw(key)}, ${raw(content.map((c) => `j.${c}`).join(', '))}, j.${raw(version)}, ${numbering}
+      from judged j where j.outcome in ('inserted', 'updated', 'amended')
+      on conflict (connection_id, ${raw(key)}) do update set ${raw(assignments(entity, content))}
+    )
+    select outcome, count(*)::integer as count from judged group by outcome`;
+}
+
+/** Columns whose difference makes another version: the upstream's fields and what is kept beside them. */
+function contentColumns(entity: Entity): string[] {
+  return [...Object.keys(entity.fields), 'extra'];
+}
+
+function recordColumns(entity: Entity): string {
+  const fields = Object.entries(entity.fields).map(([name, type]) => `${name} ${columnType(type)}`);
+  return [`${entity.key} text`, ...fields, 'extra jsonb', `${entity.version} bigint`].join(', ');
+}
+
+/** A partial row takes what it does not tell from the stored row, so that it is compared and written whole. */
+function incomingContent(content: readonly string[], partial: boolean): string {
+  return content.map((column) => (partial ? `${merged(column)} as ${column}` : `i.${column}`)).join(', ');
+}
+
+function merged(column: string): string {
+  return column === 'extra'
+    ? "case when i.extra is null then e.extra else coalesce(e.extra, '{}') || i.extra end"
+    : `coalesce(i.${column}, e.${column})`;
+}
+
+/**
+ * The outcome of a row against what is stored (R2). A contact has no version of its own, so that an identical
+ * one is unchanged whatever its version. A stored message that only partial records made is completed by a
+ * whole one even if that is older, since the partial ones only added to it.
+ */
+function verdict(entity: Entity, partial: boolean): string {
+  const { key, version } = entity;
+  const incoming = contentColumns(entity).map((column) => (partial ? merged(column) : `i.${column}`));
+  const differs = `(${incoming.join(', ')}) is distinct from (${contentColumns(entity)
+    .map((c) => `e.${c}`)
+    .join(', ')})`;
+  const different = entity === CONVERSATION ? `(${differs} or d.conversation_id is not null)` : differs;
+  const newer = `(i.numbering, i.${version}) > (e.numbering, e.${version})`;
+  const same = `(i.numbering, i.${version}) = (e.numbering, e.${version})`;
+  const completes = 'e.conversation_id is null and e.sent_at is null';
+  return `case
+    when e.${key} is null then 'inserted'
+    ${version === 'version' ? `when not ${different} then 'unchanged'` : ''}
+    when ${newer} then 'updated'
+    when ${same} then case when ${different} then 'amended' else 'unchanged' end
+    ${entity === MESSAGE && !partial ? `when ${completes} then 'updated'` : ''}
+    else 'stale' end`;
+}
+
+/** What a conflict sets. Only the completing of a partial message (see {@link verdict}) meets a newer row. */
+function assignments(entity: Entity, content: readonly string[]): string {
+  const version = `(t.numbering, t.${entity.version})`;
+  const older = `(excluded.numbering, excluded.${entity.version}) < ${version}`;
+  const set = content.map((column) =>
+    entity === MESSAGE
+      ? `${column} = case when ${older} then coalesce(t.${column}, excluded.${column}) else excluded.${column} end`
+      : `${column} = excluded.${column}`,
+  );
+  const kept = (column: string) =>
+    `${column} = case when ${older} then t.${column} else excluded.${column} end`;
+  return [...set, kept(entity.version), kept('numbering'), 'synced_at = now()'].join(', ');
+}
