@@ -1,0 +1,173 @@
+import { type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import { codeOf, kindOfStatus, ReplicaError } from '../errors.ts';
+import { type ConnectionId, type Cursor, UNNAMED_CONNECTION } from '../model.ts';
+import { type Page, PageError, parsePage } from './page.ts';
+import { parseRetryAfter } from './retry-after.ts';
+
+/** An API key that can be read again from its file when the upstream refuses it. */
+export interface ApiKey {
+  readonly value: string;
+  /** Reads the key again; true where it has changed. */
+  reload(): Promise<boolean>;
+}
+
+export interface ClientOptions {
+  readonly baseUrl: URL;
+  /** For the whole request, body included, in milliseconds. */
+  readonly requestTimeout: number;
+  readonly maxResponseBytes: number;
+  /** Sockets kept open to the upstream. */
+  readonly maxSockets: number;
+  readonly userAgent: string;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly headers: Dispatcher.ResponseData['headers'];
+  readonly body: Buffer;
+}
+
+/** `GET /v1/whatsapp/status`, as far as the replica uses it. */
+export interface PairingStatus {
+  readonly paired: boolean | null;
+  readonly connected: boolean | null;
+  readonly jid: string | null;
+}
+
+/**
+ * The upstream's HTTP API. One call, one request: no retry here, the loop above owns backoff. Redirects are never
+ * followed, so that a key goes nowhere else. HTTPS_PROXY, NO_PROXY and NODE_EXTRA_CA_CERTS are honoured.
+ */
+export class UpstreamClient {
+  readonly #options: ClientOptions;
+  readonly #dispatcher: Dispatcher;
+
+  constructor(options: ClientOptions) {
+    this.#options = options;
+    // Time-outs are ours alone (one for the whole request), so that a server which sends a byte now and then
+    // is cut off too.
+    this.#dispatcher = new EnvHttpProxyAgent({
+      connections: options.maxSockets,
+      headersTimeout: 0,
+      bodyTimeout: 0,
+      keepAliveTimeout: 60_000,
+    });
+  }
+
+  /**
+   * One page of `GET /v1/whatsapp/sync`.
+   * @throws ReplicaError with the kind that R13 gives; the signal's reason where it was aborted.
+   */
+  async fetchPage(
+    key: ApiKey,
+    connectionId: ConnectionId,
+    cursor: Cursor,
+    limit: number,
+    signal: AbortSignal,
+  ): Promise<Page> {
+    const path = `/v1/whatsapp/sync?cursor=${cursor}&limit=${limit}`;
+    const answer = await this.#get(key, connectionId, path, signal);
+    try {
+      return parsePage(answer.body, cursor);
+    } catch (error) {
+      if (error instanceof PageError) throw new ReplicaError('protocol', { where: error.message });
+      throw error;
+    }
+  }
+
+  /** `GET /v1/me`: its shape is not documented, so it is returned as it came. */
+  async me(key: ApiKey, signal: AbortSignal): Promise<unknown> {
+    return json((await this.#get(key, undefined, '/v1/me', signal)).body, 'GET /v1/me');
+  }
+
+  async pairingStatus(key: ApiKey, connectionId: ConnectionId, signal: AbortSignal): Promise<PairingStatus> {
+    const answer = await this.#get(key, connectionId, '/v1/whatsapp/status', signal);
+    const status = (json(answer.body, 'GET /v1/whatsapp/status') ?? {}) as Record<string, unknown>;
+    const flag = (value: unknown) => (typeof value === 'boolean' ? value : null);
+    const jid = typeof status.jid === 'string' && status.jid !== '' ? status.jid : null;
+    return { paired: flag(status.paired), connected: flag(status.connected), jid };
+  }
+
+  /** Drops what is open and keeps nothing; requests under way end as `network`. */
+  async close(): Promise<void> {
+    await this.#dispatcher.destroy();
+  }
+
+  async #get(
+    key: ApiKey,
+    connectionId: ConnectionId | undefined,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const where = `GET ${path.split('?')[0]}`;
+    let answer = await this.#attempt(key, connectionId, path, signal);
+    // The key may have been rotated in its file: R13 parks a refused key, so look once before.
+    if ((answer.status === 401 || answer.status === 403) && (await key.reload())) {
+      answer = await this.#attempt(key, connectionId, path, signal);
+    }
+    if (answer.status === 200) return answer;
+    throw new ReplicaError(kindOfStatus(answer.status), {
+      where,
+      code: `HTTP ${answer.status}`,
+      retryAfter: parseRetryAfter(answer.headers['retry-after'], Date.now()),
+    });
+  }
+
+  async #attempt(
+    key: ApiKey,
+    connectionId: ConnectionId | undefined,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<Answer> {
+    const where = `GET ${path.split('?')[0]}`;
+    const { baseUrl, requestTimeout, userAgent } = this.#options;
+    const timeout = AbortSignal.timeout(requestTimeout);
+    try {
+      const { statusCode, headers, body } = await this.#dispatcher.request({
+        origin: baseUrl.origin,
+        path: baseUrl.pathname.replace(/\/$/, '') + path,
+        method: 'GET',
+        headers: {
+          authorization: `Bearer ${key.value}`,
+          accept: 'application/json',
+          'user-agent': userAgent,
+          ...(connectionId === undefined || connectionId === UNNAMED_CONNECTION
+            ? {}
+            : { 'x-whatsapp-use-connection-id': connectionId }),
+        },
+        signal: AbortSignal.any([signal, timeout]),
+      });
+      return { status: statusCode, headers, body: await this.#read(body, where) };
+    } catch (error) {
+      if (error instanceof ReplicaError) throw error;
+      if (signal.aborted) throw signal.reason;
+      if (timeout.aborted) throw new ReplicaError('timeout', { where, code: 'REQUEST_TIMEOUT' });
+      const code = codeOf(error);
+      throw new ReplicaError(/TIMEOUT|ETIMEDOUT/.test(code) ? 'timeout' : 'network', { where, code });
+    }
+  }
+
+  /** Reads the body up to the bound (R19): what is larger is not read to its end. */
+  async #read(body: Dispatcher.ResponseData['body'], where: string): Promise<Buffer> {
+    const { maxResponseBytes } = this.#options;
+    const chunks: Buffer[] = [];
+    let size = 0;
+    for await (const chunk of body as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      if (size > maxResponseBytes) {
+        body.destroy();
+        throw new ReplicaError('oversize', { where, code: `over ${maxResponseBytes} bytes` });
+      }
+      chunks.push(chunk);
+    }
+    return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size);
+  }
+}
+
+function json(body: Buffer, where: string): unknown {
+  try {
+    return JSON.parse(body.toString('utf8'));
+  } catch {
+    throw new ReplicaError('protocol', { where, code: 'not JSON' });
+  }
+}

@@ -1,0 +1,78 @@
+import { int64, parseExact } from '../lib/exact-json.ts';
+import { sliceArray } from '../lib/json-slice.ts';
+import { mayNeedMending } from '../lib/text.ts';
+import type { Cursor } from '../model.ts';
+
+/** The arrays of a sync answer, by the upstream's names. */
+export type ArrayName = 'conversations' | 'contacts' | 'messages';
+
+/** One answer of the sync endpoint, read whole and checked (R11); the records in it are not checked yet. */
+export interface Page {
+  /** The cursor that was sent. */
+  readonly from: Cursor;
+  /** The cursor to send next. */
+  readonly cursor: Cursor;
+  readonly hasMore: boolean;
+  readonly records: Readonly<Record<ArrayName, readonly unknown[]>>;
+  /** Whether a text in it may have to be mended (R10). */
+  readonly mayNeedMending: boolean;
+  /** The answer's bytes. */
+  readonly body: Buffer;
+}
+
+/** Why an answer is no page. Its message holds nothing of the answer (R18). */
+export class PageError extends Error {
+  override name = 'PageError';
+}
+
+/**
+ * Reads an answer of `GET /v1/whatsapp/sync` (R11).
+ * @param body the whole body.
+ * @param from the cursor that was sent.
+ * @throws PageError where it is not complete JSON of the documented shape.
+ */
+export function parsePage(body: Buffer, from: Cursor): Page {
+  // Invalid UTF-8 becomes U+FFFD here (R10).
+  let text = body.toString('utf8');
+  if (text.charCodeAt(0) === 0xfeff) text = text.slice(1);
+  let answer: unknown;
+  try {
+    answer = parseExact(text);
+  } catch {
+    throw new PageError(
+      /^\s*</.test(text) ? 'the answer is HTML, not JSON' : 'the answer is not complete JSON',
+    );
+  }
+  if (typeof answer !== 'object' || answer === null || Array.isArray(answer)) {
+    throw new PageError('the answer is JSON, but no object');
+  }
+  const fields = answer as Record<string, unknown>;
+  const digits = int64(fields.cursor);
+  if (digits === undefined) throw new PageError('"cursor" is not an integer from 0 to 2^63-1');
+  const cursor = BigInt(digits);
+  const hasMore = fields.has_more ?? cursor !== from;
+  if (typeof hasMore !== 'boolean') throw new PageError('"has_more" is not a boolean');
+  return {
+    from,
+    cursor,
+    hasMore,
+    records: {
+      conversations: arrayOf(fields, 'conversations'),
+      contacts: arrayOf(fields, 'contacts'),
+      messages: arrayOf(fields, 'messages'),
+    },
+    mayNeedMending: mayNeedMending(text),
+    body,
+  };
+}
+
+/** The bytes of every record of an array, as they came; for records that go to quarantine. */
+export function recordBytes(page: Page, array: ArrayName): Buffer[] {
+  return sliceArray(page.body, array);
+}
+
+function arrayOf(fields: Record<string, unknown>, name: ArrayName): readonly unknown[] {
+  const value = fields[name] ?? [];
+  if (!Array.isArray(value)) throw new PageError(`"${name}" is not an array`);
+  return value;
+}
