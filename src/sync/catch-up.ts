@@ -1,0 +1,81 @@
+import { parks } from '../errors.ts';
+import { sleep } from '../lib/wait.ts';
+import type { ConnectionId } from '../model.ts';
+import { claimLeases } from '../store/leases.ts';
+import { databaseTime, readProgress } from '../store/progress.ts';
+import { makeDue } from '../store/state.ts';
+import type { OncePolicy } from './loop.ts';
+import type { Worker, WorkerOptions } from './worker.ts';
+
+/** How one connection's pass ended. */
+export interface PassResult {
+  readonly connectionId: ConnectionId;
+  readonly caughtUp: boolean;
+  /** Kind and place of the last failure, where it did not catch up. */
+  readonly error?: string;
+  /** Whether a running daemon did it. */
+  readonly byHolder: boolean;
+}
+
+/** How often the holder's progress is looked at, in milliseconds. */
+const LOOK_EVERY = 500;
+
+/**
+ * Catches every connection up once. A connection that a running daemon holds is made due and waited for.
+ * The worker must have been started.
+ */
+export async function catchUp(
+  worker: Worker,
+  options: WorkerOptions,
+  connectionIds: readonly ConnectionId[],
+  policy: OncePolicy,
+  signal: AbortSignal,
+): Promise<PassResult[]> {
+  const since = await databaseTime(options.control);
+  return await Promise.all(connectionIds.map((id) => pass(worker, options, id, since, policy, signal)));
+}
+
+async function pass(
+  worker: Worker,
+  options: WorkerOptions,
+  connectionId: ConnectionId,
+  since: string,
+  policy: OncePolicy,
+  signal: AbortSignal,
+): Promise<PassResult> {
+  const { control, leaseTtl } = options;
+  let asked = false;
+  for (;;) {
+    const claimedAt = performance.now();
+    const [lease] = await claimLeases(control, worker.id, [connectionId], leaseTtl, 1);
+    if (lease !== undefined) {
+      const end = await worker.adopt({ ...lease, failures: 0 }, claimedAt, policy);
+      if (end === 'caught_up') return { connectionId, caughtUp: true, byHolder: false };
+      if (end === 'gave_up' || signal.aborted) return await failed(options, connectionId, since, false);
+      continue;
+    }
+    if (!asked) await makeDue(control, [connectionId]);
+    const progress = await readProgress(control, connectionId, since);
+    if (progress?.caughtUp === true) return { connectionId, caughtUp: true, byHolder: true };
+    const hopeless =
+      progress === undefined ||
+      (asked &&
+        progress.leased &&
+        progress.lastErrorKind !== null &&
+        (parks(progress.lastErrorKind) || progress.failures >= policy.maxFailures));
+    if (hopeless || signal.aborted) return await failed(options, connectionId, since, true);
+    asked = true;
+    await sleep(LOOK_EVERY, signal);
+  }
+}
+
+async function failed(
+  options: WorkerOptions,
+  connectionId: ConnectionId,
+  since: string,
+  byHolder: boolean,
+): Promise<PassResult> {
+  const progress = await readProgress(options.control, connectionId, since);
+  const error = progress?.lastErrorKind ? `${progress.lastErrorKind}: ${progress.lastError}` : 'interrupted';
+  return { connectionId, caughtUp: false, error, byHolder };
+}

@@ -1,0 +1,47 @@
+import type { ReplicaError } from '../errors.ts';
+import type { ConnectionId, Kind, Tally } from '../model.ts';
+
+/**
+ * What happens while replicating. Loops report here and log nothing themselves; logs, metrics and progress bars
+ * listen (`ops`, `cli`). Durations in milliseconds.
+ */
+export type SyncEvent =
+  | {
+      readonly type: 'page';
+      readonly connectionId: ConnectionId;
+      readonly cursor: bigint;
+      readonly hasMore: boolean;
+      readonly moved: boolean;
+      readonly bytes: number;
+      readonly partial: number;
+      readonly quarantined: number;
+      readonly tally: Readonly<Record<Kind, Tally>>;
+      readonly requestTook: number;
+      readonly applyTook: number;
+    }
+  /** A backlog of more than one page is done. */
+  | {
+      readonly type: 'caught_up';
+      readonly connectionId: ConnectionId;
+      readonly pages: number;
+      readonly records: number;
+      readonly took: number;
+    }
+  | {
+      readonly type: 'failed';
+      readonly connectionId: ConnectionId;
+      readonly error: ReplicaError;
+      readonly failures: number;
+      readonly retryIn: number;
+    }
+  | { readonly type: 'recovered'; readonly connectionId: ConnectionId; readonly failures: number }
+  | { readonly type: 'epoch'; readonly connectionId: ConnectionId; readonly reason: string }
+  | { readonly type: 'fenced'; readonly connectionId: ConnectionId; readonly leaseLost: boolean }
+  | { readonly type: 'lease_taken'; readonly connectionId: ConnectionId; readonly takenOver: boolean }
+  | { readonly type: 'lease_lost'; readonly connectionId: ConnectionId }
+  | { readonly type: 'lease_returned'; readonly connectionId: ConnectionId }
+  /** The worker's own duties (leases, heartbeat) fail or work again. */
+  | { readonly type: 'worker_failed'; readonly error: ReplicaError; readonly failures: number }
+  | { readonly type: 'worker_recovered'; readonly failures: number };
+
+export type Listener = (event: SyncEvent) => void;

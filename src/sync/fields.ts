@@ -1,0 +1,96 @@
+import type { FieldType } from '../entities.ts';
+import { exactNumber, rawNumber } from '../lib/exact-json.ts';
+import { parseTime } from '../lib/rfc3339.ts';
+import { define, MAX_DEPTH, toJsonb } from '../lib/text.ts';
+import type { Json, Row } from '../model.ts';
+
+/** Longest id or JID, in bytes of UTF-8: an index entry of Postgres must stay under about 2,700 (R9). */
+export const MAX_ID_BYTES = 1024;
+
+/** Why a record or a participant cannot be stored (R9). */
+export class Refusal {
+  /** Stable, for people to filter by. */
+  readonly code:
+    | 'not_an_object'
+    | 'id_missing'
+    | 'id_too_long'
+    | 'seq_invalid'
+    | 'type_mismatch'
+    | 'time_invalid'
+    | 'too_deep';
+  /** Names the field, never its value (R18). */
+  readonly reason: string;
+  constructor(code: Refusal['code'], reason: string) {
+    this.code = code;
+    this.reason = reason;
+  }
+}
+
+/** Checks the known fields into `row`, and puts the unknown ones into `row.extra`. */
+export function readFields(
+  came: Record<string, unknown>,
+  fields: Readonly<Record<string, FieldType>>,
+  row: Row,
+  skip: (name: string) => boolean,
+): Refusal | undefined {
+  let extra: Record<string, Json> | undefined;
+  for (const name in came) {
+    const value = came[name];
+    if (skip(name)) continue;
+    const type = Object.hasOwn(fields, name) ? fields[name] : undefined;
+    if (type === undefined) {
+      const kept = toJsonb(value, raw, 1);
+      if (kept === undefined)
+        return new Refusal('too_deep', `an unknown field is nested over ${MAX_DEPTH} deep`);
+      extra ??= {};
+      define(extra, name, kept);
+    } else if (value !== null) {
+      const checked = checkField(value, type, name);
+      if (checked instanceof Refusal) return checked;
+      if (checked !== null) row[name] = checked;
+    }
+  }
+  if (extra !== undefined) row.extra = extra;
+  return undefined;
+}
+
+function raw(value: string): Json | undefined {
+  const digits = exactNumber(value);
+  return digits === undefined ? undefined : rawNumber(digits);
+}
+
+function checkField(value: unknown, type: FieldType, name: string): unknown {
+  if (type === 'boolean') {
+    return typeof value === 'boolean' ? value : new Refusal('type_mismatch', `"${name}" is not a boolean`);
+  }
+  if (type === 'object') {
+    if (typeof value !== 'object' || Array.isArray(value)) {
+      return new Refusal('type_mismatch', `"${name}" is not an object`);
+    }
+    return toJsonb(value, raw, 1) ?? new Refusal('too_deep', `"${name}" is nested over ${MAX_DEPTH} deep`);
+  }
+  if (typeof value !== 'string' || exactNumber(value) !== undefined) {
+    return new Refusal('type_mismatch', `"${name}" is not a string`);
+  }
+  if (type === 'time') {
+    const time = parseTime(value);
+    return time === undefined ? new Refusal('time_invalid', `"${name}" is no RFC 3339 time`) : time;
+  }
+  return type === 'id' && isTooLong(value)
+    ? new Refusal('id_too_long', `"${name}" has over ${MAX_ID_BYTES} bytes`)
+    : value;
+}
+
+function isTooLong(text: string): boolean {
+  return text.length * 3 > MAX_ID_BYTES && Buffer.byteLength(text) > MAX_ID_BYTES;
+}
+
+/** An id that is there, is text and is not too long. */
+export function checkId(value: unknown, name: string): string | Refusal {
+  if (value === undefined || value === null) return new Refusal('id_missing', `"${name}" is missing`);
+  if (typeof value !== 'string' || exactNumber(value) !== undefined) {
+    return new Refusal('type_mismatch', `"${name}" is not a string`);
+  }
+  if (value === '') return new Refusal('id_missing', `"${name}" is empty`);
+  return isTooLong(value) ? new Refusal('id_too_long', `"${name}" has over ${MAX_ID_BYTES} bytes`) : value;
+}

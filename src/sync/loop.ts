@@ -1,0 +1,221 @@
+import type { LimitFunction } from 'p-limit';
+import { ReplicaError } from '../errors.ts';
+import { type BackoffBounds, backoff } from '../lib/backoff.ts';
+import { Alarm } from '../lib/wait.ts';
+import type { ConnectionId, Kind, Tally } from '../model.ts';
+import type { Lease } from '../store/leases.ts';
+import { noteFailure, type Position, readPosition } from '../store/state.ts';
+import type { ApiKey } from '../upstream/client.ts';
+import type { Listener } from './events.ts';
+import { Pace } from './pace.ts';
+import { type Turn, type TurnContext, turn } from './turn.ts';
+
+/** How loops behave. Durations in milliseconds. */
+export interface LoopSettings {
+  readonly pollInterval: number;
+  readonly pollIntervalIdle: number;
+  readonly backoff: BackoffBounds;
+  readonly pageLimit: number;
+}
+
+export interface LoopContext extends TurnContext {
+  readonly settings: LoopSettings;
+  readonly keyOf: (connectionId: ConnectionId) => ApiKey;
+  /** Requests in flight per process; first come, first served, so that a backlog waits its turn (R14). */
+  readonly slots: LimitFunction;
+  readonly listen: Listener;
+}
+
+/** How long a loop waits for its lease to be renewed before it looks again, in milliseconds. */
+const UNTRUSTED_PAUSE = 200;
+
+/** Why a loop ended. */
+export type LoopEnd = 'aborted' | 'lease_lost' | 'caught_up' | 'gave_up';
+
+/** When a loop that is to catch up once shall stop trying. */
+export interface OncePolicy {
+  /** Failures in a row after which it gives up; a parked connection is given up at once. */
+  readonly maxFailures: number;
+}
+
+/**
+ * Replicates one connection while its lease lasts: turns, one after the other, until aborted. Owns the time
+ * between turns: pace, backoff, wake-ups. What a turn does is in `turn.ts`.
+ */
+export class ConnectionLoop {
+  readonly connectionId: ConnectionId;
+  readonly #context: LoopContext;
+  readonly #alarm = new Alarm();
+  readonly #pace: Pace;
+  #at: Position;
+  #failures: number;
+  #trustedUntil = 0;
+  #asleep = false;
+  #unmoved = 0;
+  #backlog = { pages: 0, records: 0, since: 0 };
+
+  constructor(context: LoopContext, lease: Lease) {
+    this.#context = context;
+    this.connectionId = lease.connectionId;
+    this.#at = lease;
+    this.#failures = lease.failures;
+    this.#pace = new Pace(context.settings.pollInterval, context.settings.pollIntervalIdle);
+  }
+
+  get term(): string {
+    return this.#at.term;
+  }
+
+  /** The last failure, undefined after a turn that went well. */
+  lastError: ReplicaError | undefined;
+
+  /** Extends the trust in the lease to a reading of the monotonic clock. */
+  trustUntil(reading: number): void {
+    if (reading > this.#trustedUntil) this.#trustedUntil = reading;
+  }
+
+  /** Makes the connection due now; in mid-turn, again after it. */
+  wake(): void {
+    this.#alarm.ring();
+  }
+
+  /** Makes the connection due now, unless a turn is under way. */
+  wakeIfAsleep(): void {
+    if (this.#asleep) this.#alarm.ring();
+  }
+
+  /**
+   * Runs until the signal, or until the lease is lost.
+   * @param dueIn until the first turn, in milliseconds.
+   * @param once stop as soon as nothing more is to fetch, or nothing can be done.
+   */
+  async run(dueIn: number, signal: AbortSignal, once?: OncePolicy): Promise<LoopEnd> {
+    let pause = dueIn;
+    for (;;) {
+      this.#asleep = true;
+      const ended = await this.#alarm.sleep(pause, signal);
+      this.#asleep = false;
+      if (ended === 'aborted') return 'aborted';
+      if (performance.now() > this.#trustedUntil) {
+        // The renewal is late: no request is made on a lease that another may have by now.
+        pause = UNTRUSTED_PAUSE;
+        continue;
+      }
+      try {
+        const done = await this.#context.slots(() => this.#turn(signal));
+        if (done === 'lease_lost') return 'lease_lost';
+        if (once !== undefined && done.caughtUp) return 'caught_up';
+        pause = done.nextIn;
+      } catch (error) {
+        if (signal.aborted) return 'aborted';
+        pause = await this.#failed(error);
+        const parked = this.lastError?.verdict === 'park';
+        if (once !== undefined && (parked || this.#failures >= once.maxFailures)) return 'gave_up';
+      }
+    }
+  }
+
+  async #turn(signal: AbortSignal): Promise<'lease_lost' | { caughtUp: boolean; nextIn: number }> {
+    signal.throwIfAborted();
+    const { settings, keyOf, listen } = this.#context;
+    let nextIn = 0;
+    const pace = (changed: boolean) => {
+      nextIn = this.#pace.after(changed);
+      return nextIn;
+    };
+    const at = this.#at;
+    const startedAt = performance.now();
+    const key = keyOf(this.connectionId);
+    const result = await turn(this.#context, key, this.connectionId, at, settings.pageLimit, pace, signal);
+    const { page, applied } = result;
+    if (!applied.done) {
+      // Another has moved the cursor (a resync), or holds the lease: go on from what is stored, or stop.
+      const leaseLost = applied.now?.term !== at.term;
+      listen({ type: 'fenced', connectionId: this.connectionId, leaseLost });
+      if (applied.now === undefined || leaseLost) return 'lease_lost';
+      this.#at = applied.now;
+      return { caughtUp: false, nextIn: 0 };
+    }
+    this.#at = { ...at, cursor: page.cursor };
+    // The commit extended the lease, at some time after the turn began.
+    this.trustUntil(startedAt + this.#context.leaseTtl * 0.9);
+    this.#report(result, applied);
+    this.#refuseStandstill(result);
+    this.#recovered();
+    return { caughtUp: !page.hasMore, nextIn: page.hasMore ? 0 : nextIn };
+  }
+
+  /** `has_more` with an unmoved cursor, twice running, is an error like any other (R12). */
+  #refuseStandstill({ page }: Turn): void {
+    this.#unmoved = page.hasMore && page.cursor === page.from ? this.#unmoved + 1 : 0;
+    if (this.#unmoved >= 2) {
+      throw new ReplicaError('stalled', { where: 'has_more is set, but the cursor does not move' });
+    }
+  }
+
+  #report(result: Turn, applied: { tally: Readonly<Record<Kind, Tally>>; quarantined: number }): void {
+    const { page, changes, requestTook, applyTook } = result;
+    const { listen } = this.#context;
+    const { connectionId } = this;
+    const moved = page.cursor !== page.from;
+    const { cursor, hasMore } = page;
+    const { tally, quarantined } = applied;
+    const { partial } = changes;
+    const bytes = page.body.length;
+    listen({
+      type: 'page',
+      connectionId,
+      cursor,
+      hasMore,
+      moved,
+      bytes,
+      partial,
+      quarantined,
+      tally,
+      requestTook,
+      applyTook,
+    });
+    if (this.#backlog.pages === 0) this.#backlog.since = performance.now() - requestTook - applyTook;
+    this.#backlog.pages++;
+    this.#backlog.records += changes.came.contact + changes.came.conversation + changes.came.message;
+    if (!hasMore) {
+      const { pages, records, since } = this.#backlog;
+      if (pages > 1)
+        listen({ type: 'caught_up', connectionId, pages, records, took: performance.now() - since });
+      this.#backlog = { pages: 0, records: 0, since: 0 };
+    }
+  }
+
+  #recovered(): void {
+    if (this.#failures > 0) {
+      this.#context.listen({ type: 'recovered', connectionId: this.connectionId, failures: this.#failures });
+    }
+    this.#failures = 0;
+    this.lastError = undefined;
+  }
+
+  /** Notes a failure and gives the delay before the next turn. */
+  async #failed(cause: unknown): Promise<number> {
+    const error = cause instanceof ReplicaError ? cause : ReplicaError.from('internal', cause, 'a turn');
+    const { settings, listen, db } = this.#context;
+    const { connectionId } = this;
+    this.lastError = error;
+    this.#failures++;
+    const failures = this.#failures;
+    const retryIn =
+      error.verdict === 'park'
+        ? Math.max(settings.backoff.max, Math.min(error.retryAfter ?? 0, settings.backoff.max * 4))
+        : backoff(failures - 1, settings.backoff, error.retryAfter);
+    listen({ type: 'failed', connectionId, error, failures, retryIn });
+    try {
+      const failure = { kind: error.kind, message: error.message, nextPollIn: retryIn, failures };
+      await noteFailure(db, connectionId, this.#at.term, failure);
+      // Whether the failed commit took effect is not known; the stored position is the truth.
+      const stored = error.kind === 'database' ? await readPosition(db, connectionId) : undefined;
+      if (stored?.term === this.#at.term) this.#at = stored;
+    } catch {
+      // The database is out of reach; the failure is told above, and the next turn will be fenced if need be.
+    }
+    return retryIn;
+  }
+}

@@ -1,0 +1,176 @@
+import { ENTITIES, type Entity, PARTICIPANT_FIELDS } from '../entities.ts';
+import { exactNumber, int64 } from '../lib/exact-json.ts';
+import { sliceArray } from '../lib/json-slice.ts';
+import { cutBytes, mendJson } from '../lib/text.ts';
+import type { Cursor, Kind, Reject, Row } from '../model.ts';
+import { type Page, recordBytes } from '../upstream/page.ts';
+import { type Batch, toBatches } from './batches.ts';
+import { checkId, Refusal, readFields } from './fields.ts';
+
+/** What a page says, ready to be written, and what of it cannot be stored. */
+export interface Changes {
+  /** In writing order; a kind has a further batch for every time an id comes again in the page (R3). */
+  readonly batches: readonly Batch[];
+  readonly rejects: readonly Reject[];
+  /** Records that came, good and bad, by kind. */
+  readonly came: Readonly<Record<Kind, number>>;
+  readonly partial: number;
+}
+
+const MAX_RECORD_ID_BYTES = 200;
+
+/** Checks every record of a page (R2 to R5, R7, R9, R10). Pure: touches neither network nor database. */
+export function normalise(page: Page): Changes {
+  const batches: Batch[] = [];
+  const rejects: Reject[] = [];
+  const came: Record<Kind, number> = { conversation: 0, contact: 0, message: 0 };
+  let partial = 0;
+  for (const entity of ENTITIES) {
+    const records = page.records[entity.array];
+    came[entity.kind] = records.length;
+    if (records.length === 0) continue;
+    const source = lazily(() => recordBytes(page, entity.array));
+    const result = normaliseRecords(
+      entity,
+      records,
+      page.cursor,
+      page.mayNeedMending,
+      (index) => source()[index]!,
+    );
+    for (const batch of result.batches) {
+      batches.push(batch);
+      if (batch.partial) partial += batch.rows.length;
+    }
+    rejects.push(...result.rejects);
+  }
+  return { batches, rejects, came, partial };
+}
+
+/**
+ * Checks records of one kind.
+ * @param cursor the answer's cursor: the version of a record that has none of its own (R2).
+ * @param bytes the bytes a record came as, by its index.
+ */
+export function normaliseRecords(
+  entity: Entity,
+  records: readonly unknown[],
+  cursor: Cursor,
+  mend: boolean,
+  bytes: (index: number) => Buffer,
+): { batches: Batch[]; rejects: Reject[] } {
+  const rejects: Reject[] = [];
+  const rows: Row[] = [];
+  const indexes = new Map<Row, number>();
+  const fallback = cursor.toString();
+  for (const [index, came] of records.entries()) {
+    const record = mend ? mendJson(came) : came;
+    const row = normaliseRecord(entity, record, fallback, (at, jid, refusal, conversationId) => {
+      const json = sliceArray(bytes(index), 'participants')[at]!;
+      const { code, reason } = refusal;
+      rejects.push({ kind: 'participant', recordId: jid, conversationId, json, code, reason });
+    });
+    if (row instanceof Refusal) rejects.push(reject(entity, record, bytes(index), row));
+    else {
+      rows.push(row);
+      indexes.set(row, index);
+    }
+  }
+  return { batches: toBatches(entity, rows, (row) => bytes(indexes.get(row)!)), rejects };
+}
+
+type ParticipantRefused = (
+  index: number,
+  jid: string | null,
+  refusal: Refusal,
+  conversationId: string,
+) => void;
+
+function normaliseRecord(
+  entity: Entity,
+  record: unknown,
+  fallback: string,
+  refused: ParticipantRefused,
+): Row | Refusal {
+  if (typeof record !== 'object' || record === null || Array.isArray(record)) {
+    return new Refusal('not_an_object', 'the record is no JSON object');
+  }
+  const came = record as Record<string, unknown>;
+  const id = checkId(came[entity.key], entity.key);
+  if (id instanceof Refusal) return id;
+  const row: Row = { [entity.key]: id };
+  const version = entity.version === 'seq' ? (came.seq ?? undefined) : undefined;
+  const digits = version === undefined ? fallback : int64(version);
+  if (digits === undefined) return new Refusal('seq_invalid', '"seq" is not an integer from 0 to 2^63-1');
+  row[entity.version] = digits;
+  const problem = readFields(came, entity.fields, row, (name) => name === entity.key || isOwn(entity, name));
+  if (problem !== undefined) return problem;
+  if (entity.kind === 'conversation' && came.participants !== undefined && came.participants !== null) {
+    const participants = normaliseParticipants(came.participants, id, refused);
+    if (participants instanceof Refusal) return participants;
+    row.participants = participants;
+  }
+  return row;
+}
+
+/** Fields of a record that have a handling of their own. */
+function isOwn(entity: Entity, name: string): boolean {
+  return (
+    (entity.version === 'seq' && name === 'seq') ||
+    (entity.kind === 'conversation' && name === 'participants')
+  );
+}
+
+function normaliseParticipants(
+  value: unknown,
+  conversationId: string,
+  refused: ParticipantRefused,
+): Row[] | Refusal {
+  if (!Array.isArray(value)) return new Refusal('type_mismatch', '"participants" is not an array');
+  const byJid = new Map<string, Row>();
+  for (const [index, participant] of value.entries()) {
+    const row = normaliseParticipant(participant);
+    if (row instanceof Refusal)
+      refused(index, readableId('participant_jid', participant), row, conversationId);
+    // The last one of a JID counts (R3).
+    else byJid.set(row.participant_jid as string, row);
+  }
+  return [...byJid.values()];
+}
+
+function normaliseParticipant(value: unknown): Row | Refusal {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return new Refusal('not_an_object', 'the participant is no JSON object');
+  }
+  const came = value as Record<string, unknown>;
+  const jid = checkId(came.participant_jid, 'participant_jid');
+  if (jid instanceof Refusal) return jid;
+  const row: Row = { participant_jid: jid };
+  return readFields(came, PARTICIPANT_FIELDS, row, (name) => name === 'participant_jid') ?? row;
+}
+
+function reject(entity: Entity, record: unknown, json: Buffer, refusal: Refusal): Reject {
+  const seq = entity.version === 'seq' ? int64((record as { seq?: unknown } | null)?.seq) : undefined;
+  return {
+    kind: entity.kind,
+    recordId: readableId(entity.key, record),
+    ...(seq === undefined ? {} : { version: seq }),
+    json,
+    code: refusal.code,
+    reason: refusal.reason,
+  };
+}
+
+function readableId(key: string, record: unknown): string | null {
+  if (typeof record !== 'object' || record === null) return null;
+  const id = (record as Record<string, unknown>)[key];
+  if (typeof id !== 'string' || id === '') return null;
+  return cutBytes(exactNumber(id) ?? id, MAX_RECORD_ID_BYTES);
+}
+
+function lazily<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}

@@ -1,0 +1,54 @@
+import { ReplicaError } from '../errors.ts';
+import type { ConnectionId } from '../model.ts';
+import type { Position } from '../store/state.ts';
+import type { ApiKey, UpstreamClient } from '../upstream/client.ts';
+import type { Page } from '../upstream/page.ts';
+import { type Applied, type ApplyContext, apply } from './apply.ts';
+import { type Changes, normalise } from './normalise.ts';
+
+export interface TurnContext extends ApplyContext {
+  readonly upstream: UpstreamClient;
+}
+
+export interface Turn {
+  readonly page: Page;
+  readonly changes: Changes;
+  readonly applied: Applied;
+  readonly requestTook: number;
+  readonly applyTook: number;
+}
+
+/**
+ * The main job, once: fetch a page, check it, write it, move the cursor.
+ * @param nextPollIn until the next poll where this page ends the backlog, in milliseconds, by whether it changed anything.
+ * @throws ReplicaError where the page could not be had or stored; the stored position is as it was then.
+ */
+export async function turn(
+  context: TurnContext,
+  key: ApiKey,
+  connectionId: ConnectionId,
+  at: Position,
+  limit: number,
+  nextPollIn: (changed: boolean) => number,
+  signal: AbortSignal,
+): Promise<Turn> {
+  const requestedAt = performance.now();
+  const page = await context.upstream.fetchPage(key, connectionId, at.cursor, limit, signal);
+  const fetchedAt = performance.now();
+  refuseBackwards(page);
+  const changes = normalise(page);
+  try {
+    const applied = await apply(context, connectionId, at, page, changes, { requestedAt, nextPollIn });
+    const doneAt = performance.now();
+    return { page, changes, applied, requestTook: fetchedAt - requestedAt, applyTook: doneAt - fetchedAt };
+  } catch (error) {
+    throw ReplicaError.from('database', error, 'writing a page');
+  }
+}
+
+/** A cursor lower than the one sent is never applied (R6). */
+function refuseBackwards(page: Page): void {
+  if (page.cursor < page.from) {
+    throw new ReplicaError('protocol', { where: 'the answer has a lower cursor than the one sent' });
+  }
+}
