@@ -1,0 +1,39 @@
+import { Command } from 'commander';
+import { prepareSchema } from '../replica.ts';
+import { migrationState, schemaVersion } from '../store/migrator.ts';
+import { withReplica } from './session.ts';
+import { CommandFailed, type Terminal } from './terminal.ts';
+
+/** `wa-replica migrate`: brings the schema up to date, or lists what is applied and what is pending. */
+export function migrateCommand(terminal: Terminal): Command {
+  return new Command('migrate')
+    .description('brings the schema up to date')
+    .option('--status', 'only list; exit status 1 when something is pending')
+    .action(async (options: { status?: true }) => {
+      await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async (replica) => {
+        const { db, settings } = replica;
+        const schema = settings.WA_REPLICA_SCHEMA;
+        const { stdout, stderr, signal } = terminal;
+        if (options.status) {
+          for (const { name, appliedAt } of await migrationState(db, schema)) {
+            stdout.write(
+              `${name}  ${appliedAt === undefined ? 'pending' : `applied ${appliedAt.toISOString()}`}\n`,
+            );
+          }
+          const { pending, unknown } = await schemaVersion(db, schema);
+          for (const name of unknown) stdout.write(`${name}  unknown: of a newer wa-replica\n`);
+          if (pending.length + unknown.length > 0) {
+            throw new CommandFailed(
+              pending.length > 0
+                ? `${pending.length} pending; run \`wa-replica migrate\``
+                : 'the schema is newer than this program',
+            );
+          }
+          return;
+        }
+        const onWaiting = (what: string) => void stderr.write(`waiting for ${what}\n`);
+        const done = await prepareSchema(replica, { migrate: true, patience: 10_000, onWaiting }, signal);
+        stdout.write(done.length === 0 ? 'the schema is up to date\n' : `migrated: ${done.join(', ')}\n`);
+      });
+    });
+}

@@ -1,0 +1,48 @@
+import { Command } from 'commander';
+import { SETTINGS, type Setting } from '../config/settings.ts';
+import { VERSION } from '../version.ts';
+import { demoCommand } from './demo.ts';
+import { migrateCommand } from './migrate.ts';
+import { resyncCommand } from './resync.ts';
+import { runCommand } from './run.ts';
+import { simulateCommand } from './simulate.ts';
+import { syncCommand } from './sync.ts';
+import type { Terminal } from './terminal.ts';
+
+/** The command line: one file per command. */
+export function createProgram(terminal: Terminal): Command {
+  const program = new Command('wa-replica')
+    .description("Replicates a company's WhatsApp (WhatsApp Use API) into its own Postgres.")
+    .version(VERSION)
+    .showHelpAfterError('(see --help)')
+    .addHelpText(
+      'after',
+      `\nSettings (environment variables, or a .env file; secrets also as NAME_FILE):\n${settingsHelp()}`,
+    )
+    .action(() => program.help({ error: true }));
+  const commands = [
+    runCommand(terminal),
+    syncCommand(terminal),
+    migrateCommand(terminal),
+    resyncCommand(terminal),
+    demoCommand(terminal),
+    simulateCommand(),
+  ];
+  for (const command of commands) program.addCommand(command);
+  for (const command of [program, ...commands]) {
+    command.exitOverride().configureOutput({
+      writeOut: (text) => terminal.stdout.write(text),
+      writeErr: (text) => terminal.stderr.write(text),
+    });
+  }
+  return program;
+}
+
+function settingsHelp(): string {
+  return Object.entries(SETTINGS as Record<string, Setting>)
+    .map(
+      ([name, { default: value, help }]) =>
+        `  ${name.padEnd(28)}${help}${value === undefined ? '' : ` (${value})`}`,
+    )
+    .join('\n');
+}

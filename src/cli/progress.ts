@@ -1,0 +1,105 @@
+import { type Options, Presets, SingleBar } from 'cli-progress';
+import type { ConnectionId } from '../model.ts';
+import type { PassResult } from '../sync/catch-up.ts';
+import type { SyncEvent } from '../sync/events.ts';
+
+/** How often a line is printed where there is no terminal, in milliseconds. */
+const LINE_EVERY = 5_000;
+
+interface Counts {
+  pages: number;
+  records: number;
+  written: number;
+  unchanged: number;
+  quarantined: number;
+}
+
+/** The progress of a pass: a bar on a terminal, a line now and then elsewhere, a summary at the end. */
+export class PassProgress {
+  readonly #stream: NodeJS.WriteStream;
+  readonly #counts = new Map<ConnectionId, Counts>();
+  readonly #done = new Set<ConnectionId>();
+  #startedAt = performance.now();
+  #total = 0;
+  #bar: SingleBar | undefined;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(stream: NodeJS.WriteStream) {
+    this.#stream = stream;
+  }
+
+  start(connections: number): void {
+    this.#startedAt = performance.now();
+    this.#total = connections;
+    if (this.#stream.isTTY) {
+      const format = '{bar} {value}/{total} connections · {pages} pages · {rows} rows · {rate} rows/s';
+      const options: Options = { format, stream: this.#stream, hideCursor: true, barsize: 24 };
+      this.#bar = new SingleBar(options, Presets.shades_classic);
+      this.#bar.start(connections, 0, this.#payload());
+    } else {
+      this.#timer = setInterval(() => this.#stream.write(`${this.#line()}\n`), LINE_EVERY);
+    }
+  }
+
+  note(event: SyncEvent): void {
+    if (event.type !== 'page') return;
+    const counts = this.#countsOf(event.connectionId);
+    counts.pages++;
+    counts.quarantined += event.quarantined;
+    for (const tally of Object.values(event.tally)) {
+      const written = tally.inserted + tally.updated + tally.amended;
+      counts.written += written;
+      counts.unchanged += tally.unchanged + tally.stale;
+      counts.records += written + tally.unchanged + tally.stale;
+    }
+    if (!event.hasMore) this.#done.add(event.connectionId);
+    this.#bar?.update(this.#done.size, this.#payload());
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#bar?.stop();
+    this.#bar = undefined;
+  }
+
+  /** A line per connection and one for all. */
+  summary(results: readonly PassResult[]): string {
+    const lines = results.map((result) => {
+      const counts = this.#countsOf(result.connectionId);
+      if (!result.caughtUp) return `${result.connectionId}: not caught up: ${result.error}\n`;
+      const by = result.byHolder ? ' by the running daemon' : `: ${describe(counts)}`;
+      return `${result.connectionId}: caught up${by}\n`;
+    });
+    return `${lines.join('')}${this.#line()}\n`;
+  }
+
+  #line(): string {
+    const { pages, rows, rate } = this.#payload();
+    return `${this.#done.size}/${this.#total} connections, ${pages} pages, ${rows} rows, ${rate} rows/s`;
+  }
+
+  #payload(): { pages: number; rows: number; rate: number } {
+    let pages = 0;
+    let rows = 0;
+    for (const counts of this.#counts.values()) {
+      pages += counts.pages;
+      rows += counts.records;
+    }
+    const seconds = Math.max(0.001, (performance.now() - this.#startedAt) / 1000);
+    return { pages, rows, rate: Math.round(rows / seconds) };
+  }
+
+  #countsOf(connectionId: ConnectionId): Counts {
+    let counts = this.#counts.get(connectionId);
+    if (counts === undefined) {
+      counts = { pages: 0, records: 0, written: 0, unchanged: 0, quarantined: 0 };
+      this.#counts.set(connectionId, counts);
+    }
+    return counts;
+  }
+}
+
+function describe(counts: Counts): string {
+  const bad = counts.quarantined === 0 ? '' : `, ${counts.quarantined} quarantined`;
+  return `${counts.pages} pages, ${counts.written} rows written, ${counts.unchanged} unchanged${bad}`;
+}

@@ -1,0 +1,41 @@
+import { createInterface } from 'node:readline/promises';
+import { Command } from 'commander';
+import { requireCurrentSchema } from '../store/migrator.ts';
+import { lockState, startEpoch } from '../store/state.ts';
+import { withReplica } from './session.ts';
+import { CommandFailed, type Terminal } from './terminal.ts';
+
+/** `wa-replica resync`: everything again from cursor 0, in a new epoch (R6, R22). */
+export function resyncCommand(terminal: Terminal): Command {
+  return new Command('resync')
+    .description('fetches everything again from cursor 0; nothing is deleted, identical rows are not written')
+    .requiredOption('--connection <id>', 'the connection')
+    .option('--yes', 'do not ask')
+    .action(async (options: { connection: string; yes?: true }) => {
+      const { connection } = options;
+      await withReplica(
+        terminal,
+        { needsUpstream: false, listen: () => () => {} },
+        async ({ db, settings }) => {
+          await requireCurrentSchema(db, settings.WA_REPLICA_SCHEMA);
+          if (!options.yes) await confirm(terminal, `Fetch everything of ${connection} again from cursor 0?`);
+          const epoch = await db.transaction().execute(async (trx) => {
+            const state = await lockState(trx, connection);
+            if (state === undefined) return undefined;
+            await startEpoch(trx, connection, 'resync', false);
+            return state.epoch + 1;
+          });
+          if (epoch === undefined) throw new CommandFailed(`no connection ${connection} is known here`);
+          terminal.stdout.write(`${connection}: epoch ${epoch} begins at cursor 0 with the next poll\n`);
+        },
+      );
+    });
+}
+
+async function confirm({ stdout }: Terminal, question: string): Promise<void> {
+  if (!process.stdin.isTTY) throw new CommandFailed('no terminal to ask on: add --yes', 2);
+  const prompt = createInterface({ input: process.stdin, output: stdout });
+  const answer = await prompt.question(`${question} [y/N] `);
+  prompt.close();
+  if (!/^y(es)?$/i.test(answer.trim())) throw new CommandFailed('nothing was done');
+}

@@ -1,0 +1,64 @@
+import { type Loaded, loadSettings, type Needs } from '../config/load.ts';
+import type { Settings } from '../config/settings.ts';
+import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/server.ts';
+import { createLogger, errorFields, type Logger } from '../ops/logger.ts';
+import { assemble, type Replica } from '../replica.ts';
+import type { Listener } from '../sync/events.ts';
+import type { Terminal } from './terminal.ts';
+
+/** The folder of `--embedded` where none is named. */
+export const EMBEDDED_DIR = './wa-replica-data';
+
+export interface EmbeddedOption {
+  /** `--embedded` alone is true, with a folder its path. */
+  readonly embedded?: boolean | string;
+}
+
+/** Reads the settings and says what is odd about them. */
+export function readSettings(terminal: Terminal, needs: Needs): Settings {
+  const { settings, warnings }: Loaded = loadSettings(terminal.env, needs);
+  for (const warning of warnings) terminal.stderr.write(`wa-replica: ${warning}\n`);
+  return settings;
+}
+
+/** A logger onto stderr, as the settings want it. */
+export function loggerFor(terminal: Terminal, settings: Settings): Logger {
+  const format = settings.LOG_FORMAT ?? (terminal.stderr.isTTY ? 'pretty' : 'json');
+  return createLogger({ level: settings.LOG_LEVEL, format, stream: terminal.stderr });
+}
+
+/**
+ * Runs `work` with a replica put together from the settings, and closes everything after it. With `--embedded` a
+ * Postgres of its own is started first and stopped last.
+ */
+export async function withReplica<T>(
+  terminal: Terminal,
+  options: EmbeddedOption & { needsUpstream: boolean; listen: (log: Logger) => Listener },
+  work: (replica: Replica, log: Logger) => Promise<T>,
+): Promise<T> {
+  const { embedded } = options;
+  const settings = readSettings(terminal, { database: !embedded, upstream: options.needsUpstream });
+  const log = loggerFor(terminal, settings);
+  let server: EmbeddedPostgres | undefined;
+  if (embedded) {
+    const dir = embedded === true ? EMBEDDED_DIR : embedded;
+    server = await startEmbeddedPostgres({ dir, log: (line) => terminal.stderr.write(`${line}\n`) });
+    terminal.stderr.write(`Postgres: ${server.url}\nto look at the tables: ${server.psqlLine}\n`);
+  }
+  try {
+    const replica = assemble({
+      settings,
+      env: terminal.env,
+      databaseUrl: server?.url,
+      listen: options.listen(log),
+      onIdleError: (error) => log.debug(errorFields(error), 'an idle connection to Postgres ended'),
+    });
+    try {
+      return await work(replica, log);
+    } finally {
+      await replica.close();
+    }
+  } finally {
+    await server?.stop();
+  }
+}

@@ -1,0 +1,20 @@
+import type { Environment } from '../config/load.ts';
+
+/** What a command has of the process around it. */
+export interface Terminal {
+  readonly env: Environment;
+  readonly stdout: NodeJS.WriteStream;
+  readonly stderr: NodeJS.WriteStream;
+  /** Aborted by the first SIGTERM or SIGINT. */
+  readonly signal: AbortSignal;
+}
+
+/** What a command ends with, beside its exit status; 0 done, 1 failed at run time, 2 wrong usage or configuration. */
+export class CommandFailed extends Error {
+  override name = 'CommandFailed';
+  readonly status: 1 | 2;
+  constructor(message: string, status: 1 | 2 = 1) {
+    super(message);
+    this.status = status;
+  }
+}

@@ -1,0 +1,133 @@
+import { readFileSync } from 'node:fs';
+import { distance } from 'fastest-levenshtein';
+import { SETTINGS, type Setting, type SettingName, type Settings } from './settings.ts';
+import { isLoopback } from './values.ts';
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Wrong configuration: every problem at once, each naming its variable and the remedy. Exit status 2. */
+export class ConfigError extends Error {
+  override name = 'ConfigError';
+  readonly problems: readonly string[];
+  constructor(problems: readonly string[]) {
+    super(problems.join('\n'));
+    this.problems = problems;
+  }
+}
+
+export interface Needs {
+  /** DATABASE_URL or libpq's variables have to be there. */
+  readonly database: boolean;
+  /** WHATSAPP_USE_API_KEY has to be there. */
+  readonly upstream: boolean;
+}
+
+export interface Loaded {
+  readonly settings: Settings;
+  /** Variables that are nearly a setting's name. */
+  readonly warnings: readonly string[];
+}
+
+/** libpq's variables of which any one says that a database is meant. */
+const LIBPQ = ['PGHOST', 'PGDATABASE', 'PGUSER', 'PGPORT'];
+
+/**
+ * Reads the settings from an environment.
+ * @throws ConfigError with every problem, never with a value.
+ */
+export function loadSettings(env: Environment, needs: Needs): Loaded {
+  const problems: string[] = [];
+  const settings: Record<string, unknown> = {};
+  for (const [name, setting] of Object.entries(SETTINGS) as [SettingName, Setting][]) {
+    const text = textOf(env, name, setting, problems);
+    if (text === undefined) continue;
+    const result = setting.value.safeParse(text);
+    if (result.success) settings[name] = result.data;
+    else for (const issue of result.error.issues) problems.push(`${name} ${issue.message}`);
+  }
+  const loaded = settings as unknown as Settings;
+  if (needs.database && env.DATABASE_URL === undefined && env.DATABASE_URL_FILE === undefined) {
+    if (!LIBPQ.some((name) => env[name])) {
+      problems.push(
+        "DATABASE_URL is not set: give a Postgres URL (or libpq's PG* variables), or use --embedded",
+      );
+    }
+  }
+  if (
+    needs.upstream &&
+    env.WHATSAPP_USE_API_KEY === undefined &&
+    env.WHATSAPP_USE_API_KEY_FILE === undefined
+  ) {
+    problems.push('WHATSAPP_USE_API_KEY is not set: give an API key with the scope whatsapp:read');
+  }
+  checkTogether(loaded, problems);
+  const warnings = checkNames(env, problems);
+  if (problems.length > 0) throw new ConfigError(problems);
+  return { settings: Object.freeze(loaded), warnings };
+}
+
+/** A setting's text: of the variable, of the file that `NAME_FILE` names, or the default. */
+function textOf(
+  env: Environment,
+  name: SettingName,
+  setting: Setting,
+  problems: string[],
+): string | undefined {
+  const plain = env[name];
+  const file = setting.secret ? env[`${name}_FILE`] : undefined;
+  if (plain !== undefined && file !== undefined) {
+    problems.push(`${name} and ${name}_FILE are both set: keep one`);
+    return undefined;
+  }
+  if (file !== undefined) {
+    try {
+      const text = readSecret(file);
+      if (text === '') problems.push(`${name}_FILE names an empty file`);
+      return text === '' ? undefined : text;
+    } catch (error) {
+      problems.push(
+        `${name}_FILE names a file that cannot be read (${(error as NodeJS.ErrnoException).code})`,
+      );
+      return undefined;
+    }
+  }
+  if (plain === undefined) return setting.default;
+  if (plain.trim() === '') {
+    // Compose writes an empty text for a variable that is not set; for a secret it would hide a mistake.
+    if (setting.secret) problems.push(`${name} is empty: set it, or remove it`);
+    return setting.default;
+  }
+  return plain;
+}
+
+/** A secret as a file holds it, without the line end that editors add. */
+export function readSecret(path: string): string {
+  return readFileSync(path, 'utf8').trim();
+}
+
+/** What is wrong only together. */
+function checkTogether(settings: Settings, problems: string[]): void {
+  const url = settings.WHATSAPP_USE_BASE_URL;
+  if (url?.protocol === 'http:' && !isLoopback(url) && settings.WHATSAPP_USE_ALLOW_HTTP === false) {
+    problems.push(
+      'WHATSAPP_USE_BASE_URL is plain http to another host, which shows the key to the network: use https, or set WHATSAPP_USE_ALLOW_HTTP=true',
+    );
+  }
+  if (settings.BACKOFF_MIN > settings.BACKOFF_MAX) problems.push('BACKOFF_MIN is above BACKOFF_MAX');
+}
+
+/** Names that are nearly, but not quite, a setting's. */
+function checkNames(env: Environment, problems: string[]): string[] {
+  const known = (Object.entries(SETTINGS) as [string, Setting][]).flatMap(([name, { secret }]) =>
+    secret ? [name, `${name}_FILE`] : [name],
+  );
+  const warnings: string[] = [];
+  for (const name of Object.keys(env)) {
+    if (known.includes(name)) continue;
+    const near = known.find((one) => distance(name.toUpperCase(), one) <= (one.length > 8 ? 2 : 1));
+    const meant = near === undefined ? '' : `; ${near} is meant?`;
+    if (name.startsWith('WA_REPLICA_')) problems.push(`${name} is no setting of wa-replica${meant}`);
+    else if (near !== undefined) warnings.push(`${name} is no setting of wa-replica${meant}`);
+  }
+  return warnings;
+}

@@ -1,0 +1,94 @@
+import type { z } from 'zod';
+import * as v from './values.ts';
+
+export interface Setting<T = unknown> {
+  readonly value: z.ZodType<T, string>;
+  /** The text that counts where the variable is not set; undefined: the setting is not set then. */
+  readonly default?: string | undefined;
+  /** Never echoed, and may be given as the path of a file in `NAME_FILE`. */
+  readonly secret?: true;
+  /** For the README, `--help` and `.env.example`. */
+  readonly help: string;
+}
+
+function setting<T, D extends string | undefined = undefined>(
+  value: z.ZodType<T, string>,
+  about: { default?: D; secret?: true; help: string },
+): Setting<T> & { default: D } {
+  return { value, ...about } as Setting<T> & { default: D };
+}
+
+/** Every setting there is: environment variables, in the order in which the documentation lists them. */
+export const SETTINGS = {
+  DATABASE_URL: setting(v.postgresUrl(), {
+    secret: true,
+    help: "where to write: a Postgres URL; libpq's PG* variables work too. TLS is verified as its sslmode says",
+  }),
+  WHATSAPP_USE_API_KEY: setting(v.list(), {
+    secret: true,
+    help: 'the API key (scope whatsapp:read), or several, comma-separated',
+  }),
+  WHATSAPP_USE_BASE_URL: setting(v.httpUrl(), {
+    default: 'https://api.whatsapp-use.com',
+    help: 'where the API is; plain http only on this machine itself',
+  }),
+  WHATSAPP_USE_ALLOW_HTTP: setting(v.flag('true', 'false'), {
+    default: 'false',
+    help: 'allows plain http to another host, such as in a compose network',
+  }),
+  WHATSAPP_USE_CONNECTION_IDS: setting(v.list(), {
+    default: 'auto',
+    help: 'connection ids, comma-separated, or auto: those that the key lists',
+  }),
+  WA_REPLICA_SCHEMA: setting(v.schemaName(), { default: 'whatsapp', help: 'the schema of the tables' }),
+  POLL_INTERVAL: setting(v.duration(100), {
+    default: '15s',
+    help: 'pause after a poll that ended with nothing more to fetch, ±10 %',
+  }),
+  POLL_INTERVAL_IDLE: setting(v.duration(100), {
+    default: '60s',
+    help: 'the pause doubles towards this after each 4 empty polls; one change brings it back',
+  }),
+  PAGE_LIMIT: setting(v.integer(1, 100_000), { default: '500', help: 'records asked for in one page' }),
+  REQUEST_TIMEOUT: setting(v.duration(100), { default: '30s', help: 'for a whole request, body included' }),
+  MAX_RESPONSE_BYTES: setting(v.bytes(1024), { default: '64MiB', help: 'a larger answer is not read' }),
+  MAX_CONCURRENCY: setting(v.integer(1, 1000), { default: '8', help: 'requests in flight per process' }),
+  BACKOFF_MIN: setting(v.duration(1), { default: '1s', help: 'the first delay after a failure, at most' }),
+  BACKOFF_MAX: setting(v.duration(1), { default: '5m', help: 'the longest delay after failures' }),
+  LEASE_TTL: setting(v.duration(1000), {
+    default: '30s',
+    help: 'how long a dead worker keeps its connections',
+  }),
+  DB_POOL_SIZE: setting(v.integer(1, 1000), { default: '8', help: 'connections to Postgres for page work' }),
+  MIGRATE_ON_START: setting(v.flag('true', 'false'), { default: 'true', help: 'run migrates first' }),
+  SHUTDOWN_TIMEOUT: setting(v.duration(), {
+    default: '20s',
+    help: 'for finishing the pages in hand at the end',
+  }),
+  HISTORY: setting(v.flag('on', 'off'), {
+    default: 'on',
+    help: 'keep replaced versions in message_revisions',
+  }),
+  DELETED_MESSAGES: setting(v.choice('keep', 'redact'), {
+    default: 'keep',
+    help: 'what message_revisions holds of a message deleted for everyone: keep or redact',
+  }),
+  LOG_LEVEL: setting(v.choice('debug', 'info', 'warn', 'error', 'silent'), {
+    default: 'info',
+    help: 'debug, info, warn, error or silent',
+  }),
+  LOG_FORMAT: setting(v.choice('json', 'pretty'), {
+    help: 'json or pretty; pretty on a terminal, else json',
+  }),
+} as const;
+
+export type SettingName = keyof typeof SETTINGS;
+
+type ValueOf<S> = S extends Setting<infer T> & { default: infer D }
+  ? D extends string
+    ? T
+    : T | undefined
+  : never;
+
+/** The settings as the program uses them: durations in milliseconds, sizes in bytes. */
+export type Settings = { readonly [N in SettingName]: ValueOf<(typeof SETTINGS)[N]> };

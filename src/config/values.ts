@@ -1,0 +1,125 @@
+import { z } from 'zod';
+
+/* The forms that settings are written in. Each message says what is wanted, and never repeats the value: it may
+ * be a secret in the wrong variable. */
+
+const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** A duration such as `500ms 15s 5m 1h 30d`, in milliseconds. */
+export function duration(least = 0) {
+  return z.string().transform((text, context) => {
+    const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
+    if (match === null) {
+      context.addIssue({ code: 'custom', message: 'wants a duration such as 500ms, 15s, 5m, 1h or 30d' });
+      return z.NEVER;
+    }
+    const ms = Number(match[1]) * UNITS[match[2]!]!;
+    if (ms < least) {
+      context.addIssue({ code: 'custom', message: `wants at least ${least}ms` });
+      return z.NEVER;
+    }
+    return ms;
+  });
+}
+
+/** A whole number between two bounds. */
+export function integer(least: number, most: number) {
+  return z.string().transform((text, context) => {
+    const value = /^\d{1,15}$/.test(text.trim()) ? Number(text) : Number.NaN;
+    if (!(value >= least && value <= most)) {
+      context.addIssue({ code: 'custom', message: `wants a whole number from ${least} to ${most}` });
+      return z.NEVER;
+    }
+    return value;
+  });
+}
+
+/** A size such as `512KiB 64MiB 1GiB` or a number of bytes, in bytes. */
+export function bytes(least: number) {
+  return z.string().transform((text, context) => {
+    const match = /^(\d+)(KiB|MiB|GiB)?$/.exec(text.trim());
+    const power = ['', 'KiB', 'MiB', 'GiB'].indexOf(match?.[2] ?? '');
+    const value = match === null ? Number.NaN : Number(match[1]) * 1024 ** power;
+    // One answer must fit into one string of V8 (about 512 Mi characters), at four times the bound (R19).
+    if (!(value >= least && value <= 128 * 1024 ** 2)) {
+      context.addIssue({
+        code: 'custom',
+        message: `wants a size from ${least} bytes to 128MiB, such as 64MiB`,
+      });
+      return z.NEVER;
+    }
+    return value;
+  });
+}
+
+export function choice<const T extends string>(...values: T[]) {
+  return z.string().transform((text, context) => {
+    const value = values.find((one) => one === text.trim().toLowerCase());
+    if (value === undefined) {
+      context.addIssue({ code: 'custom', message: `wants one of ${values.join(', ')}` });
+      return z.NEVER;
+    }
+    return value;
+  });
+}
+
+export function flag(yes: string, no: string) {
+  return choice(yes, no).transform((value) => value === yes);
+}
+
+/** Comma-separated values, without empty ones and doubles. */
+export function list() {
+  return z.string().transform((text, context) => {
+    const values = [...new Set(text.split(',').map((one) => one.trim()))].filter((one) => one !== '');
+    if (values.length === 0) context.addIssue({ code: 'custom', message: 'is empty' });
+    return values;
+  });
+}
+
+/** The name of a schema: one that needs no quotes, and none of Postgres' own. */
+export function schemaName() {
+  return z
+    .string()
+    .regex(/^[a-z_][a-z0-9_]{0,62}$/, 'wants a name of small letters, digits and _ that begins with a letter')
+    .refine(
+      (name) => !name.startsWith('pg_') && name !== 'information_schema',
+      "is one of Postgres' own schemas",
+    );
+}
+
+export function postgresUrl() {
+  return z.string().transform((text, context) => {
+    const url = URL.parse(text);
+    if (url === null || !/^postgres(ql)?:$/.test(url.protocol)) {
+      context.addIssue({
+        code: 'custom',
+        message: 'wants a URL such as postgres://user:password@host:5432/database',
+      });
+      return z.NEVER;
+    }
+    // pg takes every sslmode for verify-full unless told to read it as libpq does.
+    if (url.searchParams.has('sslmode') && !url.searchParams.has('uselibpqcompat')) {
+      url.searchParams.set('uselibpqcompat', 'true');
+    }
+    return url.href;
+  });
+}
+
+export function httpUrl() {
+  return z.string().transform((text, context) => {
+    const url = URL.parse(text);
+    if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.search !== '') {
+      context.addIssue({
+        code: 'custom',
+        message: 'wants a URL such as https://api.whatsapp-use.com, without user or query',
+      });
+      return z.NEVER;
+    }
+    return url;
+  });
+}
+
+/** Whether a URL's host is this machine itself. */
+export function isLoopback(url: URL): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(url.hostname);
+}

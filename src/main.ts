@@ -1,0 +1,72 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { parseEnv } from 'node:util';
+import { CommanderError } from 'commander';
+import { createProgram } from './cli/program.ts';
+import { CommandFailed, type Terminal } from './cli/terminal.ts';
+import { ConfigError } from './config/load.ts';
+import { ReplicaError } from './errors.ts';
+import { errorFields } from './ops/logger.ts';
+
+/** argv → command → exit status. The only place that touches the process. */
+export async function main(): Promise<void> {
+  const stopping = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    process.on(signal, () => {
+      // A second signal ends the process where it stands (R16).
+      if (stopping.signal.aborted) process.exit(1);
+      stopping.abort(new DOMException(`${signal} received`, 'AbortError'));
+    });
+  }
+  // A reader that went away (`| head`) is no failure of ours.
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on('error', (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EPIPE') throw error;
+    });
+  }
+  const terminal: Terminal = {
+    env: environment(),
+    stdout: process.stdout,
+    stderr: process.stderr,
+    signal: stopping.signal,
+  };
+  let status = 0;
+  try {
+    await createProgram(terminal).parseAsync(process.argv);
+  } catch (error) {
+    status = explain(error, terminal);
+  }
+  process.exitCode = status;
+  // A socket that is slow to close must not keep a finished command alive.
+  setTimeout(() => process.exit(status), 2_000).unref();
+}
+
+/** The environment over the `.env` file, where there is one. */
+function environment(): Terminal['env'] {
+  const file = existsSync('.env') ? parseEnv(readFileSync('.env', 'utf8')) : {};
+  return { ...file, ...process.env };
+}
+
+/** Says on stderr what went wrong, in the words of whoever can mend it. */
+function explain(error: unknown, { stderr, signal }: Terminal): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (error instanceof ConfigError) {
+    stderr.write(`wa-replica: wrong configuration:\n${error.problems.map((one) => `  - ${one}\n`).join('')}`);
+    return 2;
+  }
+  if (error instanceof CommandFailed) {
+    stderr.write(`wa-replica: ${error.message}\n`);
+    return error.status;
+  }
+  if (signal.aborted && (error as Error | undefined)?.name === 'AbortError') {
+    stderr.write('wa-replica: interrupted\n');
+    return 1;
+  }
+  if (error instanceof ReplicaError) {
+    stderr.write(
+      `wa-replica: ${error.kind}: ${error.message}\n${error.hint === undefined ? '' : `  ${error.hint}\n`}`,
+    );
+    return 1;
+  }
+  stderr.write(`wa-replica: internal error: ${JSON.stringify(errorFields(error))}\n`);
+  return 1;
+}

@@ -1,0 +1,93 @@
+import type { Listener, SyncEvent } from '../sync/events.ts';
+import { errorFields, type Logger } from './logger.ts';
+
+/**
+ * Writes what happens to the log. A page is `debug`; a backlog done, a park, a recovery, a takeover are `info`.
+ * A failure's level grows with its delay, and one that repeats is told again only at each doubling.
+ */
+export function eventLog(log: Logger): Listener {
+  return (event) => {
+    switch (event.type) {
+      case 'page': {
+        const { type: _, tally, cursor, connectionId, requestTook, applyTook, ...rest } = event;
+        const took = { request_ms: Math.round(requestTook), apply_ms: Math.round(applyTook) };
+        log.debug(
+          { connection_id: connectionId, cursor: cursor.toString(), ...rest, ...took, tally },
+          'page',
+        );
+        if (event.quarantined > 0) {
+          log.warn({ connection_id: connectionId, records: event.quarantined }, 'records quarantined');
+        }
+        break;
+      }
+      case 'caught_up':
+        log.info(
+          {
+            connection_id: event.connectionId,
+            pages: event.pages,
+            records: event.records,
+            ms: Math.round(event.took),
+          },
+          'caught up',
+        );
+        break;
+      case 'failed':
+        failed(log, event);
+        break;
+      case 'recovered':
+        log.info({ connection_id: event.connectionId, failures: event.failures }, 'recovered');
+        break;
+      case 'epoch':
+        log.warn({ connection_id: event.connectionId, reason: event.reason }, 'starting over from cursor 0');
+        break;
+      case 'fenced':
+        log.info(
+          { connection_id: event.connectionId, lease_lost: event.leaseLost },
+          "page dropped: the cursor is another's",
+        );
+        break;
+      case 'lease_taken':
+        log[event.takenOver ? 'info' : 'debug'](
+          { connection_id: event.connectionId },
+          event.takenOver ? 'connection taken over' : 'connection leased',
+        );
+        break;
+      case 'lease_lost':
+        log.warn({ connection_id: event.connectionId }, 'lease lost');
+        break;
+      case 'lease_returned':
+        log.debug({ connection_id: event.connectionId }, 'lease returned');
+        break;
+      case 'worker_failed':
+        if (isDoubling(event.failures)) {
+          log[event.failures > 1 ? 'error' : 'warn'](
+            { ...errorFields(event.error), failures: event.failures },
+            'cannot renew leases',
+          );
+        }
+        break;
+      case 'worker_recovered':
+        log.info({ failures: event.failures }, 'leases are renewed again');
+        break;
+    }
+  };
+}
+
+function failed(log: Logger, event: Extract<SyncEvent, { type: 'failed' }>): void {
+  const { connectionId, error, failures, retryIn } = event;
+  if (!isDoubling(failures)) return;
+  const fields = {
+    connection_id: connectionId,
+    ...errorFields(error),
+    failures,
+    retry_in_ms: Math.round(retryIn),
+  };
+  if (error.verdict === 'park') log.error(fields, 'connection parked');
+  else if (retryIn < 1000 && failures < 3) log.info(fields, 'turn failed');
+  else if (failures < 6) log.warn(fields, 'turn failed');
+  else log.error(fields, 'turn failed');
+}
+
+function isDoubling(failures: number): boolean {
+  return (failures & (failures - 1)) === 0;
+}

@@ -1,0 +1,46 @@
+import { type Logger, pino } from 'pino';
+import pretty from 'pino-pretty';
+import { codeOf, ReplicaError } from '../errors.ts';
+
+export type { Logger };
+
+export interface LogOptions {
+  readonly level: string;
+  readonly format: 'json' | 'pretty';
+  readonly stream: NodeJS.WritableStream;
+}
+
+/**
+ * The log: one event per line, with stable names. Errors are logged as kind, code and place, never by their text,
+ * which may quote a value or hold a URL with a password (R18).
+ */
+export function createLogger({ level, format, stream }: LogOptions): Logger {
+  const destination =
+    format === 'pretty'
+      ? pretty({ destination: stream, sync: true, ignore: 'pid,hostname', colorize: true })
+      : stream;
+  return pino(
+    {
+      level,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+    },
+    destination,
+  );
+}
+
+/** The fields of an error that are safe to log. */
+export function errorFields(error: unknown): Record<string, unknown> {
+  if (error instanceof ReplicaError) {
+    return {
+      kind: error.kind,
+      error: error.message,
+      ...(error.hint === undefined ? {} : { hint: error.hint }),
+    };
+  }
+  // The place in our own code helps to find a fault; the frames hold no values.
+  const stack =
+    error instanceof Error ? error.stack?.split('\n').filter((line) => /^\s+at /.test(line)) : undefined;
+  return { kind: 'internal', error: codeOf(error), at: stack?.slice(0, 4).map((line) => line.trim()) };
+}

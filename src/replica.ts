@@ -1,0 +1,175 @@
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import type { Kysely } from 'kysely';
+import pLimit from 'p-limit';
+import pRetry from 'p-retry';
+import type { Environment } from './config/load.ts';
+import type { Settings } from './config/settings.ts';
+import { codeOf, ReplicaError, sqlstate } from './errors.ts';
+import type { ConnectionId } from './model.ts';
+import { ensureConnections, knownConnections } from './store/connections.ts';
+import { openDatabase } from './store/database.ts';
+import { migrate, requireCurrentSchema } from './store/migrator.ts';
+import type { Database } from './store/schema.ts';
+import { Directory } from './sync/directory.ts';
+import type { Listener } from './sync/events.ts';
+import type { LoopContext } from './sync/loop.ts';
+import { Worker, type WorkerOptions } from './sync/worker.ts';
+import { fixedKey, keyInFile } from './upstream/api-key.ts';
+import { UpstreamClient } from './upstream/client.ts';
+import { VERSION } from './version.ts';
+
+/** Everything that replicates, put together from the settings; the commands take what they need of it. */
+export interface Replica {
+  readonly settings: Settings;
+  readonly db: Kysely<Database>;
+  readonly upstream: UpstreamClient;
+  readonly directory: Directory;
+  readonly worker: Worker;
+  readonly workerOptions: WorkerOptions;
+  /** Closes pools and sockets. What is under way is dropped. */
+  close(): Promise<void>;
+}
+
+export interface Wiring {
+  readonly settings: Settings;
+  readonly env: Environment;
+  /** In place of DATABASE_URL. */
+  readonly databaseUrl?: string | undefined;
+  readonly listen: Listener;
+  readonly onIdleError: (error: unknown) => void;
+}
+
+/** Puts the parts together; opens no connection yet. */
+export function assemble({ settings, env, databaseUrl, listen, onIdleError }: Wiring): Replica {
+  const url = databaseUrl ?? settings.DATABASE_URL;
+  const pool = (poolSize: number, purpose: string) =>
+    openDatabase({
+      url,
+      schema: settings.WA_REPLICA_SCHEMA,
+      poolSize,
+      applicationName: `wa-replica ${purpose}`,
+      onIdleError,
+    });
+  const db = pool(settings.DB_POOL_SIZE, 'pages');
+  const control = pool(2, 'leases');
+  const upstream = new UpstreamClient({
+    baseUrl: settings.WHATSAPP_USE_BASE_URL,
+    requestTimeout: settings.REQUEST_TIMEOUT,
+    maxResponseBytes: settings.MAX_RESPONSE_BYTES,
+    maxSockets: settings.MAX_CONCURRENCY,
+    userAgent: `wa-replica/${VERSION}`,
+  });
+  const file = env.WHATSAPP_USE_API_KEY_FILE;
+  const keys = settings.WHATSAPP_USE_API_KEY ?? [];
+  const directory = new Directory(
+    keys.map((key, place) => (file === undefined ? fixedKey(key) : keyInFile(file, place, key))),
+    givenConnections(settings),
+  );
+  const info = {
+    workerId: `${hostname()}-${randomBytes(4).toString('hex')}`,
+    version: VERSION,
+    host: hostname(),
+  };
+  const leaseTtl = settings.LEASE_TTL;
+  const context: LoopContext = {
+    db,
+    worker: info.workerId,
+    leaseTtl,
+    // Below LEASE_TTL, so that the lock of a frozen worker ends before its lease does (R15).
+    limits: { statementTimeout: Math.floor(leaseTtl * 0.8), idleTimeout: Math.floor(leaseTtl * 0.5) },
+    history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
+    upstream,
+    settings: {
+      pollInterval: settings.POLL_INTERVAL,
+      pollIntervalIdle: settings.POLL_INTERVAL_IDLE,
+      backoff: { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX },
+      pageLimit: settings.PAGE_LIMIT,
+    },
+    keyOf: (connectionId) => directory.keyOf(connectionId),
+    slots: pLimit(settings.MAX_CONCURRENCY),
+    listen,
+  };
+  const workerOptions = { info, leaseTtl, shutdownTimeout: settings.SHUTDOWN_TIMEOUT, control };
+  const worker = new Worker(context, workerOptions);
+  return {
+    settings,
+    db,
+    upstream,
+    directory,
+    worker,
+    workerOptions,
+    async close() {
+      await Promise.allSettled([db.destroy(), control.destroy(), upstream.close()]);
+    },
+  };
+}
+
+export function givenConnections(settings: Settings): readonly ConnectionId[] | undefined {
+  const ids = settings.WHATSAPP_USE_CONNECTION_IDS;
+  return ids.length === 1 && ids[0] === 'auto' ? undefined : ids;
+}
+
+/** SQLSTATEs of a server that is not ready yet, rather than one that refuses: starting, too many connections. */
+const NOT_READY = new Set(['57P03', '53300']);
+
+/**
+ * Brings the schema up to date, or checks that it is. A server that is not up yet is waited for.
+ * @param patience how long, in milliseconds.
+ * @returns the migrations that were run.
+ * @throws ReplicaError `database` where the server cannot be used; the schema's errors of `migrator.ts`.
+ */
+export async function prepareSchema(
+  replica: Replica,
+  options: { migrate: boolean; patience: number; onWaiting: (what: string) => void },
+  signal: AbortSignal,
+): Promise<string[]> {
+  const { db, settings } = replica;
+  const schema = settings.WA_REPLICA_SCHEMA;
+  try {
+    return await pRetry(
+      async () => {
+        if (options.migrate) return await migrate(db, schema, () => options.onWaiting('another migration'));
+        await requireCurrentSchema(db, schema);
+        return [];
+      },
+      {
+        signal,
+        retries: Number.POSITIVE_INFINITY,
+        minTimeout: 250,
+        maxTimeout: 5_000,
+        maxRetryTime: options.patience,
+        shouldRetry: ({ error }) => isNotReady(error),
+        onFailedAttempt: ({ error, attemptNumber }) => {
+          if (attemptNumber === 2 && isNotReady(error)) options.onWaiting(`Postgres (${codeOf(error)})`);
+        },
+      },
+    );
+  } catch (error) {
+    if (signal.aborted || error instanceof ReplicaError) throw error;
+    throw ReplicaError.from('database', error, 'connecting to Postgres');
+  }
+}
+
+function isNotReady(error: unknown): boolean {
+  if (error instanceof ReplicaError) return false;
+  const state = sqlstate(error);
+  return state === undefined || NOT_READY.has(state);
+}
+
+/**
+ * Finds the connections and makes them known. Where the upstream does not answer, those that the database knows
+ * are taken: an outage of `/v1/me` stops nothing that ran before.
+ * @throws ReplicaError where nothing is known either.
+ */
+export async function findConnections(replica: Replica, signal: AbortSignal): Promise<void> {
+  const { directory, upstream, db } = replica;
+  try {
+    await directory.look(upstream, signal);
+  } catch (error) {
+    if (signal.aborted) throw error;
+    directory.assume(await knownConnections(db));
+    if (directory.connections.length === 0) throw error;
+  }
+  await ensureConnections(db, directory.connections);
+}
