@@ -1,5 +1,34 @@
-import { Command } from 'commander';
-import type { Terminal } from './terminal.ts';
-export function demoCommand(_terminal: Terminal): Command {
-  return new Command('demo');
+import { Command, InvalidArgumentError } from 'commander';
+import { CommandFailed, type Terminal } from './terminal.ts';
+
+/** `wa-replica demo`: everything on this machine, with nothing to install or configure. */
+export function demoCommand(terminal: Terminal): Command {
+  return new Command('demo')
+    .description('simulated upstream, embedded Postgres and the real daemon, nothing to configure')
+    .option('--once', 'catch up, compare every row with the truth, and end: 0 only if all agree')
+    .option('--connections <n>', 'how many WhatsApp accounts', wholeNumber(1, 100), 3)
+    .option('--messages <n>', 'how many messages they hold in all', wholeNumber(1, 2_000_000), 20_000)
+    .option('--seed <n>', 'the same seed makes the same world', wholeNumber(0, 4_294_967_295), 1)
+    .option('--live <n>', 'changes a second once the backlog is done', wholeNumber(0, 10_000), 20)
+    .action(
+      async (options: { once?: true; connections: number; messages: number; seed: number; live: number }) => {
+        // Loaded here: no other command needs the simulator.
+        const { demo } = await import('../demo/demo.ts');
+        const agreed = await demo(
+          { ...options, once: options.once === true },
+          terminal.stdout,
+          terminal.signal,
+        );
+        if (!agreed) throw new CommandFailed('the replica does not agree with the upstream');
+      },
+    );
+}
+
+function wholeNumber(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+    if (!(value >= least && value <= most))
+      throw new InvalidArgumentError(`a whole number from ${least} to ${most} is wanted`);
+    return value;
+  };
 }

@@ -1,0 +1,43 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+
+/** The real daemon as a process of its own. */
+export interface Daemon {
+  readonly process: ChildProcess;
+  /** Settles when it has ended: with its exit status, or the signal's name. */
+  readonly ended: Promise<number | string>;
+  /** Asks it to stop, and waits until it has. */
+  stop(): Promise<void>;
+}
+
+/** Where the program begins, in the sources and in `dist` alike. */
+const BIN = fileURLToPath(
+  new URL(`../bin.${import.meta.url.endsWith('.ts') ? 'ts' : 'js'}`, import.meta.url),
+);
+
+/**
+ * Starts `wa-replica run` with an environment that is only what is given and the PATH.
+ * @param logFile gets what it logs.
+ */
+export function startDaemon(env: Record<string, string>, logFile: string, cwd: string): Daemon {
+  const log = createWriteStream(logFile, { flags: 'a' });
+  const child = spawn(process.execPath, [BIN, 'run'], {
+    // A folder without a .env file, and a group of its own: Ctrl-C reaches the demo, which ends it in order.
+    cwd,
+    detached: true,
+    env: { PATH: process.env.PATH, ...env },
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  child.stderr.pipe(log);
+  const ended = once(child, 'exit').then(([code, signal]) => (code ?? signal) as number | string);
+  return {
+    process: child,
+    ended,
+    async stop() {
+      child.kill('SIGTERM');
+      await ended;
+    },
+  };
+}

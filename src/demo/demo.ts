@@ -1,0 +1,184 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type Options, Presets, SingleBar } from 'cli-progress';
+import type { Kysely } from 'kysely';
+import { startEmbeddedPostgres } from '../embedded/server.ts';
+import { ReplicaError } from '../errors.ts';
+import { sleep } from '../lib/wait.ts';
+import { DEFAULT_API_KEY } from '../simulator/options.ts';
+import { type Simulator, startSimulator } from '../simulator/server.ts';
+import { openDatabase } from '../store/database.ts';
+import type { Database } from '../store/schema.ts';
+import { type ConnectionStatus, readStatus } from '../store/status.ts';
+import { compareWithTruth } from './compare.ts';
+import { type Daemon, startDaemon } from './daemon.ts';
+import { connectionTable, type Look, rowsOf } from './table.ts';
+
+export interface DemoOptions {
+  readonly connections: number;
+  readonly messages: number;
+  readonly seed: number;
+  /** Changes per second once the backlog is done. */
+  readonly live: number;
+  /** Catch up, compare with the truth and end. */
+  readonly once: boolean;
+}
+
+interface Stage {
+  readonly simulator: Simulator;
+  readonly db: Kysely<Database>;
+  readonly daemon: Daemon;
+  readonly total: number;
+  readonly startedAt: number;
+  readonly out: NodeJS.WriteStream;
+  readonly signal: AbortSignal;
+}
+
+const SCHEMA = 'whatsapp';
+/** How long the whole backlog may take before the demo gives up, in milliseconds. */
+const PATIENCE = 180_000;
+
+/**
+ * A simulated upstream, an embedded Postgres and the real daemon between them, in one process tree.
+ * @returns whether all went well: with `once`, whether every row agrees with the truth.
+ */
+export async function demo(
+  options: DemoOptions,
+  out: NodeJS.WriteStream,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const dir = await mkdtemp(join(tmpdir(), 'wa-replica-demo-'));
+  // The server may have to run as another user, who has to get in.
+  await chmod(dir, 0o755);
+  out.write(`starting: a simulated upstream (seed ${options.seed}), PostgreSQL, and the daemon\n`);
+  const simulator = await startSimulator({ ...options, live: 0 });
+  const postgres = await startEmbeddedPostgres({ dir: join(dir, 'postgres') });
+  const db = openDatabase({
+    url: postgres.url,
+    schema: SCHEMA,
+    poolSize: 2,
+    applicationName: 'wa-replica demo',
+    onIdleError: () => {},
+  });
+  const logFile = join(dir, 'daemon.log');
+  const startedAt = performance.now();
+  const daemon = startDaemon(environment(simulator, postgres.url), logFile, dir);
+  let total = 0;
+  for (const id of simulator.world.connections.keys()) {
+    for (const _ of simulator.world.truth(id)) total++;
+  }
+  try {
+    out.write(`to look at the tables meanwhile: ${postgres.psqlLine}\n`);
+    out.write(`what the daemon says: ${logFile}\n\n`);
+    const stage = { simulator, db, daemon, total, startedAt, out, signal };
+    await backlog(stage);
+    if (signal.aborted) return true;
+    if (options.once) return await verdict(stage);
+    simulator.startTraffic({ changesPerSecond: options.live });
+    out.write(`\nlive: ${options.live} changes a second at the upstream, Ctrl-C ends\n\n`);
+    await watch(stage);
+    return true;
+  } finally {
+    await daemon.stop();
+    await db.destroy();
+    await postgres.stop();
+    await simulator.close();
+    await rm(dir, { recursive: true, force: true });
+    out.write('ended\n');
+  }
+}
+
+function environment(simulator: Simulator, databaseUrl: string): Record<string, string> {
+  return {
+    DATABASE_URL: databaseUrl,
+    WHATSAPP_USE_API_KEY: DEFAULT_API_KEY,
+    WHATSAPP_USE_BASE_URL: simulator.url,
+    // A quick pulse, so that there is something to see.
+    POLL_INTERVAL: '1s',
+    POLL_INTERVAL_IDLE: '2s',
+  };
+}
+
+/** Shows the backlog's progress until every connection has caught up. */
+async function backlog(stage: Stage): Promise<void> {
+  const { out, total, signal, daemon, startedAt } = stage;
+  const format = 'backlog {bar} {percentage}% · {value}/{total} rows · {rate} rows/s';
+  const options: Options = {
+    format,
+    stream: out,
+    hideCursor: true,
+    barsize: 30,
+    noTTYOutput: true,
+    notTTYSchedule: 2000,
+  };
+  const bar = new SingleBar(options, Presets.shades_classic);
+  bar.start(total, 0, { rate: 0 });
+  let ended: number | string | undefined;
+  daemon.ended.then((how) => {
+    ended = how;
+  });
+  try {
+    while (!signal.aborted) {
+      const statuses = await tryStatus(stage.db);
+      const rows = statuses.reduce((sum, status) => sum + rowsOf(status), 0);
+      const seconds = (performance.now() - startedAt) / 1000;
+      bar.update(rows, { rate: Math.round(rows / seconds) });
+      if (statuses.length > 0 && statuses.every((status) => status.state === 'live')) return;
+      if (ended !== undefined) throw new ReplicaError('internal', { where: `the daemon ended (${ended})` });
+      if (seconds * 1000 > PATIENCE)
+        throw new ReplicaError('internal', { where: 'the backlog takes too long' });
+      await sleep(100, signal);
+    }
+  } finally {
+    bar.stop();
+  }
+}
+
+/** The status, or nothing while the daemon has not made the tables yet. */
+async function tryStatus(db: Kysely<Database>): Promise<ConnectionStatus[]> {
+  try {
+    return await readStatus(db);
+  } catch {
+    return [];
+  }
+}
+
+/** Compares every row with the truth and says how it went. */
+async function verdict({ simulator, db, startedAt, out, total }: Stage): Promise<boolean> {
+  const took = (performance.now() - startedAt) / 1000;
+  let different = 0;
+  for (const id of simulator.world.connections.keys()) {
+    const {
+      compared,
+      differences,
+      different: count,
+    } = await compareWithTruth(db, id, simulator.world.truth(id));
+    different += count;
+    const { contact, conversation, message } = compared;
+    const counts = `${message} messages, ${conversation} conversations, ${contact} contacts`;
+    out.write(`${id}: ${counts}: ${count === 0 ? 'all equal to the truth' : `${count} differences`}\n`);
+    for (const difference of differences) out.write(`  ${difference}\n`);
+  }
+  out.write(
+    `${total} rows in ${took.toFixed(1)} s from the daemon's start, ${Math.round(total / took)} rows/s\n`,
+  );
+  out.write(different === 0 ? 'the replica agrees with the upstream\n' : `${different} differences\n`);
+  return different === 0;
+}
+
+/** Shows the connections until the signal: redrawn on a terminal, a table now and then elsewhere. */
+async function watch({ db, out, signal }: Stage): Promise<void> {
+  let drawn = 0;
+  let before = new Map<string, Look>();
+  while (!signal.aborted) {
+    const statuses = await readStatus(db);
+    const at = performance.now();
+    const lines = connectionTable(statuses, before, at);
+    if (out.isTTY && drawn > 0) out.write(`\u001b[${drawn}A`);
+    for (const line of lines) out.write(out.isTTY ? `\u001b[2K${line}\n` : `${line}\n`);
+    drawn = lines.length;
+    before = new Map(statuses.map((status) => [status.connection_id, { rows: rowsOf(status), at }]));
+    await sleep(out.isTTY ? 1000 : 5000, signal);
+  }
+}
