@@ -1,0 +1,133 @@
+import { randomBytes } from 'node:crypto';
+import pg from 'pg';
+import { afterAll, beforeAll, inject } from 'vitest';
+import { waitFor } from './wait.ts';
+
+/** A database of a test file's own. */
+export interface TestDatabase {
+  readonly url: string;
+  readonly name: string;
+  /** One statement on a connection of its own, which is closed again. */
+  query<T extends pg.QueryResultRow>(sql: string, values?: unknown[]): Promise<T[]>;
+  /** Drops it; fails, after having dropped it, when somebody is still connected. */
+  drop(deadlineMs?: number): Promise<void>;
+}
+
+export interface TestDatabaseOptions {
+  /** With the project's schema in it; otherwise empty. */
+  readonly migrated?: boolean;
+}
+
+/** The schema that migrated test databases have. */
+export const SCHEMA = 'whatsapp';
+
+/** Makes a fresh database on the tests' server. */
+export async function createTestDatabase({
+  migrated = false,
+}: TestDatabaseOptions = {}): Promise<TestDatabase> {
+  const name = `wa_test_${inject('runId')}_${randomBytes(5).toString('hex')}`;
+  const template = migrated ? await migratedTemplate() : 'template0';
+  await onServer((server) => server.query(`create database ${name} template ${template}`));
+  const url = urlOf(name);
+  return {
+    url,
+    name,
+    query: (sql, values) => withClient(url, async (client) => (await client.query(sql, values)).rows),
+    async drop(deadlineMs) {
+      try {
+        await expectNoConnections(name, deadlineMs);
+      } finally {
+        await onServer((server) => server.query(`drop database if exists ${name} with (force)`));
+      }
+    },
+  };
+}
+
+/** A database for the file or `describe` that calls this: made before its tests, dropped after them. */
+export function useTestDatabase(options: TestDatabaseOptions = {}): TestDatabase {
+  let database: TestDatabase | undefined;
+  const made = () => {
+    if (!database) throw new Error('the test database is there only while tests run');
+    return database;
+  };
+  beforeAll(async () => {
+    database = await createTestDatabase(options);
+  });
+  afterAll(async () => {
+    await database?.drop();
+  });
+  return {
+    get url() {
+      return made().url;
+    },
+    get name() {
+      return made().name;
+    },
+    query: (sql, values) => made().query(sql, values),
+    drop: (deadlineMs) => made().drop(deadlineMs),
+  };
+}
+
+/** Fails unless every connection to the database ends soon: what a test opened, it must close. */
+export async function expectNoConnections(name: string, deadlineMs = 3_000): Promise<void> {
+  let open: { pid: number; application_name: string; state: string; query: string }[] = [];
+  const gone = async () => {
+    // A closed connection's backend takes a moment to go.
+    open = await onServer(async (server) => {
+      const { rows } = await server.query<(typeof open)[number]>(
+        `select pid, application_name, state, left(query, 200) as query from pg_stat_activity
+          where datname = $1 and pid <> pg_backend_pid() and backend_type = 'client backend'`,
+        [name],
+      );
+      return rows;
+    });
+    return open.length === 0;
+  };
+  await waitFor(gone, { what: `the connections to ${name} to be closed`, deadlineMs }).catch(
+    (error: unknown) => {
+      throw new Error(`leaked connections to ${name}: ${JSON.stringify(open)}`, { cause: error });
+    },
+  );
+}
+
+/** The name of this run's template, made by the first who asks, in whichever worker. */
+async function migratedTemplate(): Promise<string> {
+  const name = `wa_test_${inject('runId')}_template`;
+  await onServer(async (server) => {
+    // Held by this connection, so let go of even when the migration throws.
+    await server.query('select pg_advisory_lock(hashtext($1))', [name]);
+    const { rows } = await server.query<{ datistemplate: boolean }>(
+      'select datistemplate from pg_database where datname = $1',
+      [name],
+    );
+    if (rows[0]?.datistemplate) return;
+    await server.query(`drop database if exists ${name} with (force)`);
+    await server.query(`create database ${name} template template0`);
+    const { migrateToLatest } = await import('../../src/store/migrator.ts');
+    await migrateToLatest(urlOf(name), SCHEMA);
+    await expectNoConnections(name);
+    // Being a template says that it is finished; without connections nothing can hinder copying it.
+    await server.query(`alter database ${name} is_template true allow_connections false`);
+  });
+  return name;
+}
+
+function urlOf(name: string): string {
+  const url = new URL(inject('serverUrl'));
+  url.pathname = `/${name}`;
+  return url.href;
+}
+
+function onServer<T>(use: (client: pg.Client) => Promise<T>): Promise<T> {
+  return withClient(inject('serverUrl'), use);
+}
+
+async function withClient<T>(url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url, application_name: 'wa-replica test support' });
+  await client.connect();
+  try {
+    return await use(client);
+  } finally {
+    await client.end();
+  }
+}

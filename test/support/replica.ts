@@ -1,0 +1,61 @@
+import type { Kysely } from 'kysely';
+import { loadSettings } from '../../src/config/load.ts';
+import { compareWithTruth } from '../../src/demo/compare.ts';
+import { assemble, findConnections, type Replica } from '../../src/replica.ts';
+import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
+import type { Simulator } from '../../src/simulator/server.ts';
+import { openDatabase } from '../../src/store/database.ts';
+import type { Database } from '../../src/store/schema.ts';
+import type { SyncEvent } from '../../src/sync/events.ts';
+import { SCHEMA } from './database.ts';
+
+/** Settings that make a test quick, for a process or for {@link createReplica}. */
+export function quickSettings(databaseUrl: string, upstreamUrl: string): Record<string, string> {
+  return {
+    DATABASE_URL: databaseUrl,
+    WHATSAPP_USE_API_KEY: DEFAULT_API_KEY,
+    WHATSAPP_USE_BASE_URL: upstreamUrl,
+    POLL_INTERVAL: '100ms',
+    POLL_INTERVAL_IDLE: '100ms',
+    BACKOFF_MIN: '20ms',
+    BACKOFF_MAX: '200ms',
+    LEASE_TTL: '1s',
+    REQUEST_TIMEOUT: '5s',
+    SHUTDOWN_TIMEOUT: '5s',
+  };
+}
+
+export interface TestReplica extends Replica {
+  /** All that was reported, in order. */
+  readonly events: SyncEvent[];
+}
+
+/** A replica in this process, whose connections are known. */
+export async function createReplica(env: Record<string, string>): Promise<TestReplica> {
+  const { settings } = loadSettings(env, { database: true, upstream: true });
+  const events: SyncEvent[] = [];
+  const replica = assemble({ settings, env, listen: (event) => events.push(event), onIdleError: () => {} });
+  await findConnections(replica, new AbortController().signal);
+  return { ...replica, events };
+}
+
+/** Opens a test's database as the daemon does. */
+export function openTestDatabase(url: string): Kysely<Database> {
+  return openDatabase({
+    url,
+    schema: SCHEMA,
+    poolSize: 4,
+    applicationName: 'wa-replica test',
+    onIdleError: () => {},
+  });
+}
+
+/** The differences between the tables and what the simulator holds; empty where they agree. */
+export async function differencesFromTruth(db: Kysely<Database>, simulator: Simulator): Promise<string[]> {
+  const all: string[] = [];
+  for (const id of simulator.world.connections.keys()) {
+    const { differences } = await compareWithTruth(db, id, simulator.world.truth(id));
+    all.push(...differences);
+  }
+  return all;
+}
