@@ -50,12 +50,15 @@ export const SETTINGS = {
     help: 'the pause doubles towards this after each 4 empty polls; one change brings it back',
   }),
   PAGE_LIMIT: setting(v.integer(1, 100_000), { default: '500', help: 'records asked for in one page' }),
-  REQUEST_TIMEOUT: setting(v.duration(100), { default: '30s', help: 'for a whole request, body included' }),
+  REQUEST_TIMEOUT: setting(v.duration(100, v.DAY), {
+    default: '30s',
+    help: 'for a whole request, body included',
+  }),
   MAX_RESPONSE_BYTES: setting(v.bytes(1024), { default: '64MiB', help: 'a larger answer is not read' }),
   MAX_CONCURRENCY: setting(v.integer(1, 1000), { default: '8', help: 'requests in flight per process' }),
   BACKOFF_MIN: setting(v.duration(1), { default: '1s', help: 'the first delay after a failure, at most' }),
   BACKOFF_MAX: setting(v.duration(1), { default: '5m', help: 'the longest delay after failures' }),
-  LEASE_TTL: setting(v.duration(1000), {
+  LEASE_TTL: setting(v.duration(1000, v.DAY), {
     default: '30s',
     help: 'how long a dead worker keeps its connections',
   }),

@@ -5,17 +5,27 @@ import { z } from 'zod';
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** A duration such as `500ms 15s 5m 1h 30d`, in milliseconds. */
-export function duration(least = 0) {
+/** In milliseconds. */
+export const DAY = 86_400_000;
+
+/**
+ * A duration such as `500ms 15s 5m 1h 30d`, in whole milliseconds: Node's time-outs refuse a fraction.
+ * @param most where it ends in a timer or a setting of Postgres, which hold 2^31-1 ms (about 24 days).
+ */
+export function duration(least = 0, most = 36_500 * DAY) {
   return z.string().transform((text, context) => {
     const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
     if (match === null) {
       context.addIssue({ code: 'custom', message: 'wants a duration such as 500ms, 15s, 5m, 1h or 30d' });
       return z.NEVER;
     }
-    const ms = Number(match[1]) * UNITS[match[2]!]!;
+    const ms = Math.round(Number(match[1]) * UNITS[match[2]!]!);
     if (ms < least) {
       context.addIssue({ code: 'custom', message: `wants at least ${least}ms` });
+      return z.NEVER;
+    }
+    if (ms > most) {
+      context.addIssue({ code: 'custom', message: `wants at most ${most / DAY}d` });
       return z.NEVER;
     }
     return ms;
@@ -87,6 +97,9 @@ export function schemaName() {
     );
 }
 
+/** Those of libpq that pg honours; it would read any other as verify-full. */
+const SSL_MODES = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'];
+
 export function postgresUrl() {
   return z.string().transform((text, context) => {
     const url = URL.parse(text);
@@ -98,7 +111,16 @@ export function postgresUrl() {
       return z.NEVER;
     }
     // pg takes every sslmode for verify-full unless told to read it as libpq does.
-    if (url.searchParams.has('sslmode') && !url.searchParams.has('uselibpqcompat')) {
+    const sslmode = url.searchParams.get('sslmode');
+    if (sslmode !== null && !url.searchParams.has('uselibpqcompat')) {
+      if (!SSL_MODES.includes(sslmode)) {
+        context.addIssue({ code: 'custom', message: `wants an sslmode of ${SSL_MODES.join(', ')}` });
+        return z.NEVER;
+      }
+      if (sslmode === 'verify-ca' && !url.searchParams.get('sslrootcert')) {
+        context.addIssue({ code: 'custom', message: 'wants sslrootcert with sslmode=verify-ca' });
+        return z.NEVER;
+      }
       url.searchParams.set('uselibpqcompat', 'true');
     }
     return url.href;
@@ -108,7 +130,7 @@ export function postgresUrl() {
 export function httpUrl() {
   return z.string().transform((text, context) => {
     const url = URL.parse(text);
-    if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.search !== '') {
+    if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password + url.search !== '') {
       context.addIssue({
         code: 'custom',
         message: 'wants a URL such as https://api.whatsapp-use.com, without user or query',

@@ -26,6 +26,7 @@ const SAFE_LENGTH = 15;
 const QUOTE = 34;
 const BACKSLASH = 92;
 const MINUS = 45;
+const COLON = 58;
 
 /** Parses JSON; numbers that a double may not hold come back as marked strings (see {@link exactNumber}).
  * @throws SyntaxError where the text is no JSON. */
@@ -86,8 +87,9 @@ function markWideNumbers(text: string): string {
       }
       if (fraction || end - at > SAFE_LENGTH) {
         const digits = text.slice(at, end);
-        // What is no JSON number stays as it is, for JSON.parse to refuse.
-        if (NUMBER.test(digits)) {
+        // What is no JSON number stays as it is, for JSON.parse to refuse; so does a number where a key belongs,
+        // which would pass for one as a marked string.
+        if (NUMBER.test(digits) && !isBeforeColon(text, end)) {
           out += `${text.slice(copied, at)}${MARK_IN_JSON}${digits}"`;
           copied = end;
         }
@@ -98,6 +100,13 @@ function markWideNumbers(text: string): string {
     }
   }
   return copied === 0 ? text : out + text.slice(copied);
+}
+
+function isBeforeColon(text: string, end: number): boolean {
+  let at = end;
+  for (let code = text.charCodeAt(at); code === 32 || (code >= 9 && code <= 13); )
+    code = text.charCodeAt(++at);
+  return text.charCodeAt(at) === COLON;
 }
 
 /** The index behind the string that begins at `start`, or the end of the text where it is not closed. */

@@ -41,7 +41,8 @@ export function normalise(page: Page): Changes {
       batches.push(batch);
       if (batch.partial) partial += batch.rows.length;
     }
-    rejects.push(...result.rejects);
+    // Not spread into push: a page of nothing but bad records has more of them than a call takes arguments.
+    for (const reject of result.rejects) rejects.push(reject);
   }
   return { batches, rejects, came, partial };
 }
@@ -64,8 +65,9 @@ export function normaliseRecords(
   const fallback = cursor.toString();
   for (const [index, came] of records.entries()) {
     const record = mend ? mendJson(came) : came;
+    const participants = lazily(() => sliceArray(bytes(index), 'participants'));
     const row = normaliseRecord(entity, record, fallback, (at, jid, refusal, conversationId) => {
-      const json = sliceArray(bytes(index), 'participants')[at]!;
+      const json = participants()[at]!;
       const { code, reason } = refusal;
       rejects.push({ kind: 'participant', recordId: jid, conversationId, json, code, reason });
     });

@@ -1,0 +1,100 @@
+import type { Kysely } from 'kysely';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { ensureConnections } from '../../src/store/connections.ts';
+import { claimLeases, releaseLease, renewLeases } from '../../src/store/leases.ts';
+import type { Database } from '../../src/store/schema.ts';
+import { makeDue, type Position, readPosition, startEpoch } from '../../src/store/state.ts';
+import { apply } from '../../src/sync/apply.ts';
+import { normalise } from '../../src/sync/normalise.ts';
+import { parsePage } from '../../src/upstream/page.ts';
+import { useTestDatabase } from '../support/database.ts';
+import { bodyOf, CONNECTION, contextOf } from '../support/pages.ts';
+import { openTestDatabase } from '../support/replica.ts';
+
+const database = useTestDatabase({ migrated: true });
+let db: Kysely<Database>;
+beforeAll(() => {
+  db = openTestDatabase(database.url);
+});
+afterAll(() => db.destroy());
+beforeEach(async () => {
+  await database.query(
+    'truncate whatsapp.messages, whatsapp.sync_state, whatsapp.sync_pages, whatsapp.connections',
+  );
+  await ensureConnections(db, [CONNECTION]);
+});
+
+const message = { message_id: 'm', conversation_id: 'c', seq: 1 };
+
+function write(at: Position, to = 10) {
+  const page = parsePage(bodyOf({ cursor: to, messages: [message] }), at.cursor);
+  const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
+  return apply(contextOf(db), CONNECTION, at, page, normalise(page), timing);
+}
+
+const nothingWritten = async () => {
+  expect(await database.query('select from whatsapp.messages')).toHaveLength(0);
+  expect(await database.query('select from whatsapp.sync_pages')).toHaveLength(0);
+};
+
+describe('a page whose position is not the stored one writes nothing (R1)', () => {
+  test('another has taken the lease', async () => {
+    const [old] = await claimLeases(db, 'one', [CONNECTION], 1, 1);
+    await expect.poll(async () => (await claimLeases(db, 'two', [CONNECTION], 60_000, 1)).length).toBe(1);
+    expect(await write(old!)).toMatchObject({ done: false, now: { term: '2' } });
+    await nothingWritten();
+  });
+
+  test('another has moved the cursor', async () => {
+    const at = (await readPosition(db, CONNECTION))!;
+    await database.query('update whatsapp.sync_state set cursor = 5');
+    expect(await write(at)).toMatchObject({ done: false, now: { cursor: 5n } });
+    await nothingWritten();
+  });
+
+  test('a resync began a new epoch', async () => {
+    const at = (await readPosition(db, CONNECTION))!;
+    await db.transaction().execute((trx) => startEpoch(trx, CONNECTION, 'resync', false));
+    expect(await write(at)).toMatchObject({ done: false, now: { epoch: 2, cursor: 0n } });
+    await nothingWritten();
+  });
+});
+
+test('of two that write the same page at once, one does', async () => {
+  const at = (await readPosition(db, CONNECTION))!;
+  const results = await Promise.all([write(at), write(at), write(at)]);
+  expect(results.filter((result) => result.done)).toHaveLength(1);
+  expect(await database.query('select from whatsapp.sync_pages')).toHaveLength(1);
+});
+
+describe('leases (R15)', () => {
+  test('only one holder; a released or expired one is free', async () => {
+    expect(await claimLeases(db, 'one', [CONNECTION], 60_000, 1)).toHaveLength(1);
+    expect(await claimLeases(db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
+    expect(await renewLeases(db, 'one', 60_000)).toMatchObject([{ connectionId: CONNECTION, term: '1' }]);
+    expect(await renewLeases(db, 'two', 60_000)).toEqual([]);
+    await releaseLease(db, CONNECTION, '7');
+    expect(await claimLeases(db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
+    await releaseLease(db, CONNECTION, '1');
+    expect(await claimLeases(db, 'two', [CONNECTION], 60_000, 1)).toMatchObject([
+      { term: '2', takenOver: false },
+    ]);
+  });
+
+  test('a row that is locked is skipped, by claim and renewal', async () => {
+    await claimLeases(db, 'one', [CONNECTION], 1, 1);
+    await db.transaction().execute(async (trx) => {
+      await trx.selectFrom('sync_state').selectAll().forUpdate().execute();
+      expect(await claimLeases(db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
+      expect(await renewLeases(db, 'one', 60_000)).toEqual([]);
+    });
+  });
+
+  test('being made due is seen at the renewal', async () => {
+    await claimLeases(db, 'one', [CONNECTION], 60_000, 1);
+    await database.query(`update whatsapp.sync_state set next_poll_at = now() + interval '1 hour'`);
+    expect((await renewLeases(db, 'one', 60_000))[0]!.dueIn).toBeGreaterThan(3_000_000);
+    await makeDue(db, [CONNECTION]);
+    expect((await renewLeases(db, 'one', 60_000))[0]!.dueIn).toBeLessThanOrEqual(0);
+  });
+});

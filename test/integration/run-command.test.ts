@@ -1,0 +1,167 @@
+import type { Kysely } from 'kysely';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import type { Database } from '../../src/store/schema.ts';
+import { type CliProcess, runCli, startCli } from '../support/cli.ts';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { waitFor } from '../support/wait.ts';
+
+let simulator: Simulator;
+let database: TestDatabase;
+let db: Kysely<Database>;
+let env: Record<string, string>;
+const daemons: CliProcess[] = [];
+
+beforeAll(async () => {
+  simulator = await startSimulator({ messages: 4_000, connections: 2 });
+});
+afterAll(() => simulator.close());
+beforeEach(async () => {
+  database = await createTestDatabase();
+  db = openTestDatabase(database.url);
+  env = quickSettings(database.url, simulator.url);
+});
+afterEach(async () => {
+  simulator.faults.clear();
+  for (const daemon of daemons.splice(0)) await daemon.kill('SIGKILL');
+  await db.destroy();
+  await database.drop();
+});
+
+function start(more: Record<string, string> = {}): CliProcess {
+  const daemon = startCli(['run'], { ...env, ...more });
+  daemons.push(daemon);
+  return daemon;
+}
+
+const agrees = async () => (await differencesFromTruth(db, simulator)).length === 0;
+const rows = async () =>
+  Number(
+    (await database.query<{ n: string }>('select count(*) as n from whatsapp.messages').catch(() => []))[0]
+      ?.n ?? 0,
+  );
+const leased = () => database.query('select from whatsapp.sync_state where lease_owner is not null');
+
+test('replicates the backlog and what comes after, and ends well on SIGTERM', async () => {
+  const daemon = start();
+  await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
+  simulator.world.applyChanges(100);
+  await waitFor(agrees, { what: 'the changes' });
+  expect(await daemon.kill('SIGTERM')).toBe(0);
+  expect(daemon.stderr).toContain('"msg":"stopped"');
+  expect(await leased()).toEqual([]);
+  expect(await database.query('select from whatsapp.workers')).toEqual([]);
+});
+
+test('killed in mid-backlog and started again, the tables equal the truth', async () => {
+  const small = { PAGE_LIMIT: '20' };
+  for (let kills = 0; kills < 3; kills++) {
+    const daemon = start(small);
+    const before = await rows();
+    await waitFor(async () => (await rows()) > before + 100, { what: 'some rows', deadlineMs: 30_000 });
+    await daemon.kill('SIGKILL');
+  }
+  expect(await agrees()).toBe(false);
+  start();
+  await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
+  const gaps = await database.query(`
+    select from (select cursor_from, lag(cursor_to) over (partition by connection_id, epoch order by page_id) as before
+      from whatsapp.sync_pages) p where before is not null and before <> cursor_from`);
+  expect(gaps).toEqual([]);
+});
+
+test('SIGTERM in mid-backlog finishes the page in hand and gives the leases back', async () => {
+  const daemon = start({ PAGE_LIMIT: '5' });
+  await waitFor(async () => (await rows()) > 50, { what: 'some rows', deadlineMs: 30_000 });
+  expect(await daemon.kill('SIGTERM')).toBe(0);
+  expect(await leased()).toEqual([]);
+});
+
+test('SIGINT while a request hangs ends at once', async () => {
+  simulator.faults.script({ kind: 'hang' }, 100, { route: 'sync' });
+  const daemon = start({ REQUEST_TIMEOUT: '1h' });
+  await waitFor(() => simulator.faults.struck.hang ?? 0, { what: 'the hang' });
+  expect(await daemon.kill('SIGINT')).toBe(0);
+});
+
+test('a second signal ends the process where it stands', async () => {
+  const proxy = await startTcpProxy({
+    host: new URL(database.url).hostname,
+    port: Number(new URL(database.url).port),
+  });
+  const url = new URL(database.url);
+  url.port = String(proxy.port);
+  const daemon = start({
+    DATABASE_URL: url.href,
+    SHUTDOWN_TIMEOUT: '1h',
+    POLL_INTERVAL: '1h',
+    POLL_INTERVAL_IDLE: '1h',
+  });
+  await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
+  proxy.blackhole();
+  daemon.process.kill('SIGTERM');
+  // The first one is being obeyed when the log says so, or waits for the database for ever.
+  expect(daemon.process.exitCode).toBeNull();
+  expect(await daemon.kill('SIGTERM')).toBe(1);
+  await proxy.close();
+});
+
+test('SHUTDOWN_TIMEOUT bounds a shutdown without a database', async () => {
+  const url = new URL(database.url);
+  const proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
+  url.port = String(proxy.port);
+  const daemon = start({ DATABASE_URL: url.href, SHUTDOWN_TIMEOUT: '500ms' });
+  await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
+  proxy.blackhole();
+  expect(await daemon.kill('SIGTERM')).toBe(0);
+  expect(daemon.stderr).toContain('dropping the page in hand');
+  await proxy.close();
+});
+
+test('waits for a database that is not up yet, and goes on by itself when it is cut off', async () => {
+  const url = new URL(database.url);
+  const proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
+  url.port = String(proxy.port);
+  await proxy.refuse();
+  const daemon = start({ DATABASE_URL: url.href });
+  await daemon.logged('waiting');
+  await proxy.heal();
+  await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
+  await proxy.refuse();
+  proxy.cut();
+  simulator.world.applyChanges(100);
+  await daemon.logged('turn failed');
+  await proxy.heal();
+  await waitFor(agrees, { what: 'the changes', deadlineMs: 30_000 });
+  await daemon.logged('recovered');
+  expect(await daemon.kill('SIGTERM')).toBe(0);
+  await proxy.close();
+});
+
+test('wrong configuration: every problem at once, nothing touched, exit 2', async () => {
+  const { status, stderr } = await runCli(['run'], {
+    DATABASE_URL: 'mysql://secret@host/db',
+    POLL_INTERVAL: 'often',
+    WA_REPLICA_SCHEMAS: 'x',
+    WHATSAPP_USE_APIKEY: 'pa_live_secret',
+  });
+  expect(status).toBe(2);
+  for (const name of ['DATABASE_URL', 'POLL_INTERVAL', 'WA_REPLICA_SCHEMAS', 'WHATSAPP_USE_API_KEY']) {
+    expect(stderr).toContain(name);
+  }
+  expect(stderr).not.toContain('secret');
+});
+
+test('an unknown command or option is wrong usage: exit 2', async () => {
+  expect(await runCli(['replicate'], {})).toMatchObject({ status: 2 });
+  expect(await runCli(['run', '--fast'], {})).toMatchObject({ status: 2 });
+  expect(await runCli([], {})).toMatchObject({ status: 2, stderr: expect.stringContaining('Usage') });
+  for (const command of ['run', 'sync', 'migrate', 'resync', 'demo', 'simulate']) {
+    expect(await runCli([command, '--help'], {})).toMatchObject({
+      status: 0,
+      stdout: expect.stringContaining('Usage'),
+    });
+  }
+});

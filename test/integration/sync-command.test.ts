@@ -1,0 +1,129 @@
+import type { Kysely } from 'kysely';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import type { Database } from '../../src/store/schema.ts';
+import { BUILT, runCli, startCli } from '../support/cli.ts';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
+
+let simulator: Simulator;
+let database: TestDatabase;
+let db: Kysely<Database>;
+let env: Record<string, string>;
+
+beforeAll(async () => {
+  simulator = await startSimulator({ messages: 3_000, connections: 2 });
+});
+afterAll(() => simulator.close());
+beforeEach(async () => {
+  database = await createTestDatabase();
+  db = openTestDatabase(database.url);
+  env = quickSettings(database.url, simulator.url);
+});
+afterEach(async () => {
+  simulator.faults.clear();
+  await db.destroy();
+  await database.drop();
+});
+
+/** How many rows were ever written, table by table; Postgres counts them for itself. */
+async function writes() {
+  return await database.query(`
+    select relname, n_tup_ins + n_tup_upd + n_tup_del as written from pg_stat_user_tables
+    where relname in ('messages', 'conversations', 'contacts', 'conversation_participants', 'message_revisions',
+      'quarantine', 'sync_pages') order by 1`);
+}
+
+describe.each([
+  ['from the sources', undefined],
+  ['from dist/', BUILT],
+])('%s', (_, bin) => {
+  test('catches up, says what it did, and a second pass writes no row', async () => {
+    const first = await runCli(['sync'], env, bin);
+    expect(first.stderr).toBe('');
+    expect(first.status).toBe(0);
+    expect(first.stdout).toMatch(
+      /caught up: \d+ pages, \d+ rows written, 0 unchanged\n[\s\S]*2\/2 connections/,
+    );
+    expect(await differencesFromTruth(db, simulator)).toEqual([]);
+    await database.query('select pg_stat_force_next_flush()').catch(() => {});
+    const before = await writes();
+    const second = await runCli(['sync'], env, bin);
+    expect(second).toMatchObject({ status: 0 });
+    expect(second.stdout).toMatch(/0 rows written/);
+    expect(await writes()).toEqual(before);
+  });
+});
+
+test('only the connection that is named', async () => {
+  const [id] = [...simulator.world.connections.keys()];
+  const { status, stdout } = await runCli(['sync', '--connection', id!], env);
+  expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringContaining('1/1 connections') });
+  const found = await database.query('select distinct connection_id from whatsapp.messages');
+  expect(found).toEqual([{ connection_id: id }]);
+});
+
+test('faults of every kind are waited out', async () => {
+  simulator.faults.setRates(0.3);
+  const faulty = { ...env, PAGE_LIMIT: '100', REQUEST_TIMEOUT: '1s', LOG_LEVEL: 'silent' };
+  await waitFor(async () => (await runCli(['sync'], faulty)).status === 0, {
+    what: 'a pass that gets through',
+    deadlineMs: 50_000,
+  });
+  expect(await differencesFromTruth(db, simulator)).toEqual([]);
+});
+
+test('a key that is refused: exit 1, what to do, and no key in the output', async () => {
+  const key = 'pa_live_wrong_0123456789';
+  const { status, stdout, stderr } = await runCli(['sync'], { ...env, WHATSAPP_USE_API_KEY: key });
+  expect(status).toBe(1);
+  expect(stderr).toContain('unauthorized');
+  expect(stderr).toContain('whatsapp:read');
+  expect(stdout + stderr).not.toContain(key);
+});
+
+test('a connection that cannot be caught up: the others are, exit 1', async () => {
+  const [bad, good] = [...simulator.world.connections.keys()];
+  simulator.faults.script({ kind: 'answer', status: 402, body: '{"error":"pay"}' }, 1000, {
+    connection: bad!,
+  });
+  const { status, stdout, stderr } = await runCli(['sync'], env);
+  expect(status).toBe(1);
+  expect(stdout).toContain(`${good}: caught up`);
+  expect(stdout).toContain(`${bad}: not caught up: payment_required`);
+  expect(stderr).toContain('1 of 2 not caught up');
+});
+
+test('beside a running daemon, it makes the connections due and waits for it', async () => {
+  const daemon = startCli(['run'], { ...env, POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h' });
+  await daemon.logged('caught up');
+  await waitFor(async () => (await differencesFromTruth(db, simulator)).length === 0, {
+    what: 'the backlog',
+  });
+  simulator.world.applyChanges(50);
+  const { status, stdout } = await runCli(['sync'], env);
+  expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringContaining('by the running daemon') });
+  expect(await differencesFromTruth(db, simulator)).toEqual([]);
+  expect(await daemon.kill('SIGTERM')).toBe(0);
+});
+
+test('resync fetches everything again and writes nothing that is identical', async () => {
+  await runCli(['sync'], env);
+  const [id] = [...simulator.world.connections.keys()];
+  expect(await runCli(['resync', '--connection', id!, '--yes'], env)).toMatchObject({ status: 0 });
+  const { stdout } = await runCli(['sync', '--connection', id!], env);
+  expect(stdout).toMatch(/, 0 rows written, \d{3,} unchanged/);
+  const [state] = await database.query(
+    'select epoch, numbering from whatsapp.sync_state where connection_id = $1',
+    [id],
+  );
+  expect(state).toEqual({ epoch: 2, numbering: 1 });
+});
+
+test('resync asks first, and knows its connections', async () => {
+  await runCli(['migrate'], env);
+  expect(await runCli(['resync', '--connection', 'x'], env)).toMatchObject({ status: 2 });
+  const unknown = await runCli(['resync', '--connection', 'x', '--yes'], env);
+  expect(unknown).toMatchObject({ status: 1, stderr: expect.stringContaining('no connection x') });
+});
