@@ -4,6 +4,7 @@ import { CommanderError } from 'commander';
 import { createProgram } from './cli/program.ts';
 import { CommandFailed, type Terminal } from './cli/terminal.ts';
 import { ConfigError } from './config/load.ts';
+import { EmbeddedPostgresError } from './embedded/errors.ts';
 import { ReplicaError } from './errors.ts';
 import { errorFields } from './ops/logger.ts';
 
@@ -37,7 +38,7 @@ export async function main(): Promise<void> {
   }
   process.exitCode = status;
   // A socket that is slow to close must not keep a finished command alive.
-  setTimeout(() => process.exit(status), 2_000).unref();
+  setTimeout(() => process.exit(status), 500).unref();
 }
 
 /** The environment over the `.env` file, where there is one. */
@@ -61,10 +62,13 @@ function explain(error: unknown, { stderr, signal }: Terminal): number {
     stderr.write('wa-replica: interrupted\n');
     return 1;
   }
+  if (error instanceof EmbeddedPostgresError) {
+    stderr.write(`wa-replica: ${error.message}\n`);
+    return 1;
+  }
   if (error instanceof ReplicaError) {
-    stderr.write(
-      `wa-replica: ${error.kind}: ${error.message}\n${error.hint === undefined ? '' : `  ${error.hint}\n`}`,
-    );
+    const hint = error.hint === undefined ? '' : `  ${error.hint}\n`;
+    stderr.write(`wa-replica: ${error.kind}: ${error.message}\n${hint}`);
     return 1;
   }
   stderr.write(`wa-replica: internal error: ${JSON.stringify(errorFields(error))}\n`);

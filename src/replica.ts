@@ -6,6 +6,7 @@ import pRetry from 'p-retry';
 import type { Environment } from './config/load.ts';
 import type { Settings } from './config/settings.ts';
 import { codeOf, ReplicaError, sqlstate } from './errors.ts';
+import { sleep } from './lib/wait.ts';
 import type { ConnectionId } from './model.ts';
 import { ensureConnections, knownConnections } from './store/connections.ts';
 import { openDatabase } from './store/database.ts';
@@ -39,6 +40,9 @@ export interface Wiring {
   readonly listen: Listener;
   readonly onIdleError: (error: unknown) => void;
 }
+
+/** How long pools and sockets may take to close, in milliseconds. */
+const CLOSE_TIMEOUT = 1_000;
 
 /** Puts the parts together; opens no connection yet. */
 export function assemble({ settings, env, databaseUrl, listen, onIdleError }: Wiring): Replica {
@@ -100,7 +104,11 @@ export function assemble({ settings, env, databaseUrl, listen, onIdleError }: Wi
     worker,
     workerOptions,
     async close() {
-      await Promise.allSettled([db.destroy(), control.destroy(), upstream.close()]);
+      const closed = Promise.allSettled([db.destroy(), control.destroy(), upstream.close()]);
+      // A pool waits for its queries, and a server that is out of reach never ends them.
+      const late = new AbortController();
+      await Promise.race([closed, sleep(CLOSE_TIMEOUT, late.signal)]);
+      late.abort();
     },
   };
 }

@@ -1,11 +1,14 @@
+import type { ConnectionId } from '../model.ts';
 import type { Listener, SyncEvent } from '../sync/events.ts';
 import { errorFields, type Logger } from './logger.ts';
 
 /**
  * Writes what happens to the log. A page is `debug`; a backlog done, a park, a recovery, a takeover are `info`.
- * A failure's level grows with its delay, and one that repeats is told again only at each doubling.
+ * A failure's level grows with its delay, and one that repeats is told again only when its
+ * kind changes or its count has doubled.
  */
 export function eventLog(log: Logger): Listener {
+  const lastKind = new Map<ConnectionId, string>();
   return (event) => {
     switch (event.type) {
       case 'page': {
@@ -32,9 +35,12 @@ export function eventLog(log: Logger): Listener {
         );
         break;
       case 'failed':
-        failed(log, event);
+        if (isDoubling(event.failures) || lastKind.get(event.connectionId) !== event.error.kind)
+          failed(log, event);
+        lastKind.set(event.connectionId, event.error.kind);
         break;
       case 'recovered':
+        lastKind.delete(event.connectionId);
         log.info({ connection_id: event.connectionId, failures: event.failures }, 'recovered');
         break;
       case 'epoch':
@@ -75,7 +81,6 @@ export function eventLog(log: Logger): Listener {
 
 function failed(log: Logger, event: Extract<SyncEvent, { type: 'failed' }>): void {
   const { connectionId, error, failures, retryIn } = event;
-  if (!isDoubling(failures)) return;
   const fields = {
     connection_id: connectionId,
     ...errorFields(error),

@@ -1,0 +1,162 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { exactNumber, int64, isNumber, parseExact, rawNumber } from '../../src/lib/exact-json.ts';
+import { toJsonb } from '../../src/lib/text.ts';
+import { awkwardText, jsonText, numberText } from './json-texts.ts';
+
+/** The text that a value would be written into a `jsonb` parameter as. */
+function written(value: unknown): string {
+  return JSON.stringify(
+    toJsonb(value, (text) => {
+      const digits = exactNumber(text);
+      return digits === undefined ? undefined : rawNumber(digits);
+    }),
+  );
+}
+
+function isRefused(parse: (text: string) => unknown, text: string): boolean {
+  try {
+    parse(text);
+    return false;
+  } catch (error) {
+    expect(error).toBeInstanceOf(SyntaxError);
+    return true;
+  }
+}
+
+describe('numbers', () => {
+  test.each([
+    '9007199254740993',
+    '9223372036854775807',
+    '-9223372036854775808',
+    '123456789012345678901234567890',
+    '0.1000000000000000055511151231257827',
+    '1.0',
+    '1e400',
+    '-1.5E-7',
+    '-0.0',
+    '0',
+    '999999999999999',
+    '1000000000000000',
+  ])('%s keeps every digit', (text) => {
+    expect(written(parseExact(text))).toBe(text);
+    expect(written(parseExact(`{"a":[${text},{"b": ${text} }]}`))).toBe(`{"a":[${text},{"b":${text}}]}`);
+    expect(isNumber(parseExact(text))).toBe(true);
+  });
+
+  test('of any JSON are written again with the digits that they came with', () => {
+    fc.assert(fc.property(jsonText, ({ text, compact }) => expect(written(parseExact(text))).toBe(compact)));
+  });
+
+  test('that a double may not hold come marked, others as they are', () => {
+    expect(parseExact('999999999999999')).toBe(999999999999999);
+    expect(parseExact('-7')).toBe(-7);
+    expect(exactNumber(parseExact('9007199254740993'))).toBe('9007199254740993');
+    expect(exactNumber(parseExact('1.5'))).toBe('1.5');
+    fc.assert(
+      fc.property(numberText, (text) => {
+        const value = parseExact(text);
+        expect(exactNumber(value) ?? String(value)).toBe(text);
+      }),
+    );
+  });
+});
+
+describe('strings', () => {
+  test.each([
+    '12345678901234567890',
+    'a "12345678901234567890" b',
+    '\\',
+    '\\"',
+    '\\\\"1.5',
+    '"',
+    '',
+    '\u0001',
+  ])('%j stays a string', (text) => {
+    const json = JSON.stringify(text);
+    expect(parseExact(json)).toBe(text);
+    expect(isNumber(parseExact(json))).toBe(false);
+  });
+
+  test('are as they came, and so are the numbers beside them', () => {
+    const wide = '12345678901234567890';
+    fc.assert(
+      fc.property(awkwardText, awkwardText, (a, b) => {
+        const json = `[${JSON.stringify(a)},${wide},{${JSON.stringify(b)}:${wide}}]`;
+        const [first, number, object] = parseExact(json) as [string, unknown, Record<string, unknown>];
+        expect(first).toBe(a);
+        expect(exactNumber(number)).toBe(wide);
+        expect(Object.keys(object)).toEqual([b]);
+        expect(Object.values(object).map(exactNumber)).toEqual([wide]);
+      }),
+    );
+  });
+
+  test('that end in any number of backslashes end where JSON says', () => {
+    for (let backslashes = 0; backslashes <= 9; backslashes++) {
+      const json = `["${'\\'.repeat(backslashes)}",12345678901234567890,"x"]`;
+      expect(isRefused(parseExact, json)).toBe(backslashes % 2 === 1);
+    }
+  });
+});
+
+describe('what is no JSON', () => {
+  const malformed = [
+    ...['01', '-01', '1.2.3', '1-2', '1e', '1e+', '1.', '.5', '+1', '-', '--1', '0x10', '1_000', 'NaN'],
+    ...['12345678901234567890x', '12345678901234567890-', '0012345678901234567890', '12345678901234567890.'],
+    ...['1.5"a"', '1.5 2.5', '"a"1.5', '[1.5', '"12345678901234567890', '{"a":12345678901234567890'],
+    ...['{12345678901234567890:1}', '{1.5:1}', '{1.5 \n:1}', '{"a":1,2.5\t:3}', '', ' '],
+  ];
+  test.each(malformed)('%j is refused', (text) => {
+    expect(isRefused(JSON.parse, text)).toBe(true);
+    expect(isRefused(parseExact, text)).toBe(true);
+    expect(isRefused(parseExact, `{"a":[${text}}`)).toBe(true);
+  });
+
+  test('is the same for it as for JSON.parse, whatever is lost or put in', () => {
+    const snippet = fc.constantFrom(
+      ...['"', '\\', '{', '}', '[', ']', ':', ',', '-', '.', 'e', '0', '1.5', '12345678901234567890', ' '],
+    );
+    const position = fc.double({ min: 0, max: 1, noNaN: true });
+    const damage = fc.tuple(position, fc.nat({ max: 3 }), fc.oneof(fc.constant(''), snippet));
+    fc.assert(
+      fc.property(jsonText, fc.array(damage, { minLength: 1, maxLength: 3 }), ({ text }, damages) => {
+        let broken = text;
+        for (const [at, cut, put] of damages) {
+          const start = Math.floor(at * broken.length);
+          broken = broken.slice(0, start) + put + broken.slice(start + cut);
+        }
+        expect(isRefused(parseExact, broken)).toBe(isRefused(JSON.parse, broken));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+});
+
+describe('int64', () => {
+  test.each([
+    ['0', '0'],
+    ['-0', '0'],
+    ['9007199254740992', '9007199254740992'],
+    ['9223372036854775807', '9223372036854775807'],
+    ['"9223372036854775807"', '9223372036854775807'],
+    ['"0042"', '42'],
+    [`"${'0'.repeat(39)}7"`, '7'],
+  ])('takes %s', (json, digits) => expect(int64(parseExact(json))).toBe(digits));
+
+  test.each([
+    ...['-1', '-9223372036854775808', '9223372036854775808', '"9223372036854775808"', '1.0', '1.5', '1e3'],
+    ...['123456789012345678901234567890', '"-1"', '"+1"', '" 1"', '"1 "', '"1.0"', '"1e3"', '""', '"x"'],
+    ...['"٣"', `"${'0'.repeat(41)}"`, 'true', 'null', '[]', '[1]', '{}'],
+  ])('refuses %s', (json) => expect(int64(parseExact(json))).toBeUndefined());
+
+  test('is exact for every int64 that is not negative', () => {
+    fc.assert(
+      fc.property(fc.bigInt({ min: 0n, max: 2n ** 63n - 1n }), (value) => {
+        expect(int64(parseExact(`${value}`))).toBe(`${value}`);
+        expect(int64(parseExact(`"${value}"`))).toBe(`${value}`);
+        expect(int64(parseExact(`${value + 2n ** 63n}`))).toBeUndefined();
+      }),
+    );
+  });
+});
