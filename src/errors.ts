@@ -53,9 +53,9 @@ interface Details {
   readonly code?: string | undefined;
   /** What a person can do; the kind's own remedy where absent. */
   readonly hint?: string;
+  readonly status?: number | undefined;
   /** How long the upstream asks to wait, in milliseconds. */
   readonly retryAfter?: number | undefined;
-  readonly cause?: unknown;
 }
 
 /** A failure with its verdict. Its message is safe to log: kind, code and place only. */
@@ -65,6 +65,8 @@ export class ReplicaError extends Error {
   readonly code: string | undefined;
   readonly where: string;
   readonly hint: string | undefined;
+  /** The HTTP status, where it came of one. */
+  readonly status: number | undefined;
   readonly retryAfter: number | undefined;
 
   constructor(kind: ErrorKind, details: Details) {
@@ -73,6 +75,7 @@ export class ReplicaError extends Error {
     this.code = details.code;
     this.where = details.where;
     this.hint = details.hint ?? REMEDIES[kind];
+    this.status = details.status;
     this.retryAfter = details.retryAfter;
   }
 

@@ -23,6 +23,11 @@ export function emptyTally(): Tally {
   return { inserted: 0, updated: 0, amended: 0, unchanged: 0, stale: 0 };
 }
 
+/** Adds the counts of `more` to `tally`. */
+export function addTally(tally: Tally, more: Tally): void {
+  for (const outcome of OUTCOMES) tally[outcome] += more[outcome];
+}
+
 /** A value as it goes into a JSON parameter: text, boolean, null, or a nested JSON tree. */
 export type Json = string | number | boolean | null | Json[] | { [key: string]: Json };
 

@@ -1,7 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Kysely } from 'kysely';
-import pLimit from 'p-limit';
 import pRetry from 'p-retry';
 import type { Environment } from './config/load.ts';
 import type { Settings } from './config/settings.ts';
@@ -12,6 +11,8 @@ import { ensureConnections, knownConnections } from './store/connections.ts';
 import { openDatabase } from './store/database.ts';
 import { migrate, requireCurrentSchema } from './store/migrator.ts';
 import type { Database } from './store/schema.ts';
+import { Admission } from './sync/admission.ts';
+import type { Reached } from './sync/crash-points.ts';
 import { Directory } from './sync/directory.ts';
 import type { Listener } from './sync/events.ts';
 import type { LoopContext } from './sync/loop.ts';
@@ -28,6 +29,7 @@ export interface Replica {
   readonly directory: Directory;
   readonly worker: Worker;
   readonly workerOptions: WorkerOptions;
+  readonly reached: Reached;
   /** Closes pools and sockets. What is under way is dropped. */
   close(): Promise<void>;
 }
@@ -39,13 +41,21 @@ export interface Wiring {
   readonly databaseUrl?: string | undefined;
   readonly listen: Listener;
   readonly onIdleError: (error: unknown) => void;
+  readonly reached?: Reached;
 }
 
 /** How long pools and sockets may take to close, in milliseconds. */
 const CLOSE_TIMEOUT = 1_000;
 
 /** Puts the parts together; opens no connection yet. */
-export function assemble({ settings, env, databaseUrl, listen, onIdleError }: Wiring): Replica {
+export function assemble({
+  settings,
+  env,
+  databaseUrl,
+  listen,
+  onIdleError,
+  reached = () => {},
+}: Wiring): Replica {
   const url = databaseUrl ?? settings.DATABASE_URL;
   const pool = (poolSize: number, purpose: string) =>
     openDatabase({
@@ -60,7 +70,6 @@ export function assemble({ settings, env, databaseUrl, listen, onIdleError }: Wi
   const upstream = new UpstreamClient({
     baseUrl: settings.WHATSAPP_USE_BASE_URL,
     requestTimeout: settings.REQUEST_TIMEOUT,
-    maxResponseBytes: settings.MAX_RESPONSE_BYTES,
     maxSockets: settings.MAX_CONCURRENCY,
     userAgent: `wa-replica/${VERSION}`,
   });
@@ -89,9 +98,19 @@ export function assemble({ settings, env, databaseUrl, listen, onIdleError }: Wi
       pollIntervalIdle: settings.POLL_INTERVAL_IDLE,
       backoff: { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX },
       pageLimit: settings.PAGE_LIMIT,
+      pageLimitMax: settings.PAGE_LIMIT_MAX,
+      maxResponseBytes: settings.MAX_RESPONSE_BYTES,
     },
-    keyOf: (connectionId) => directory.keyOf(connectionId),
-    slots: pLimit(settings.MAX_CONCURRENCY),
+    resetConfirm: settings.RESET_CONFIRM,
+    admission: new Admission({
+      concurrency: settings.MAX_CONCURRENCY,
+      rate: settings.REQUEST_RATE,
+      // Room for the largest single answer (R19), whatever the number of connections.
+      budget: settings.MAX_RESPONSE_BYTES * 4,
+      backoff: { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX },
+      keyOf: (connectionId) => directory.keyOf(connectionId),
+    }),
+    reached,
     listen,
   };
   const workerOptions = { info, leaseTtl, shutdownTimeout: settings.SHUTDOWN_TIMEOUT, control };
@@ -103,6 +122,7 @@ export function assemble({ settings, env, databaseUrl, listen, onIdleError }: Wi
     directory,
     worker,
     workerOptions,
+    reached,
     async close() {
       const closed = Promise.allSettled([db.destroy(), control.destroy(), upstream.close()]);
       // A pool waits for its queries, and a server that is out of reach never ends them.
@@ -137,7 +157,10 @@ export async function prepareSchema(
   try {
     return await pRetry(
       async () => {
-        if (options.migrate) return await migrate(db, schema, () => options.onWaiting('another migration'));
+        if (options.migrate) {
+          const onWaiting = () => options.onWaiting('another migration');
+          return await migrate(db, schema, onWaiting, () => replica.reached('migrating'));
+        }
         await requireCurrentSchema(db, schema);
         return [];
       },

@@ -113,6 +113,7 @@ function checkTogether(settings: Settings, problems: string[]): void {
       'WHATSAPP_USE_BASE_URL is plain http to another host, which shows the key to the network: use https, or set WHATSAPP_USE_ALLOW_HTTP=true',
     );
   }
+  if (settings.PAGE_LIMIT > settings.PAGE_LIMIT_MAX) problems.push('PAGE_LIMIT is above PAGE_LIMIT_MAX');
   if (settings.BACKOFF_MIN > settings.BACKOFF_MAX) problems.push('BACKOFF_MIN is above BACKOFF_MAX');
 }
 

@@ -49,12 +49,23 @@ export const SETTINGS = {
     default: '60s',
     help: 'the pause doubles towards this after each 4 empty polls; one change brings it back',
   }),
-  PAGE_LIMIT: setting(v.integer(1, 100_000), { default: '500', help: 'records asked for in one page' }),
+  PAGE_LIMIT: setting(v.integer(1, 100_000), {
+    default: '500',
+    help: 'records asked for in a page, at first',
+  }),
+  PAGE_LIMIT_MAX: setting(v.integer(1, 100_000), { default: '2000', help: 'how far that may grow' }),
   REQUEST_TIMEOUT: setting(v.duration(100, v.DAY), {
     default: '30s',
     help: 'for a whole request, body included',
   }),
-  MAX_RESPONSE_BYTES: setting(v.bytes(1024), { default: '64MiB', help: 'a larger answer is not read' }),
+  REQUEST_RATE: setting(v.integer(1, 100_000), {
+    default: '100',
+    help: 'requests a second per key, at most',
+  }),
+  MAX_RESPONSE_BYTES: setting(v.bytes(1024), {
+    default: '64MiB',
+    help: 'a larger answer is asked for again with half the limit',
+  }),
   MAX_CONCURRENCY: setting(v.integer(1, 1000), { default: '8', help: 'requests in flight per process' }),
   BACKOFF_MIN: setting(v.duration(1), { default: '1s', help: 'the first delay after a failure, at most' }),
   BACKOFF_MAX: setting(v.duration(1), { default: '5m', help: 'the longest delay after failures' }),
@@ -67,6 +78,10 @@ export const SETTINGS = {
   SHUTDOWN_TIMEOUT: setting(v.duration(), {
     default: '20s',
     help: 'for finishing the pages in hand at the end',
+  }),
+  RESET_CONFIRM: setting(v.duration(), {
+    default: '1m',
+    help: 'how long the upstream must answer with lower cursors before a new epoch begins',
   }),
   HISTORY: setting(v.flag('on', 'off'), {
     default: 'on',

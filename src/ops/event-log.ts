@@ -43,6 +43,12 @@ export function eventLog(log: Logger): Listener {
         lastKind.delete(event.connectionId);
         log.info({ connection_id: event.connectionId, failures: event.failures }, 'recovered');
         break;
+      case 'limit':
+        log.info(
+          { connection_id: event.connectionId, limit: event.limit, reason: event.reason },
+          'limit lowered',
+        );
+        break;
       case 'epoch':
         log.warn({ connection_id: event.connectionId, reason: event.reason }, 'starting over from cursor 0');
         break;

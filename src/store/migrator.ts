@@ -32,6 +32,8 @@ export interface SchemaVersion {
 /**
  * Brings the schema up to date, in one transaction, under Postgres' advisory lock: of several that start at
  * once, one migrates and the others wait for it.
+ * @param onWaiting called when another's migration is waited for.
+ * @param reached called inside the transaction, after each migration.
  * @returns the names of the migrations that were run.
  * @throws ReplicaError `schema_newer` on a schema newer than the program; `migration_failed` when one fails.
  */
@@ -39,13 +41,14 @@ export async function migrate(
   db: Kysely<Database>,
   schema: string,
   onWaiting: () => void = () => {},
+  reached: () => void = () => {},
 ): Promise<string[]> {
   const before = await schemaVersion(db, schema);
   refuseNewer(before);
   if (before.pending.length === 0) return [];
   const waiting = setTimeout(onWaiting, TELL_OF_LOCK_AFTER);
   try {
-    const { error, results } = await migrator(db, schema).migrateToLatest();
+    const { error, results } = await migrator(db, schema, reached).migrateToLatest();
     if (error !== undefined) {
       // Another program may have moved the schema on while this one waited for the lock.
       refuseNewer(await schemaVersion(db, schema));
@@ -112,12 +115,12 @@ async function appliedMigrations(
   return rows.map((row) => ({ name: row.name, at: new Date(row.timestamp) }));
 }
 
-function migrator(db: Kysely<Database>, schema: string): Migrator {
-  return new Migrator({ db, provider: provider(schema), migrationTableSchema: schema });
+function migrator(db: Kysely<Database>, schema: string, reached: () => void): Migrator {
+  return new Migrator({ db, provider: provider(schema, reached), migrationTableSchema: schema });
 }
 
 /** The migrations name no schema; each runs with the replica's as its search path, for the transaction only. */
-function provider(schema: string): MigrationProvider {
+function provider(schema: string, reached: () => void = () => {}): MigrationProvider {
   const files = new FileMigrationProvider({ fs, path, migrationFolder: MIGRATIONS });
   return {
     async getMigrations() {
@@ -125,6 +128,7 @@ function provider(schema: string): MigrationProvider {
         async up(db) {
           await sql`set local search_path to ${sql.id(schema)}, pg_catalog`.execute(db);
           await migration.up(db);
+          reached();
         },
       });
       return Object.fromEntries(

@@ -44,21 +44,25 @@ export async function quarantine(db: Db, rejects: readonly Reject[], origin: Ori
 
 /**
  * Resolves the open entries of records that came again, good, in the same or a newer version. Compared by the
- * stored id, which is cut to 200 bytes; an id that was cut is not taken for another's.
+ * stored id, which is cut to 200 bytes; an id that was cut is not taken for another's. A conversation whose
+ * membership came resolves the participants that were refused of it.
  */
 export async function supersede(
   db: Db,
   kind: Kind,
-  records: readonly { id: string; version: string }[],
+  records: readonly { id: string; version: string; members: boolean }[],
   connectionId: ConnectionId,
   numbering: number,
 ): Promise<void> {
   await sql`
     update ${sql.table('quarantine')} q set resolved_at = now(), resolution = 'superseded'
-    from json_to_recordset(${JSON.stringify(records)}::json) as r (id text, version bigint)
-    where q.connection_id = ${connectionId} and q.kind = ${kind} and q.resolved_at is null
-      and q.record_id = r.id and octet_length(r.id) <= 200
-      and (q.numbering, q.version) <= (${numbering}::integer, r.version)`.execute(db);
+    from json_to_recordset(${JSON.stringify(records)}::json) as r (id text, version bigint, members boolean)
+    where q.connection_id = ${connectionId} and q.resolved_at is null
+      and (q.numbering, q.version) <= (${numbering}::integer, r.version)
+      and (q.kind = ${kind} and q.record_id = r.id and octet_length(r.id) <= 200
+        -- not one that the same page put aside, or counted up, a moment ago
+        or ${kind} = 'conversation' and r.members and q.kind = 'participant' and q.conversation_id = r.id
+          and q.last_seen_at < now())`.execute(db);
 }
 
 function toRow(reject: Reject, hash: string): Record<string, unknown> {

@@ -183,3 +183,11 @@ export async function startEpoch(
       last_error = null, last_error_kind = null, consecutive_failures = 0
     where connection_id = ${connectionId}`.execute(db);
 }
+
+/** Whether the connection was started over without a person within the last hour. */
+export async function startedAutomatically(db: Db, connectionId: ConnectionId): Promise<boolean> {
+  const { rows } = await sql`
+    select from ${sql.table('sync_state')} where connection_id = ${connectionId}
+      and epoch_reason = 'reset' and epoch_started_at > clock_timestamp() - interval '1 hour'`.execute(db);
+  return rows.length > 0;
+}

@@ -1,9 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Kysely } from 'kysely';
-import { entityOf } from '../entities.ts';
-import type { ConnectionId, Kind, Tally } from '../model.ts';
-import { emptyTally, OUTCOMES } from '../model.ts';
-import { quarantine, supersede } from '../store/quarantine.ts';
+import { refusesData } from '../errors.ts';
+import type { ConnectionId, Kind, Reject, Tally } from '../model.ts';
+import { quarantine } from '../store/quarantine.ts';
 import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
 import {
@@ -13,17 +12,20 @@ import {
   type Position,
   type TransactionLimits,
 } from '../store/state.ts';
-import { upsert } from '../store/upsert.ts';
 import type { Page } from '../upstream/page.ts';
+import type { Reached } from './crash-points.ts';
 import type { Changes } from './normalise.ts';
+import { hasChanged, resolveSuperseded, write } from './write.ts';
 
 /** What `apply` needs to know beside the page. */
 export interface ApplyContext {
   readonly db: Kysely<Database>;
   readonly worker: string;
+  /** Milliseconds. */
   readonly leaseTtl: number;
   readonly limits: TransactionLimits;
   readonly history: History;
+  readonly reached: Reached;
 }
 
 /** How the turn goes on after this page. Times in milliseconds. */
@@ -35,14 +37,19 @@ export interface Timing {
 }
 
 export type Applied =
-  | { readonly done: true; readonly tally: Readonly<Record<Kind, Tally>>; readonly quarantined: number }
+  | {
+      readonly done: true;
+      readonly tally: Readonly<Record<Kind, Tally>>;
+      readonly rejects: readonly Reject[];
+    }
   /** The cursor is another's, or the lease is. Nothing was written; `now` is what is stored. */
   | { readonly done: false; readonly now: Position | undefined };
 
 /**
  * Writes a page: its rows, its quarantined records, its ledger row and the new cursor commit together or not at
- * all (R1). The only place that opens a page's transaction.
- * @throws what Postgres throws; nothing is written then.
+ * all (R1). The only place that opens a page's transaction. Where Postgres refuses a record, the page is written
+ * once more, carefully: the record is found by halving and quarantined, everything else is written (R9).
+ * @throws what Postgres throws for any other reason; nothing is written then.
  */
 export async function apply(
   context: ApplyContext,
@@ -53,29 +60,38 @@ export async function apply(
   timing: Timing,
 ): Promise<Applied> {
   try {
-    return await context.db.transaction().execute(async (trx) => {
+    return await attempt(context, connectionId, at, page, changes, timing, false);
+  } catch (error) {
+    if (!refusesData(error)) throw error;
+    return await attempt(context, connectionId, at, page, changes, timing, true);
+  }
+}
+
+async function attempt(
+  context: ApplyContext,
+  connectionId: ConnectionId,
+  at: Position,
+  page: Page,
+  changes: Changes,
+  timing: Timing,
+  carefully: boolean,
+): Promise<Applied> {
+  const { numbering } = at;
+  try {
+    const applied = await context.db.transaction().execute(async (trx) => {
       await limitTransaction(trx, context.limits);
       const state = await lockState(trx, connectionId);
-      if (!isSame(state, at)) throw new Fenced(state);
-      const target = { connectionId, numbering: at.numbering, history: context.history };
-      const tally = { conversation: emptyTally(), contact: emptyTally(), message: emptyTally() };
-      for (const batch of changes.batches) {
-        const entity = entityOf(batch.kind);
-        const counts = await upsert(trx, entity, batch.rows, target, batch.partial);
-        for (const outcome of OUTCOMES) tally[batch.kind][outcome] += counts[outcome];
-        if (state.hasQuarantine) {
-          const records = batch.rows.map((row) => ({
-            id: row[entity.key] as string,
-            version: row[entity.version] as string,
-          }));
-          await supersede(trx, batch.kind, records, connectionId, at.numbering);
-        }
+      if (state === undefined || !isSame(state, at)) throw new Fenced(state);
+      const target = { connectionId, numbering, history: context.history };
+      const written = await write(trx, changes.batches, target, { carefully });
+      const { tally, refused } = written;
+      const rejects = refused.length === 0 ? changes.rejects : [...changes.rejects, ...refused];
+      if (rejects.length > 0) {
+        await quarantine(trx, rejects, { connectionId, numbering, from: page.from, to: page.cursor });
       }
-      if (changes.rejects.length > 0) {
-        const origin = { connectionId, numbering: at.numbering, from: page.from, to: page.cursor };
-        await quarantine(trx, changes.rejects, origin);
-      }
-      const changed = hasChanged(tally) || changes.rejects.length > 0;
+      if (state.hasQuarantine || rejects.length > 0) await resolveSuperseded(trx, written, target);
+      context.reached('rows_written');
+      const changed = hasChanged(tally) || rejects.length > 0;
       const move = {
         to: page.cursor,
         requestedAgo: performance.now() - timing.requestedAt,
@@ -94,13 +110,16 @@ export async function apply(
         conversations: changes.came.conversation,
         contacts: changes.came.contact,
         messages: changes.came.message,
-        quarantined: changes.rejects.length,
+        quarantined: rejects.length,
         bodySha256: createHash('sha256').update(page.body).digest('hex'),
         worker: context.worker,
       };
       if (!(await advance(trx, connectionId, at, move, ledger))) throw new Fenced(state);
-      return { done: true as const, tally, quarantined: changes.rejects.length };
+      context.reached('before_commit');
+      return { done: true as const, tally, rejects };
     });
+    context.reached('committed');
+    return applied;
   } catch (error) {
     if (error instanceof Fenced) return { done: false, now: error.now };
     throw error;
@@ -116,12 +135,6 @@ class Fenced extends Error {
   }
 }
 
-function isSame(state: Position | undefined, at: Position): state is Position & { hasQuarantine: boolean } {
-  return (
-    state !== undefined && state.epoch === at.epoch && state.cursor === at.cursor && state.term === at.term
-  );
-}
-
-function hasChanged(tally: Readonly<Record<Kind, Tally>>): boolean {
-  return Object.values(tally).some((counts) => counts.inserted + counts.updated + counts.amended > 0);
+function isSame(state: Position, at: Position): boolean {
+  return state.epoch === at.epoch && state.cursor === at.cursor && state.term === at.term;
 }

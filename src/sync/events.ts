@@ -35,6 +35,13 @@ export type SyncEvent =
       readonly retryIn: number;
     }
   | { readonly type: 'recovered'; readonly connectionId: ConnectionId; readonly failures: number }
+  /** The limit of a connection's requests was lowered. */
+  | {
+      readonly type: 'limit';
+      readonly connectionId: ConnectionId;
+      readonly limit: number;
+      readonly reason: string;
+    }
   | { readonly type: 'epoch'; readonly connectionId: ConnectionId; readonly reason: string }
   | { readonly type: 'fenced'; readonly connectionId: ConnectionId; readonly leaseLost: boolean }
   | { readonly type: 'lease_taken'; readonly connectionId: ConnectionId; readonly takenOver: boolean }

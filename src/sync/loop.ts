@@ -1,14 +1,17 @@
-import type { LimitFunction } from 'p-limit';
 import { ReplicaError } from '../errors.ts';
 import { type BackoffBounds, backoff } from '../lib/backoff.ts';
+import type { Reservation } from '../lib/byte-budget.ts';
 import { Alarm } from '../lib/wait.ts';
-import type { ConnectionId, Kind, Tally } from '../model.ts';
+import type { ConnectionId } from '../model.ts';
 import type { Lease } from '../store/leases.ts';
 import { noteFailure, type Position, readPosition } from '../store/state.ts';
 import type { ApiKey } from '../upstream/client.ts';
-import type { Listener } from './events.ts';
+import type { Admission } from './admission.ts';
+import type { Applied } from './apply.ts';
 import { Pace } from './pace.ts';
-import { type Turn, type TurnContext, turn } from './turn.ts';
+import { PageLimit } from './page-limit.ts';
+import { Recovery, type RecoveryContext } from './recovery.ts';
+import { type Turn, turn } from './turn.ts';
 
 /** How loops behave. Durations in milliseconds. */
 export interface LoopSettings {
@@ -16,14 +19,14 @@ export interface LoopSettings {
   readonly pollIntervalIdle: number;
   readonly backoff: BackoffBounds;
   readonly pageLimit: number;
+  readonly pageLimitMax: number;
+  /** Bytes. */
+  readonly maxResponseBytes: number;
 }
 
-export interface LoopContext extends TurnContext {
+export interface LoopContext extends RecoveryContext {
   readonly settings: LoopSettings;
-  readonly keyOf: (connectionId: ConnectionId) => ApiKey;
-  /** Requests in flight per process; first come, first served, so that a backlog waits its turn (R14). */
-  readonly slots: LimitFunction;
-  readonly listen: Listener;
+  readonly admission: Admission;
 }
 
 /** How long a loop waits for its lease to be renewed before it looks again, in milliseconds. */
@@ -31,6 +34,9 @@ const UNTRUSTED_PAUSE = 200;
 
 /** Why a loop ended. */
 export type LoopEnd = 'aborted' | 'lease_lost' | 'caught_up' | 'gave_up';
+
+/** How a turn ended; `nextIn` in milliseconds. */
+type TurnEnd = 'lease_lost' | { readonly caughtUp: boolean; readonly nextIn: number };
 
 /** When a loop that is to catch up once shall stop trying. */
 export interface OncePolicy {
@@ -52,6 +58,8 @@ export class ConnectionLoop {
   #trustedUntil = 0;
   #asleep = false;
   #unmoved = 0;
+  readonly #limit: PageLimit;
+  readonly #recovery: Recovery;
   #backlog = { pages: 0, records: 0, since: 0 };
 
   constructor(context: LoopContext, lease: Lease) {
@@ -59,7 +67,11 @@ export class ConnectionLoop {
     this.connectionId = lease.connectionId;
     this.#at = lease;
     this.#failures = lease.failures;
-    this.#pace = new Pace(context.settings.pollInterval, context.settings.pollIntervalIdle);
+    const { pollInterval, pollIntervalIdle, pageLimit, pageLimitMax, maxResponseBytes } = context.settings;
+    this.#pace = new Pace(pollInterval, pollIntervalIdle);
+    const { cap } = context.admission.of(lease.connectionId);
+    this.#limit = new PageLimit(pageLimit, pageLimitMax, maxResponseBytes, cap);
+    this.#recovery = new Recovery(context, lease.connectionId, this.#limit);
   }
 
   get term(): string {
@@ -102,7 +114,7 @@ export class ConnectionLoop {
         continue;
       }
       try {
-        const done = await this.#context.slots(() => this.#turn(signal));
+        const done = await this.#admitted(signal);
         if (done === 'lease_lost') return 'lease_lost';
         if (once !== undefined && done.caughtUp) return 'caught_up';
         pause = done.nextIn;
@@ -115,9 +127,32 @@ export class ConnectionLoop {
     }
   }
 
-  async #turn(signal: AbortSignal): Promise<'lease_lost' | { caughtUp: boolean; nextIn: number }> {
-    signal.throwIfAborted();
-    const { settings, keyOf, listen } = this.#context;
+  /** A turn, once key, process and memory have room for it; and what can be done where it fails. */
+  async #admitted(signal: AbortSignal): Promise<TurnEnd> {
+    const { connectionId } = this;
+    return await this.#context.admission.admit(
+      connectionId,
+      this.#limit.expectedBytes,
+      signal,
+      async (key, held) => {
+        try {
+          return await this.#turn(key, held, signal);
+        } catch (cause) {
+          const error =
+            cause instanceof ReplicaError ? cause : ReplicaError.from('internal', cause, 'a turn');
+          if (signal.aborted) throw cause;
+          held.release();
+          const goOn = await this.#recovery.explain(error, key, this.#at, signal);
+          if (goOn === undefined) throw error;
+          this.#at = goOn;
+          return { caughtUp: false, nextIn: 0 };
+        }
+      },
+    );
+  }
+
+  async #turn(key: ApiKey, held: Reservation, signal: AbortSignal): Promise<TurnEnd> {
+    const { listen } = this.#context;
     let nextIn = 0;
     const pace = (changed: boolean) => {
       nextIn = this.#pace.after(changed);
@@ -125,8 +160,7 @@ export class ConnectionLoop {
     };
     const at = this.#at;
     const startedAt = performance.now();
-    const key = keyOf(this.connectionId);
-    const result = await turn(this.#context, key, this.connectionId, at, settings.pageLimit, pace, signal);
+    const result = await turn(this.#context, key, this.connectionId, at, this.#limit, held, pace, signal);
     const { page, applied } = result;
     if (!applied.done) {
       // Another has moved the cursor (a resync), or holds the lease: go on from what is stored, or stop.
@@ -141,6 +175,8 @@ export class ConnectionLoop {
     this.trustUntil(startedAt + this.#context.leaseTtl * 0.9);
     this.#report(result, applied);
     this.#refuseStandstill(result);
+    this.#limit.good(recordsIn(result), page.body.length, page.hasMore);
+    this.#recovery.good();
     this.#recovered();
     return { caughtUp: !page.hasMore, nextIn: page.hasMore ? 0 : nextIn };
   }
@@ -153,13 +189,14 @@ export class ConnectionLoop {
     }
   }
 
-  #report(result: Turn, applied: { tally: Readonly<Record<Kind, Tally>>; quarantined: number }): void {
+  #report(result: Turn, applied: Extract<Applied, { done: true }>): void {
     const { page, changes, requestTook, applyTook } = result;
     const { listen } = this.#context;
     const { connectionId } = this;
     const moved = page.cursor !== page.from;
     const { cursor, hasMore } = page;
-    const { tally, quarantined } = applied;
+    const { tally } = applied;
+    const quarantined = applied.rejects.length;
     const { partial } = changes;
     const bytes = page.body.length;
     listen({
@@ -177,7 +214,7 @@ export class ConnectionLoop {
     });
     if (this.#backlog.pages === 0) this.#backlog.since = performance.now() - requestTook - applyTook;
     this.#backlog.pages++;
-    this.#backlog.records += changes.came.contact + changes.came.conversation + changes.came.message;
+    this.#backlog.records += recordsIn(result);
     if (!hasMore) {
       const { pages, records, since } = this.#backlog;
       if (pages > 1)
@@ -218,4 +255,8 @@ export class ConnectionLoop {
     }
     return retryIn;
   }
+}
+
+function recordsIn({ changes }: Turn): number {
+  return changes.came.contact + changes.came.conversation + changes.came.message;
 }

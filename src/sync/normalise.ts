@@ -5,7 +5,7 @@ import { cutBytes, mendJson } from '../lib/text.ts';
 import type { Cursor, Kind, Reject, Row } from '../model.ts';
 import { type Page, recordBytes } from '../upstream/page.ts';
 import { type Batch, toBatches } from './batches.ts';
-import { checkId, Refusal, readFields } from './fields.ts';
+import { checkId, MAX_RECORD_ID_BYTES, Refusal, readFields } from './fields.ts';
 
 /** What a page says, ready to be written, and what of it cannot be stored. */
 export interface Changes {
@@ -16,8 +16,6 @@ export interface Changes {
   readonly came: Readonly<Record<Kind, number>>;
   readonly partial: number;
 }
-
-const MAX_RECORD_ID_BYTES = 200;
 
 /** Checks every record of a page (R2 to R5, R7, R9, R10). Pure: touches neither network nor database. */
 export function normalise(page: Page): Changes {

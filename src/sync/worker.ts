@@ -87,6 +87,7 @@ export class Worker {
    */
   async stop(): Promise<boolean> {
     this.#stopping.abort();
+    this.#context.reached('stopping');
     const work = (async () => {
       await Promise.allSettled([...this.#held.values()].map((held) => held.done));
       this.#tending.abort();

@@ -15,11 +15,13 @@ export interface ClientOptions {
   readonly baseUrl: URL;
   /** For the whole request, body included, in milliseconds. */
   readonly requestTimeout: number;
-  readonly maxResponseBytes: number;
   /** Sockets kept open to the upstream. */
   readonly maxSockets: number;
   readonly userAgent: string;
 }
+
+/** Bound on the answers that are no pages, in bytes. */
+const SMALL_ANSWER = 16 * 1024 ** 2;
 
 interface Answer {
   readonly status: number;
@@ -56,6 +58,7 @@ export class UpstreamClient {
 
   /**
    * One page of `GET /v1/whatsapp/sync`.
+   * @param admits asked with the bytes read so far whenever more come; false ends the request as `oversize`.
    * @throws ReplicaError with the kind that R13 gives; the signal's reason where it was aborted.
    */
   async fetchPage(
@@ -63,10 +66,11 @@ export class UpstreamClient {
     connectionId: ConnectionId,
     cursor: Cursor,
     limit: number,
+    admits: (bytes: number) => boolean,
     signal: AbortSignal,
   ): Promise<Page> {
     const path = `/v1/whatsapp/sync?cursor=${cursor}&limit=${limit}`;
-    const answer = await this.#get(key, connectionId, path, signal);
+    const answer = await this.#get(key, connectionId, path, signal, admits);
     try {
       return parsePage(answer.body, cursor);
     } catch (error) {
@@ -98,17 +102,19 @@ export class UpstreamClient {
     connectionId: ConnectionId | undefined,
     path: string,
     signal: AbortSignal,
+    admits: (bytes: number) => boolean = (bytes) => bytes <= SMALL_ANSWER,
   ): Promise<Answer> {
     const where = `GET ${path.split('?')[0]}`;
-    let answer = await this.#attempt(key, connectionId, path, signal);
+    let answer = await this.#attempt(key, connectionId, path, signal, admits);
     // The key may have been rotated in its file: R13 parks a refused key, so look once before.
     if ((answer.status === 401 || answer.status === 403) && (await key.reload())) {
-      answer = await this.#attempt(key, connectionId, path, signal);
+      answer = await this.#attempt(key, connectionId, path, signal, admits);
     }
     if (answer.status === 200) return answer;
     throw new ReplicaError(kindOfStatus(answer.status), {
       where,
       code: `HTTP ${answer.status}`,
+      status: answer.status,
       retryAfter: parseRetryAfter(answer.headers['retry-after'], Date.now()),
     });
   }
@@ -118,6 +124,7 @@ export class UpstreamClient {
     connectionId: ConnectionId | undefined,
     path: string,
     signal: AbortSignal,
+    admits: (bytes: number) => boolean,
   ): Promise<Answer> {
     const where = `GET ${path.split('?')[0]}`;
     const { baseUrl, requestTimeout, userAgent } = this.#options;
@@ -137,7 +144,12 @@ export class UpstreamClient {
         },
         signal: AbortSignal.any([signal, timeout]),
       });
-      return { status: statusCode, headers, body: await this.#read(body, where) };
+      if (statusCode !== 200) {
+        // The status says it all; the text is not for logs, and a body that does not end is not waited for.
+        await body.dump({ limit: 65_536, signal: AbortSignal.timeout(1_000) }).catch(() => {});
+        return { status: statusCode, headers, body: Buffer.alloc(0) };
+      }
+      return { status: statusCode, headers, body: await read(body, where, admits) };
     } catch (error) {
       if (error instanceof ReplicaError) throw error;
       if (signal.aborted) throw signal.reason;
@@ -146,22 +158,25 @@ export class UpstreamClient {
       throw new ReplicaError(/TIMEOUT|ETIMEDOUT/.test(code) ? 'timeout' : 'network', { where, code });
     }
   }
+}
 
-  /** Reads the body up to the bound (R19): what is larger is not read to its end. */
-  async #read(body: Dispatcher.ResponseData['body'], where: string): Promise<Buffer> {
-    const { maxResponseBytes } = this.#options;
-    const chunks: Buffer[] = [];
-    let size = 0;
-    for await (const chunk of body as AsyncIterable<Buffer>) {
-      size += chunk.length;
-      if (size > maxResponseBytes) {
-        body.destroy();
-        throw new ReplicaError('oversize', { where, code: `over ${maxResponseBytes} bytes` });
-      }
-      chunks.push(chunk);
+/** Reads a body as long as it is admitted (R19): what is too large is not read to its end. */
+async function read(
+  body: Dispatcher.ResponseData['body'],
+  where: string,
+  admits: (bytes: number) => boolean,
+): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (!admits(size)) {
+      body.destroy();
+      throw new ReplicaError('oversize', { where, code: `${size} bytes or more` });
     }
-    return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size);
+    chunks.push(chunk);
   }
+  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size);
 }
 
 function json(body: Buffer, where: string): unknown {

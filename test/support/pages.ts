@@ -32,6 +32,7 @@ export function contextOf(db: Kysely<Database>, changes: Partial<ApplyContext> =
     leaseTtl: 30_000,
     limits: { statementTimeout: 20_000, idleTimeout: 20_000 },
     history: { on: true, deletedMessages: 'keep' },
+    reached: () => {},
     ...changes,
   };
 }

@@ -1,0 +1,166 @@
+import { ReplicaError } from '../errors.ts';
+import type { ConnectionId } from '../model.ts';
+import { notePairing } from '../store/connections.ts';
+import { lockState, type Position, startEpoch, startedAutomatically } from '../store/state.ts';
+import type { ApiKey } from '../upstream/client.ts';
+import type { Listener } from './events.ts';
+import { LOWEST_AFTER_REFUSAL, type PageLimit } from './page-limit.ts';
+import type { TurnContext } from './turn.ts';
+
+/** The code of an answer whose cursor is lower than the one sent. */
+export const WENT_BACK = 'cursor_went_back';
+
+/** Lower answers in a row before a new epoch begins, at the least (R6). */
+const LOWER_ANSWERS = 3;
+
+export interface RecoveryContext extends TurnContext {
+  /** How long lower answers must have come before a new epoch begins, in milliseconds (RESET_CONFIRM). */
+  readonly resetConfirm: number;
+  readonly listen: Listener;
+}
+
+/**
+ * Explains failures that may mean something else than they say (R6, R19): a limit that is too high, an answer too
+ * large, a cursor that is no longer valid. What is learnt from one page to the next is kept here, per connection.
+ */
+export class Recovery {
+  readonly #context: RecoveryContext;
+  readonly #connectionId: ConnectionId;
+  readonly #limit: PageLimit;
+  #lower = { times: 0, since: 0 };
+
+  constructor(context: RecoveryContext, connectionId: ConnectionId, limit: PageLimit) {
+    this.#context = context;
+    this.#connectionId = connectionId;
+    this.#limit = limit;
+  }
+
+  /** A good page: whatever was doubted is not any more. */
+  good(): void {
+    this.#lower = { times: 0, since: 0 };
+  }
+
+  /**
+   * Tries to do something about a failure.
+   * @returns where to go on from, at once; undefined where there is nothing to do but to back off or park.
+   * @throws ReplicaError in place of the failure, where it turned out to be another one.
+   */
+  async explain(
+    error: ReplicaError,
+    key: ApiKey,
+    at: Position,
+    signal: AbortSignal,
+  ): Promise<Position | undefined> {
+    if (error.kind === 'oversize') return this.#oversized(error, at);
+    if (error.kind === 'timeout' || error.code === STATEMENT_TIMEOUT) {
+      // A smaller page is sooner there, and sooner written; the pause stays.
+      this.#shrunk(error.kind);
+      return undefined;
+    }
+    if (error.code === WENT_BACK) return await this.#wentBack(at);
+    if (error.status === 400 && this.#limit.refused()) {
+      this.#tell('refused');
+      return at;
+    }
+    if (error.status === 400 || error.status === 409 || error.status === 410) {
+      return await this.#refused(error, key, at, signal);
+    }
+    return undefined;
+  }
+
+  #oversized(error: ReplicaError, at: Position): Position {
+    if (this.#shrunk('oversize')) return at;
+    throw new ReplicaError('stalled', {
+      where: `a single record is larger than the bound (${error.code})`,
+      hint: 'raise MAX_RESPONSE_BYTES: one record of this connection does not fit into four times of it',
+    });
+  }
+
+  #shrunk(reason: string): boolean {
+    const smaller = this.#limit.shrink();
+    if (smaller) this.#tell(reason);
+    return smaller;
+  }
+
+  #tell(reason: string): void {
+    const { current: limit } = this.#limit;
+    this.#context.listen({ type: 'limit', connectionId: this.#connectionId, limit, reason });
+  }
+
+  /** One lagging answer only looks like a start from the beginning; three over a while are one. */
+  async #wentBack(at: Position): Promise<Position | undefined> {
+    const now = performance.now();
+    if (this.#lower.times === 0) this.#lower.since = now;
+    this.#lower.times++;
+    if (this.#lower.times < LOWER_ANSWERS || now - this.#lower.since < this.#context.resetConfirm)
+      return undefined;
+    return await this.#startOver(at);
+  }
+
+  /** 400 at the lowest limit, 409, 410: is it the pairing, the cursor, or something else? */
+  async #refused(
+    error: ReplicaError,
+    key: ApiKey,
+    at: Position,
+    signal: AbortSignal,
+  ): Promise<Position | undefined> {
+    this.#limit.acquitted();
+    const { upstream, db } = this.#context;
+    const connectionId = this.#connectionId;
+    if (error.status === 409) {
+      const status = await upstream.pairingStatus(key, connectionId, signal);
+      await notePairing(db, connectionId, status);
+      if (status.paired === false) return undefined;
+    }
+    // At cursor 0 there is no cursor to doubt.
+    if (at.cursor === 0n) return undefined;
+    try {
+      const limit = Math.min(LOWEST_AFTER_REFUSAL, this.#limit.current);
+      await upstream.fetchPage(
+        key,
+        connectionId,
+        0n,
+        limit,
+        (bytes) => bytes <= this.#limit.maxBytes,
+        signal,
+      );
+    } catch (probe) {
+      // Refused alike: it was not the cursor, so the failure is what it says. Anything else: not known yet.
+      if (probe instanceof ReplicaError && probe.status !== error.status) throw probe;
+      if (probe instanceof ReplicaError) return undefined;
+      throw probe;
+    }
+    return await this.#startOver(at);
+  }
+
+  /** A new epoch and a new numbering; at most once an hour without a person (R6). */
+  async #startOver(at: Position): Promise<Position | undefined> {
+    const { db, listen } = this.#context;
+    const connectionId = this.#connectionId;
+    const now = await db.transaction().execute(async (trx) => {
+      const state = await lockState(trx, connectionId);
+      if (
+        state === undefined ||
+        state.epoch !== at.epoch ||
+        state.cursor !== at.cursor ||
+        state.term !== at.term
+      ) {
+        return state;
+      }
+      if (await startedAutomatically(trx, connectionId)) {
+        throw new ReplicaError('stalled', {
+          where: 'the upstream starts over for the second time in an hour',
+          hint: 'look at the account, then `wa-replica resync --connection ID`; it is tried again by itself after an hour',
+        });
+      }
+      await startEpoch(trx, connectionId, 'reset', true);
+      listen({ type: 'epoch', connectionId, reason: 'the upstream numbers anew' });
+      return await lockState(trx, connectionId);
+    });
+    this.good();
+    return now;
+  }
+}
+
+/** SQLSTATE of a statement that took longer than its limit. */
+const STATEMENT_TIMEOUT = '57014';

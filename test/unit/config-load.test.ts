@@ -1,0 +1,241 @@
+import { describe, expect, test } from 'vitest';
+import { ConfigError, type Environment, loadSettings, type Needs } from '../../src/config/load.ts';
+import { SETTINGS, type Setting } from '../../src/config/settings.ts';
+
+const ALL: Needs = { database: true, upstream: true };
+const NONE: Needs = { database: false, upstream: false };
+const GOOD = { DATABASE_URL: 'postgres://host/database', WHATSAPP_USE_API_KEY: 'pa_live_1' };
+
+function problemsOf(env: Environment, needs: Needs = NONE): readonly string[] {
+  try {
+    loadSettings(env, needs);
+    return [];
+  } catch (error) {
+    expect(error).toBeInstanceOf(ConfigError);
+    expect((error as Error).message).toBe((error as ConfigError).problems.join('\n'));
+    return (error as ConfigError).problems;
+  }
+}
+
+/** The contract's defaults; null: none. */
+const DEFAULTS: Readonly<Record<string, string | null>> = {
+  DATABASE_URL: null,
+  LISTEN_DATABASE_URL: null,
+  WHATSAPP_USE_API_KEY: null,
+  WHATSAPP_USE_BASE_URL: 'https://api.whatsapp-use.com',
+  WHATSAPP_USE_ALLOW_HTTP: 'false',
+  WHATSAPP_USE_CONNECTION_IDS: 'auto',
+  DISCOVERY_INTERVAL: '5m',
+  WA_REPLICA_SCHEMA: 'whatsapp',
+  POLL_INTERVAL: '15s',
+  POLL_INTERVAL_IDLE: '60s',
+  PAGE_LIMIT: '500',
+  PAGE_LIMIT_MAX: '2000',
+  REQUEST_TIMEOUT: '30s',
+  REQUEST_RATE: '100',
+  MAX_RESPONSE_BYTES: '64MiB',
+  MAX_CONCURRENCY: '8',
+  BACKOFF_MIN: '1s',
+  BACKOFF_MAX: '5m',
+  LEASE_TTL: '30s',
+  DB_POOL_SIZE: '8',
+  MIGRATE_ON_START: 'true',
+  HTTP_HOST: '127.0.0.1',
+  HTTP_PORT: '8080',
+  HTTP_AUTH_TOKEN: null,
+  READY_MAX_LAG: '5m',
+  WEBHOOK_SECRET: null,
+  SHUTDOWN_TIMEOUT: '20s',
+  RETENTION_WINDOW: '30d',
+  RESET_CONFIRM: '1m',
+  VERIFY_CRON: '17 3 * * *',
+  VERIFY_RATE: '2',
+  VERIFY_REPAIR: 'false',
+  LEDGER_DETAIL: '90d',
+  HISTORY: 'on',
+  CHANGES: 'on',
+  SEARCH: 'on',
+  CHANGES_RETENTION: '30d',
+  DELETED_MESSAGES: 'keep',
+  RETAIN_MESSAGES: null,
+  MEDIA_STORE: 'off',
+  ERASURE_KEY: null,
+  CRM_CONTACTS_QUERY: null,
+  CRM_DATABASE_URL: null,
+  CRM_DEFAULT_COUNTRY: null,
+  CRM_LINK_CRON: null,
+  ALERT_WEBHOOK_URL: null,
+  ALERT_WEBHOOK_SECRET: null,
+  LOG_LEVEL: 'info',
+  // `pretty` on a terminal, else `json`.
+  LOG_FORMAT: null,
+};
+
+describe('defaults', () => {
+  test.each(Object.entries<Setting>(SETTINGS))('%s has the contract’s', (name, setting) => {
+    expect(DEFAULTS).toHaveProperty(name);
+    expect(setting.default ?? null).toBe(DEFAULTS[name]);
+  });
+
+  test('are good themselves, and give whole settings', () => {
+    const { settings, warnings } = loadSettings({}, NONE);
+    expect(warnings).toEqual([]);
+    expect(settings).toMatchObject({
+      WA_REPLICA_SCHEMA: 'whatsapp',
+      POLL_INTERVAL: 15_000,
+      MAX_RESPONSE_BYTES: 64 * 1024 ** 2,
+      HISTORY: true,
+      MIGRATE_ON_START: true,
+      WHATSAPP_USE_CONNECTION_IDS: ['auto'],
+    });
+    expect(String(settings.WHATSAPP_USE_BASE_URL)).toBe('https://api.whatsapp-use.com/');
+    expect(Object.isFrozen(settings)).toBe(true);
+  });
+
+  test('count where a variable is empty, as compose files leave it', () => {
+    const { settings } = loadSettings({ ...GOOD, POLL_INTERVAL: '', PAGE_LIMIT: ' ' }, ALL);
+    expect([settings.POLL_INTERVAL, settings.PAGE_LIMIT]).toEqual([15_000, 500]);
+  });
+});
+
+describe('problems', () => {
+  test('are told all at once, each with its variable', () => {
+    const env = {
+      DATABASE_URL: 'mysql://host',
+      WHATSAPP_USE_API_KEY: '',
+      WHATSAPP_USE_BASE_URL: 'http://example.com',
+      WA_REPLICA_SCHEMA: 'Bad Name',
+      POLL_INTERVAL: '15',
+      PAGE_LIMIT: '0',
+      MAX_RESPONSE_BYTES: '1GB',
+      BACKOFF_MIN: '10m',
+      LEASE_TTL: '10ms',
+      HISTORY: 'yes',
+      LOG_LEVEL: 'loud',
+      WA_REPLICA_UNKNOWN: '1',
+    };
+    const problems = problemsOf(env, ALL);
+    const named = problems.map((problem) => /^[A-Z_]+/.exec(problem)?.[0]);
+    expect([...named].sort()).toEqual(Object.keys(env).sort());
+  });
+
+  test.each([
+    ['POLL_INTERVAL', '15', 'duration'],
+    ['LEASE_TTL', '999ms', 'at least 1000ms'],
+    ['LEASE_TTL', '40d', 'at most 1d'],
+    // Beyond 2^31-1 ms a timer of Node's fires at once.
+    ['REQUEST_TIMEOUT', '30d', 'at most 1d'],
+    ['PAGE_LIMIT', '1.5', 'whole number from 1'],
+    ['MAX_CONCURRENCY', '0', 'whole number from 1'],
+    ['MAX_RESPONSE_BYTES', '64MB', 'size'],
+    ['HISTORY', 'true', 'one of on, off'],
+    ['MIGRATE_ON_START', 'on', 'one of true, false'],
+    ['DELETED_MESSAGES', 'drop', 'one of keep, redact'],
+    ['LOG_FORMAT', 'xml', 'one of json, pretty'],
+    ['WA_REPLICA_SCHEMA', 'pg_toast', 'Postgres'],
+    ['WHATSAPP_USE_CONNECTION_IDS', ',', 'is empty'],
+  ])('%s=%s says what is wanted', (name, text, wanted) => {
+    const problems = problemsOf({ [name]: text });
+    expect(problems).toHaveLength(1);
+    expect(problems[0]).toMatch(new RegExp(`^${name} .*${wanted}`));
+  });
+
+  test('of two settings together are told', () => {
+    expect(problemsOf({ BACKOFF_MIN: '2s', BACKOFF_MAX: '1s' })).toEqual([
+      expect.stringContaining('BACKOFF_MAX'),
+    ]);
+    expect(problemsOf({ BACKOFF_MIN: '1s', BACKOFF_MAX: '1s' })).toEqual([]);
+  });
+});
+
+describe('what has to be there', () => {
+  test('is asked for only where it is needed', () => {
+    expect(problemsOf({}, NONE)).toEqual([]);
+    expect(problemsOf({}, { database: true, upstream: false })).toEqual([
+      expect.stringMatching(/^DATABASE_URL /),
+    ]);
+    expect(problemsOf({}, { database: false, upstream: true })).toEqual([
+      expect.stringMatching(/^WHATSAPP_USE_API_KEY /),
+    ]);
+    expect(problemsOf({}, ALL)).toHaveLength(2);
+    expect(problemsOf(GOOD, ALL)).toEqual([]);
+  });
+
+  test.each(['PGHOST', 'PGDATABASE', 'PGUSER', 'PGPORT'])('%s says that a database is meant', (name) => {
+    const { settings } = loadSettings({ [name]: '5432' }, { database: true, upstream: false });
+    expect(settings.DATABASE_URL).toBeUndefined();
+  });
+
+  test.each([{ PGHOST: '' }, { PGPASSWORD: 'x' }, { PGSSLMODE: 'require' }])('%j does not', (env) =>
+    expect(problemsOf(env, { database: true, upstream: false })).toHaveLength(1),
+  );
+});
+
+describe('plain http', () => {
+  test.each(['http://localhost:8600', 'http://127.0.0.1', 'http://[::1]:8600', 'https://example.com'])(
+    'is no matter to %s',
+    (url) => expect(problemsOf({ WHATSAPP_USE_BASE_URL: url })).toEqual([]),
+  );
+
+  test.each([
+    'http://example.com',
+    'http://10.0.0.1',
+    'http://simulator:8600',
+    'http://0.0.0.0',
+    'HTTP://EXAMPLE.COM',
+  ])('is an error to %s, unless it is allowed', (url) => {
+    expect(problemsOf({ WHATSAPP_USE_BASE_URL: url })).toEqual([
+      expect.stringMatching(/^WHATSAPP_USE_BASE_URL .*WHATSAPP_USE_ALLOW_HTTP=true/),
+    ]);
+    expect(problemsOf({ WHATSAPP_USE_BASE_URL: url, WHATSAPP_USE_ALLOW_HTTP: 'false' })).toHaveLength(1);
+    expect(problemsOf({ WHATSAPP_USE_BASE_URL: url, WHATSAPP_USE_ALLOW_HTTP: 'true' })).toEqual([]);
+  });
+});
+
+describe('names', () => {
+  test.each([
+    ['POLL_INTERVALL', 'POLL_INTERVAL'],
+    ['WHATSAPP_USE_APIKEY', 'WHATSAPP_USE_API_KEY'],
+    ['WHATSAP_USE_API_KEY', 'WHATSAPP_USE_API_KEY'],
+    ['WHATSAPP_USE_API_KEY_FIL', 'WHATSAPP_USE_API_KEY_FILE'],
+    ['DATABASE_URI', 'DATABASE_URL'],
+    ['poll_interval', 'POLL_INTERVAL'],
+    ['HISTORYS', 'HISTORY'],
+  ])('%s is warned about with %s', (name, meant) => {
+    const { warnings } = loadSettings({ [name]: 'x' }, NONE);
+    expect(warnings).toEqual([`${name} is no setting of wa-replica; ${meant} is meant?`]);
+  });
+
+  test('of other programs are no matter', () => {
+    const others = [
+      'PATH',
+      'HOME',
+      'LANG',
+      'PGHOST',
+      'HOSTNAME',
+      'TZ',
+      'HTTPS_PROXY',
+      'NO_PROXY',
+      'NODE_OPTIONS',
+    ];
+    const more = [
+      'NODE_EXTRA_CA_CERTS',
+      'DATABASE_PASSWORD',
+      'LOG',
+      'POLL',
+      'WHATSAPP_BUSINESS_ID',
+      'npm_config_x',
+    ];
+    const env = Object.fromEntries([...others, ...more].map((name) => [name, 'x']));
+    expect(loadSettings(env, NONE).warnings).toEqual([]);
+  });
+
+  test.each([
+    ['WA_REPLICA_SCHEME', /no setting.*WA_REPLICA_SCHEMA is meant/],
+    ['WA_REPLICA_ANYTHING_ELSE', /no setting of wa-replica$/],
+    ['WA_REPLICA_', /no setting/],
+    ['WA_REPLICA_SCHEMA_FILE', /no setting/],
+  ])('%s is an error', (name, problem) => {
+    expect(problemsOf({ [name]: 'x' })).toEqual([expect.stringMatching(problem)]);
+  });
+});

@@ -1,0 +1,258 @@
+import { Client } from 'pg';
+import { describe, expect, test } from 'vitest';
+import * as v from '../../src/config/values.ts';
+
+type Value = { safeParse(text: string): { success: boolean; data?: unknown } };
+
+/** What a text means to a setting; undefined where it is refused. */
+function read(value: Value, text: string): unknown {
+  const result = value.safeParse(text);
+  return result.success ? result.data : undefined;
+}
+
+describe('a duration', () => {
+  test.each([
+    ['500ms', 500],
+    ['15s', 15_000],
+    ['5m', 300_000],
+    ['1h', 3_600_000],
+    ['30d', 2_592_000_000],
+    ['0s', 0],
+    ['0.5s', 500],
+    ['1.5h', 5_400_000],
+    [' 15s ', 15_000],
+    // Whole milliseconds: Node's time-outs refuse a fraction.
+    ['1.001s', 1001],
+    ['2.3s', 2300],
+    ['0.4ms', 0],
+    ['36500d', 3_153_600_000_000],
+  ])('%j is %i ms', (text, ms) => expect(read(v.duration(), text)).toBe(ms));
+
+  test.each([
+    ...[
+      '15',
+      '',
+      ' ',
+      's',
+      '15 s',
+      '15S',
+      '15sec',
+      '-1s',
+      '+1s',
+      '1e3s',
+      '1.s',
+      '.5s',
+      '1:30',
+      '15s30s',
+      '1w',
+    ],
+    ...['99999999d', 'Infinity', '1m\n2s'],
+  ])('%j is refused', (text) => expect(read(v.duration(), text)).toBeUndefined());
+
+  test('has its bounds', () => {
+    expect(read(v.duration(1000), '999ms')).toBeUndefined();
+    expect(read(v.duration(1000), '1s')).toBe(1000);
+    expect(read(v.duration(1), '0.4ms')).toBeUndefined();
+    expect(read(v.duration(0, v.DAY), '1d')).toBe(v.DAY);
+    expect(read(v.duration(0, v.DAY), '25h')).toBeUndefined();
+  });
+});
+
+describe('a whole number', () => {
+  test.each([
+    ['1', 1],
+    ['500', 500],
+    [' 7 ', 7],
+    ['007', 7],
+    ['1000', 1000],
+  ])('%j is %i', (text, value) => expect(read(v.integer(1, 1000), text)).toBe(value));
+
+  test.each([
+    '0',
+    '1001',
+    '-1',
+    '+1',
+    '1.0',
+    '1e2',
+    '0x10',
+    '',
+    ' ',
+    'ten',
+    '1 000',
+    '9'.repeat(20),
+    'NaN',
+    '٣',
+  ])('%j is refused', (text) => expect(read(v.integer(1, 1000), text)).toBeUndefined());
+});
+
+describe('a size', () => {
+  test.each([
+    ['1024', 1024],
+    ['512KiB', 524_288],
+    ['64MiB', 67_108_864],
+    ['128MiB', 134_217_728],
+    [' 1MiB ', 1_048_576],
+  ])('%j is %i bytes', (text, size) => expect(read(v.bytes(1024), text)).toBe(size));
+
+  test.each([
+    '1023',
+    '0',
+    '129MiB',
+    '1GiB',
+    '64MB',
+    '64M',
+    '64 MiB',
+    '64mib',
+    '-1',
+    '1.5MiB',
+    '',
+    'MiB',
+    '1e6',
+  ])('%j is refused', (text) => expect(read(v.bytes(1024), text)).toBeUndefined());
+});
+
+describe('a choice', () => {
+  test.each([
+    ['keep', 'keep'],
+    [' Redact ', 'redact'],
+    ['drop', undefined],
+    ['', undefined],
+    ['keep,redact', undefined],
+    ['toString', undefined],
+  ])('%j is %j', (text, value) => expect(read(v.choice('keep', 'redact'), text)).toBe(value));
+
+  test.each([
+    ['true', true],
+    ['FALSE', false],
+    ['on', undefined],
+    ['1', undefined],
+    ['', undefined],
+  ])('of a flag %j is %j', (text, value) => expect(read(v.flag('true', 'false'), text)).toBe(value));
+});
+
+test.each([
+  ['a', ['a']],
+  [' a , b ', ['a', 'b']],
+  ['a,,b,', ['a', 'b']],
+  ['b,a,b', ['b', 'a']],
+  [',', undefined],
+  [' , ', undefined],
+  ['', undefined],
+])('the list %j is %j', (text, values) => expect(read(v.list(), text)).toEqual(values));
+
+test.each([
+  ['whatsapp', true],
+  ['_x1', true],
+  ['a'.repeat(63), true],
+  ['a'.repeat(64), false],
+  ['', false],
+  ['1a', false],
+  ['Whatsapp', false],
+  ['a-b', false],
+  ['a b', false],
+  ['a"b', false],
+  ['a;drop', false],
+  ['pg_catalog', false],
+  ['pg_x', false],
+  ['information_schema', false],
+])('the schema name %j is taken: %s', (name, taken) =>
+  expect(read(v.schemaName(), name)).toBe(taken ? name : undefined),
+);
+
+describe('the URL of the API', () => {
+  test.each(['https://api.whatsapp-use.com', 'http://127.0.0.1:8600', 'https://proxy.example/wa/'])(
+    '%s is taken',
+    (text) => expect(String(read(v.httpUrl(), text))).toBe(new URL(text).href),
+  );
+
+  test.each([
+    ...[
+      '',
+      'api.whatsapp-use.com',
+      'localhost:8600',
+      'ftp://host',
+      'file:///etc/passwd',
+      'https://',
+      '//host',
+    ],
+    ...['https://user@host', 'https://user:password@host', 'https://:password@host', 'https://host/?key=1'],
+    ...['https://ho st', 'https://host:99999', 'https://[::1'],
+  ])('%j is refused', (text) => expect(read(v.httpUrl(), text)).toBeUndefined());
+
+  test.each([
+    ['http://localhost', true],
+    ['http://LOCALHOST:8600', true],
+    ['http://127.0.0.1', true],
+    ['http://127.8.9.1', true],
+    ['http://127.1', true],
+    ['http://[::1]:8600', true],
+    ['http://0.0.0.0', false],
+    ['http://localhost.example.com', false],
+    ['http://127.0.0.1.example.com', false],
+    ['http://127.example.com', false],
+    ['http://notlocalhost', false],
+    ['http://10.0.0.1', false],
+    ['http://[::2]', false],
+    ['http://128.0.0.1', false],
+  ])('%s is this machine: %s', (text, is) => expect(v.isLoopback(new URL(text))).toBe(is));
+});
+
+describe('the URL of the database', () => {
+  test.each([
+    'postgres://user:password@host:5432/database',
+    'postgresql://host/database',
+    'postgres:///database',
+    'postgres://host/database?application_name=x',
+  ])('%s is taken as it is', (text) => expect(read(v.postgresUrl(), text)).toBe(text));
+
+  test.each([
+    '',
+    'host',
+    'user@host/database',
+    'mysql://host/database',
+    'https://host',
+    'postgres://ho st/x',
+    '5432',
+  ])('%j is refused', (text) => expect(read(v.postgresUrl(), text)).toBeUndefined());
+
+  /** What pg makes of it: whether TLS is used, and whether the certificate is verified. */
+  function tls(query: string): unknown {
+    const url = read(v.postgresUrl(), `postgres://host/database${query}`) as string;
+    const { ssl } = new Client({ connectionString: url });
+    if (typeof ssl !== 'object') return ssl;
+    return (ssl as { rejectUnauthorized?: boolean }).rejectUnauthorized === false
+      ? 'not verified'
+      : 'verified';
+  }
+
+  test.each([
+    ['', false],
+    ['?sslmode=disable', false],
+    ['?sslmode=prefer', 'not verified'],
+    ['?sslmode=require', 'not verified'],
+    ['?sslmode=verify-full', 'verified'],
+    ['?application_name=a%20b&sslmode=require', 'not verified'],
+    // Whoever says which reading is meant is believed.
+    ['?sslmode=require&uselibpqcompat=true', 'not verified'],
+    ['?sslmode=no-verify&uselibpqcompat=false', 'not verified'],
+  ])('with %j has TLS as libpq would: %s', (query, expected) => expect(tls(query)).toBe(expected));
+
+  test.each(['?sslmode=bogus', '?sslmode=', '?sslmode=no-verify', '?sslmode=allow', '?sslmode=verify-ca'])(
+    'with %j is refused rather than read as another',
+    (query) => expect(read(v.postgresUrl(), `postgres://host/database${query}`)).toBeUndefined(),
+  );
+
+  test('keeps user, password and options through the change of its query', () => {
+    const text = 'postgres://us%40er:p%2Fa%3Fs%23s%25@host/data%20base?options=-c%20a%3Db&sslmode=require';
+    const client = new Client({ connectionString: read(v.postgresUrl(), text) as string });
+    expect(client).toMatchObject({
+      user: 'us@er',
+      password: 'p/a?s#s%',
+      host: 'host',
+      database: 'data base',
+    });
+    expect(
+      (client as unknown as { connectionParameters: { options: string } }).connectionParameters.options,
+    ).toBe('-c a=b');
+  });
+});
