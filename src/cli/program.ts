@@ -3,6 +3,7 @@ import { SETTINGS, type Setting } from '../config/settings.ts';
 import { VERSION } from '../version.ts';
 import { demoCommand } from './demo.ts';
 import { migrateCommand } from './migrate.ts';
+import { quarantineCommand } from './quarantine.ts';
 import { resyncCommand } from './resync.ts';
 import { runCommand } from './run.ts';
 import { simulateCommand } from './simulate.ts';
@@ -25,11 +26,12 @@ export function createProgram(terminal: Terminal): Command {
     syncCommand(terminal),
     migrateCommand(terminal),
     resyncCommand(terminal),
+    quarantineCommand(terminal),
     demoCommand(terminal),
     simulateCommand(),
   ];
   for (const command of commands) program.addCommand(command);
-  for (const command of [program, ...commands]) {
+  for (const command of [program, ...commands, ...commands.flatMap((one) => one.commands)]) {
     command.exitOverride().configureOutput({
       writeOut: (text) => terminal.stdout.write(text),
       writeErr: (text) => terminal.stderr.write(text),

@@ -1,7 +1,7 @@
-import { createInterface } from 'node:readline/promises';
 import { Command } from 'commander';
 import { requireCurrentSchema } from '../store/migrator.ts';
 import { lockState, startEpoch } from '../store/state.ts';
+import { confirm } from './confirm.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 
@@ -30,12 +30,4 @@ export function resyncCommand(terminal: Terminal): Command {
         },
       );
     });
-}
-
-async function confirm({ stdout }: Terminal, question: string): Promise<void> {
-  if (!process.stdin.isTTY) throw new CommandFailed('no terminal to ask on: add --yes', 2);
-  const prompt = createInterface({ input: process.stdin, output: stdout });
-  const answer = await prompt.question(`${question} [y/N] `);
-  prompt.close();
-  if (!/^y(es)?$/i.test(answer.trim())) throw new CommandFailed('nothing was done');
 }

@@ -137,7 +137,8 @@ function normaliseParticipants(
   return [...byJid.values()];
 }
 
-function normaliseParticipant(value: unknown): Row | Refusal {
+/** Checks a participant on its own. */
+export function normaliseParticipant(value: unknown): Row | Refusal {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return new Refusal('not_an_object', 'the participant is no JSON object');
   }

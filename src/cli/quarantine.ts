@@ -1,0 +1,178 @@
+import { Argument, Command, InvalidArgumentError } from 'commander';
+import type { Kysely } from 'kysely';
+import type { Settings } from '../config/settings.ts';
+import {
+  countDeadLetters,
+  type DeadLetter,
+  type DeadLetterFilter,
+  deadLetterIds,
+  discardDeadLetters,
+  listDeadLetters,
+  readDeadLetter,
+} from '../store/dead-letters.ts';
+import { requireCurrentSchema } from '../store/migrator.ts';
+import type { Database } from '../store/schema.ts';
+import { retryDeadLetter } from '../sync/retry.ts';
+import { confirm } from './confirm.ts';
+import { withReplica } from './session.ts';
+import { CommandFailed, type Terminal } from './terminal.ts';
+import { textTable } from './text-table.ts';
+
+/** Entries that `list` shows at most. */
+const MOST = 1000;
+
+interface Filters {
+  readonly connection?: string;
+  readonly kind?: string;
+  readonly code?: string;
+  readonly all?: true;
+  readonly json?: true;
+  readonly yes?: true;
+}
+
+/** `wa-replica quarantine`: the dead letters, records that could not be stored (R9). */
+export function quarantineCommand(terminal: Terminal): Command {
+  const command = new Command('quarantine')
+    .description('the dead letters: records that could not be stored')
+    .action(() => command.help({ error: true }));
+  command.addCommand(
+    filtered(new Command('list').description('the open entries'))
+      .option('--all', 'the resolved ones too')
+      .option('--json', 'as JSON, one entry a line')
+      .action((filters: Filters) => onDatabase(terminal, (db) => list(terminal, db, filters))),
+  );
+  command.addCommand(
+    new Command('show')
+      .description('one entry, and its record exactly as it came')
+      .addArgument(new Argument('<id>', 'the number of the entry').argParser(entryId))
+      .action((id: string) => onDatabase(terminal, (db) => show(terminal, db, id))),
+  );
+  command.addCommand(
+    filtered(
+      new Command('retry').description('applies what can be stored now; a newer row is not overwritten'),
+    )
+      .addArgument(idsArgument())
+      .action((ids: string[], filters: Filters) =>
+        onDatabase(terminal, (db, settings) => retry(terminal, db, settings, { ...filters, ids })),
+      ),
+  );
+  command.addCommand(
+    filtered(new Command('discard').description('closes entries without applying them; their JSON stays'))
+      .addArgument(idsArgument())
+      .option('--yes', 'do not ask')
+      .action((ids: string[], filters: Filters) =>
+        onDatabase(terminal, (db) => discard(terminal, db, { ...filters, ids }, filters.yes === true)),
+      ),
+  );
+  return command;
+}
+
+function filtered(command: Command): Command {
+  return command
+    .option('--connection <id>', 'of this connection')
+    .option('--kind <kind>', 'message, conversation, contact or participant')
+    .option('--code <code>', 'with this error code');
+}
+
+function idsArgument(): Argument {
+  return new Argument('[ids...]', 'the numbers of the entries; all that match where none is given')
+    .argParser((text: string, ids: string[] | undefined) => [...(ids ?? []), entryId(text)])
+    .default([], 'all that match');
+}
+
+function entryId(text: string): string {
+  if (!/^\d{1,18}$/.test(text))
+    throw new InvalidArgumentError('the number of an entry is wanted; see `quarantine list`');
+  return text;
+}
+
+async function onDatabase(
+  terminal: Terminal,
+  work: (db: Kysely<Database>, settings: Settings) => Promise<void>,
+): Promise<void> {
+  await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async ({ db, settings }) => {
+    await requireCurrentSchema(db, settings.WA_REPLICA_SCHEMA);
+    await work(db, settings);
+  });
+}
+
+async function list({ stdout }: Terminal, db: Kysely<Database>, filters: Filters): Promise<void> {
+  const letters = await listDeadLetters(db, filters, MOST);
+  if (filters.json) {
+    for (const letter of letters) stdout.write(`${JSON.stringify(letter)}\n`);
+    return;
+  }
+  const total = await countDeadLetters(db, filters);
+  if (letters.length > 0)
+    stdout.write(
+      textTable(
+        ['id', 'connection', 'kind', 'record', 'code', 'seen', 'last seen', 'resolved'],
+        letters.map(cells),
+      ),
+    );
+  stdout.write(
+    total > letters.length ? `${total} entries, the newest ${letters.length} shown\n` : `${total} entries\n`,
+  );
+}
+
+function cells(letter: DeadLetter): string[] {
+  return [
+    letter.quarantine_id,
+    letter.connection_id,
+    letter.kind,
+    (letter.record_id ?? '–').slice(0, 30),
+    letter.error_code ?? '–',
+    `${letter.attempts}×`,
+    letter.last_seen_at.toISOString().slice(0, 19),
+    letter.resolution ?? '–',
+  ];
+}
+
+async function show({ stdout }: Terminal, db: Kysely<Database>, id: string): Promise<void> {
+  const letter = await readDeadLetter(db, id);
+  if (letter === undefined) throw new CommandFailed(`there is no entry ${id}`);
+  const { json, ...rest } = letter;
+  for (const [name, value] of Object.entries(rest)) {
+    stdout.write(`${name.padEnd(16)}${value instanceof Date ? value.toISOString() : (value ?? '–')}\n`);
+  }
+  stdout.write('\n');
+  stdout.write(json);
+  stdout.write('\n');
+}
+
+async function retry(
+  { stdout }: Terminal,
+  db: Kysely<Database>,
+  settings: Settings,
+  filter: DeadLetterFilter,
+): Promise<void> {
+  const history = { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES };
+  let refused = 0;
+  const ids = await deadLetterIds(db, filter);
+  for (const id of ids) {
+    const result = await retryDeadLetter(db, id, history);
+    if ('refused' in result) refused++;
+    const became =
+      'applied' in result
+        ? result.applied === 'stale'
+          ? 'resolved: a newer row is there'
+          : `resolved: ${result.applied}`
+        : 'refused' in result
+          ? `still refused: ${result.refused}: ${result.reason}`
+          : 'resolved meanwhile';
+    stdout.write(`${id}: ${became}\n`);
+  }
+  stdout.write(`${ids.length} retried, ${refused} still refused\n`);
+  if (refused > 0) throw new CommandFailed(`${refused} of ${ids.length} cannot be stored`);
+}
+
+async function discard(
+  terminal: Terminal,
+  db: Kysely<Database>,
+  filter: DeadLetterFilter,
+  yes: boolean,
+): Promise<void> {
+  const count = await countDeadLetters(db, filter);
+  if (count > 0 && !yes) await confirm(terminal, `Discard ${count} entries?`);
+  terminal.stdout.write(`${await discardDeadLetters(db, filter)} discarded\n`);
+}

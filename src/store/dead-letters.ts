@@ -1,0 +1,138 @@
+import { type SqlBool, sql } from 'kysely';
+import type { ConnectionId, Tally } from '../model.ts';
+import type { Db } from './database.ts';
+
+/** An entry of the quarantine, without its JSON. */
+export interface DeadLetter {
+  readonly quarantine_id: string;
+  readonly connection_id: ConnectionId;
+  readonly kind: string;
+  readonly record_id: string | null;
+  readonly error_code: string | null;
+  readonly error: string | null;
+  readonly attempts: number;
+  readonly first_seen_at: Date;
+  readonly last_seen_at: Date;
+  readonly resolved_at: Date | null;
+  readonly resolution: string | null;
+}
+
+/** An entry with the record as it came. */
+export interface WholeDeadLetter extends DeadLetter {
+  readonly conversation_id: string | null;
+  readonly numbering: number;
+  readonly version: string;
+  readonly cursor_to: string;
+  /** The record's bytes. */
+  readonly json: Buffer;
+}
+
+/** Which entries are meant; what is absent means any. */
+export interface DeadLetterFilter {
+  readonly ids?: readonly string[];
+  readonly connection?: string | undefined;
+  readonly kind?: string | undefined;
+  readonly code?: string | undefined;
+  /** The resolved ones too. */
+  readonly all?: boolean | undefined;
+}
+
+const SUMMARY = sql.raw(`quarantine_id, connection_id, kind, record_id, error_code, error, attempts,
+  first_seen_at, last_seen_at, resolved_at, resolution`);
+
+function matching({ ids = [], connection, kind, code, all }: DeadLetterFilter) {
+  return sql<SqlBool>`(${ids.length === 0} or quarantine_id = any(${[...ids]}::bigint[]))
+    and connection_id = coalesce(${connection ?? null}, connection_id)
+    and kind = coalesce(${kind ?? null}, kind)
+    and coalesce(error_code, '') = coalesce(${code ?? null}, error_code, '')
+    and (${all === true} or resolved_at is null)`;
+}
+
+/** Entries, the newest first. */
+export async function listDeadLetters(db: Db, filter: DeadLetterFilter, most: number): Promise<DeadLetter[]> {
+  const { rows } = await sql<DeadLetter>`
+    select ${SUMMARY} from ${sql.table('quarantine')} where ${matching(filter)}
+    order by last_seen_at desc, quarantine_id desc limit ${most}`.execute(db);
+  return rows;
+}
+
+/** How many entries match. */
+export async function countDeadLetters(db: Db, filter: DeadLetterFilter): Promise<number> {
+  const { rows } = await sql<{ count: number }>`
+    select count(*)::integer as count from ${sql.table('quarantine')} where ${matching(filter)}`.execute(db);
+  return rows[0]!.count;
+}
+
+/** One entry with its JSON; undefined where there is none. */
+export async function readDeadLetter(db: Db, id: string): Promise<WholeDeadLetter | undefined> {
+  const { rows } = await sql<WholeDeadLetter & { record_json: string; record_bytes: Buffer | null }>`
+    select ${SUMMARY}, conversation_id, numbering, version, cursor_to, record_json, record_bytes
+    from ${sql.table('quarantine')} where quarantine_id = ${id}::bigint`.execute(db);
+  const row = rows[0];
+  if (row === undefined) return undefined;
+  const { record_json, record_bytes, ...rest } = row;
+  return { ...rest, json: record_bytes ?? Buffer.from(record_json) };
+}
+
+/** The ids of matching entries in the order they came, so that a retry applies older records first. */
+export async function deadLetterIds(db: Db, filter: DeadLetterFilter): Promise<string[]> {
+  const { rows } = await sql<{ quarantine_id: string }>`
+    select quarantine_id from ${sql.table('quarantine')} where ${matching(filter)}
+    order by quarantine_id`.execute(db);
+  return rows.map((row) => row.quarantine_id);
+}
+
+/** Closes an open entry. */
+export async function resolveDeadLetter(
+  db: Db,
+  id: string,
+  resolution: 'retried' | 'superseded',
+): Promise<void> {
+  await sql`update ${sql.table('quarantine')} set resolved_at = now(), resolution = ${resolution}
+    where quarantine_id = ${id}::bigint and resolved_at is null`.execute(db);
+}
+
+/** Notes a retry that was refused again. */
+export async function noteRetry(db: Db, id: string, code: string, reason: string): Promise<void> {
+  await sql`update ${sql.table('quarantine')} set attempts = attempts + 1, error_code = ${code}, error = ${reason}
+    where quarantine_id = ${id}::bigint`.execute(db);
+}
+
+/** Closes matching open entries without applying them; their JSON stays.
+ * @returns how many. */
+export async function discardDeadLetters(db: Db, filter: DeadLetterFilter): Promise<number> {
+  const result = await sql`update ${sql.table('quarantine')} set resolved_at = now(), resolution = 'discarded'
+    where ${matching({ ...filter, all: false })}`.execute(db);
+  return Number(result.numAffectedRows ?? 0n);
+}
+
+/** Puts a participant that passes now into its conversation, unless a newer one is there.
+ * @returns whether it was written. */
+export async function addParticipant(
+  db: Db,
+  connectionId: ConnectionId,
+  conversationId: string,
+  participant: Record<string, unknown>,
+): Promise<boolean> {
+  const result = await sql`
+    insert into ${sql.table('conversation_participants')}
+      (connection_id, conversation_id, participant_jid, person_id, role, extra)
+    select ${connectionId}, ${conversationId}, r.participant_jid, r.person_id, r.role, r.extra
+    from json_to_record(${JSON.stringify(participant)}::json)
+      as r (participant_jid text, person_id text, role text, extra jsonb)
+    on conflict do nothing`.execute(db);
+  return (result.numAffectedRows ?? 0n) > 0n;
+}
+
+/** Counts rows that were written outside a page into the connection's totals. */
+export async function countInserted(
+  db: Db,
+  connectionId: ConnectionId,
+  tally: Readonly<Record<'conversation' | 'contact' | 'message', Tally>>,
+): Promise<void> {
+  await sql`update ${sql.table('sync_state')} set
+      stored_conversations = stored_conversations + ${tally.conversation.inserted}::integer,
+      stored_contacts = stored_contacts + ${tally.contact.inserted}::integer,
+      stored_messages = stored_messages + ${tally.message.inserted}::integer
+    where connection_id = ${connectionId}`.execute(db);
+}
