@@ -114,11 +114,11 @@ export function kindOfStatus(status: number): ErrorKind {
 }
 
 /** The code that a foreign error carries: SQLSTATE, network code, or the name of its class. */
-export function codeOf(error: unknown): string {
+export function codeOf(error: unknown, depth = 0): string {
   if (typeof error === 'object' && error !== null) {
     const { code, cause, name } = error as { code?: unknown; cause?: unknown; name?: unknown };
     if (typeof code === 'string') return code;
-    if (typeof cause === 'object' && cause !== null) return codeOf(cause);
+    if (typeof cause === 'object' && cause !== null && depth < 8) return codeOf(cause, depth + 1);
     if (typeof name === 'string') return name;
   }
   return typeof error;

@@ -1,5 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
-import { parseEnv } from 'node:util';
+import { existsSync } from 'node:fs';
 import { CommanderError } from 'commander';
 import { createProgram } from './cli/program.ts';
 import { CommandFailed, type Terminal } from './cli/terminal.ts';
@@ -41,10 +40,11 @@ export async function main(): Promise<void> {
   setTimeout(() => process.exit(status), 500).unref();
 }
 
-/** The environment over the `.env` file, where there is one. */
+/** The environment over the `.env` file, where there is one. It is put into the process's own, where pg looks for
+ * libpq's variables and undici for the proxy's. */
 function environment(): Terminal['env'] {
-  const file = existsSync('.env') ? parseEnv(readFileSync('.env', 'utf8')) : {};
-  return { ...file, ...process.env };
+  if (existsSync('.env')) process.loadEnvFile('.env');
+  return process.env;
 }
 
 /** Says on stderr what went wrong, in the words of whoever can mend it. */

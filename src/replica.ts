@@ -7,13 +7,13 @@ import type { Settings } from './config/settings.ts';
 import { codeOf, ReplicaError, sqlstate } from './errors.ts';
 import { sleep } from './lib/wait.ts';
 import type { ConnectionId } from './model.ts';
-import { ensureConnections, knownConnections } from './store/connections.ts';
 import { openDatabase } from './store/database.ts';
 import { migrate, requireCurrentSchema } from './store/migrator.ts';
 import type { Database } from './store/schema.ts';
 import { Admission } from './sync/admission.ts';
 import type { Reached } from './sync/crash-points.ts';
 import { Directory } from './sync/directory.ts';
+import { Discovery, REMOVAL } from './sync/discovery.ts';
 import type { Listener } from './sync/events.ts';
 import type { LoopContext } from './sync/loop.ts';
 import { Worker, type WorkerOptions } from './sync/worker.ts';
@@ -24,9 +24,14 @@ import { VERSION } from './version.ts';
 /** Everything that replicates, put together from the settings; the commands take what they need of it. */
 export interface Replica {
   readonly settings: Settings;
+  /** Where LISTEN goes: undefined for libpq's variables. */
+  readonly databaseUrl: string | undefined;
   readonly db: Kysely<Database>;
+  /** Small and apart, so that page work cannot keep leases and wake-ups waiting. */
+  readonly control: Kysely<Database>;
   readonly upstream: UpstreamClient;
   readonly directory: Directory;
+  readonly discovery: Discovery;
   readonly worker: Worker;
   readonly workerOptions: WorkerOptions;
   readonly reached: Reached;
@@ -117,9 +122,12 @@ export function assemble({
   const worker = new Worker(context, workerOptions);
   return {
     settings,
+    databaseUrl: url,
     db,
+    control,
     upstream,
     directory,
+    discovery: new Discovery({ db, upstream, directory, listen, removal: REMOVAL }),
     worker,
     workerOptions,
     reached,
@@ -186,21 +194,4 @@ function isNotReady(error: unknown): boolean {
   if (error instanceof ReplicaError) return false;
   const state = sqlstate(error);
   return state === undefined || NOT_READY.has(state);
-}
-
-/**
- * Finds the connections and makes them known. Where the upstream does not answer, those that the database knows
- * are taken: an outage of `/v1/me` stops nothing that ran before.
- * @throws ReplicaError where nothing is known either.
- */
-export async function findConnections(replica: Replica, signal: AbortSignal): Promise<void> {
-  const { directory, upstream, db } = replica;
-  try {
-    await directory.look(upstream, signal);
-  } catch (error) {
-    if (signal.aborted) throw error;
-    directory.assume(await knownConnections(db));
-    if (directory.connections.length === 0) throw error;
-  }
-  await ensureConnections(db, directory.connections);
 }

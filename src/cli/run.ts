@@ -1,15 +1,22 @@
 import { Command } from 'commander';
-import { parks, ReplicaError } from '../errors.ts';
+import { codeOf, parks, ReplicaError } from '../errors.ts';
 import { backoff } from '../lib/backoff.ts';
 import { sleep } from '../lib/wait.ts';
+import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
+import { type HttpServer, serve } from '../ops/http/server.ts';
+import { webhookRoute } from '../ops/http/webhook.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';
 import { startUpkeep } from '../ops/upkeep.ts';
-import { findConnections, prepareSchema, type Replica } from '../replica.ts';
+import { prepareSchema, type Replica } from '../replica.ts';
+import { listen } from '../store/notify.ts';
+import { discover } from '../sync/discovery.ts';
+import type { Listener } from '../sync/events.ts';
 import { supervise } from '../sync/supervisor.ts';
+import { WakeUp } from '../sync/wake-up.ts';
 import { VERSION } from '../version.ts';
 import { EMBEDDED_DIR, type EmbeddedOption, withReplica } from './session.ts';
-import type { Terminal } from './terminal.ts';
+import { CommandFailed, type Terminal } from './terminal.ts';
 
 /** How long `run` waits for Postgres to come up, in milliseconds; whoever supervises it starts it again then. */
 const PATIENCE = 60_000;
@@ -23,16 +30,18 @@ export function runCommand(terminal: Terminal): Command {
       `into a Postgres of its own in dir (${EMBEDDED_DIR}), to try it with only an API key`,
     )
     .action(async (options: EmbeddedOption) => {
-      const listen = (log: Logger) => eventLog(log);
-      await withReplica(terminal, { ...options, needsUpstream: true, listen }, (replica, log) =>
-        run(replica, log, terminal.signal),
-      );
+      let started: Replica | undefined;
+      const listen = (log: Logger) => listenTo(log, () => started!, terminal.signal);
+      await withReplica(terminal, { ...options, needsUpstream: true, listen }, async (replica, log) => {
+        started = replica;
+        await run(replica, log, terminal.signal);
+      });
     });
 }
 
 /** The daemon's life, from the schema to the drain. Aborting the signal ends it well. */
 export async function run(replica: Replica, log: Logger, signal: AbortSignal): Promise<void> {
-  const { settings, worker, workerOptions, directory, db } = replica;
+  const { settings, worker, workerOptions, directory, discovery, db } = replica;
   log.info({ version: VERSION, worker: worker.id, pid: process.pid }, 'starting');
   try {
     const onWaiting = (what: string) => log.info({ for: what }, 'waiting');
@@ -45,23 +54,80 @@ export async function run(replica: Replica, log: Logger, signal: AbortSignal): P
     if (signal.aborted) return;
     throw error;
   }
+  const http = await serveHttp(replica, log);
   log.info({ connections: directory.connections.length }, 'replicating');
   const upkeep = startUpkeep(db, log);
+  const beside = [
+    listening(replica, log, signal),
+    discover(discovery, settings.DISCOVERY_INTERVAL, () => worker.held, eventLog(log), signal),
+  ];
   try {
-    const finished = await supervise(worker, workerOptions, () => directory.connections, signal);
+    const connections = () => directory.connections;
+    const finished = await supervise(worker, workerOptions, connections, settings.POLL_INTERVAL, signal);
     log[finished ? 'info' : 'warn'](finished ? 'stopped' : 'stopped, dropping the page in hand');
   } finally {
+    await http?.close();
     await upkeep.stop();
+    await Promise.race([Promise.allSettled(beside), sleep(1_000, new AbortController().signal)]);
   }
+}
+
+/** The webhook, where there is a secret for it. */
+async function serveHttp(
+  { settings, control, worker, directory }: Replica,
+  log: Logger,
+): Promise<HttpServer | undefined> {
+  const { HTTP_HOST: host, HTTP_PORT: port, WEBHOOK_SECRET: secrets } = settings;
+  if (secrets === undefined || port === 'off') return undefined;
+  const wakeUp = new WakeUp(control, worker);
+  const onEvent = async (id: ConnectionId | undefined) => {
+    const { connections } = directory;
+    // A connection without a name has one in its events; one that is not ours is nobody's here.
+    if (id !== undefined && connections.includes(id)) await wakeUp.wake([id]);
+    else if (connections.length === 1 && connections[0] === UNNAMED_CONNECTION)
+      await wakeUp.wake(connections);
+  };
+  try {
+    const server = await serve([webhookRoute({ secrets, onEvent, log })], { host, port }, log);
+    log.info({ host, port: server.port }, 'serving HTTP');
+    return server;
+  } catch (error) {
+    throw new CommandFailed(`cannot listen on HTTP_HOST ${host}, HTTP_PORT ${port} (${codeOf(error)})`);
+  }
+}
+
+/** Hears what other processes announce, where LISTEN is on. */
+async function listening(replica: Replica, log: Logger, signal: AbortSignal): Promise<void> {
+  const { settings, databaseUrl, control, worker } = replica;
+  const url = settings.LISTEN_DATABASE_URL ?? databaseUrl;
+  if (url === 'off') return;
+  const options = {
+    url,
+    db: control,
+    onDue: (ids: readonly ConnectionId[]) => {
+      for (const id of ids) worker.wake(id);
+    },
+    onLeases: () => worker.tendNow(),
+    onListening: () => worker.tendNow(),
+    onDeaf: (error: unknown) =>
+      log.warn(
+        {
+          ...errorFields(error),
+          hint: 'behind a pooler in transaction mode, set LISTEN_DATABASE_URL or off',
+        },
+        'cannot hear NOTIFY: wake-ups come with the next renewal',
+      ),
+  };
+  await listen(options, signal);
 }
 
 /** Waits until the connections are known; an upstream that refuses the key or is down is asked again and again. */
 async function connectionsFound(replica: Replica, log: Logger, signal: AbortSignal): Promise<void> {
-  const { settings } = replica;
+  const { settings, discovery } = replica;
   const bounds = { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX };
   for (let failures = 0; ; failures++) {
     try {
-      return await findConnections(replica, signal);
+      return await discovery.look(signal);
     } catch (cause) {
       if (signal.aborted) throw cause;
       const error =
@@ -72,4 +138,17 @@ async function connectionsFound(replica: Replica, log: Logger, signal: AbortSign
       signal.throwIfAborted();
     }
   }
+}
+
+/** The log, and what discovery has to know of failures: a connection that is gone, one that is parked. */
+function listenTo(log: Logger, replica: () => Replica, signal: AbortSignal): Listener {
+  const toLog = eventLog(log);
+  return (event) => {
+    toLog(event);
+    if (event.type !== 'failed' || event.error.verdict !== 'park') return;
+    const { discovery } = replica();
+    if (event.error.kind === 'not_found') discovery.notFound(event.connectionId);
+    // Once per row of failures: what the account's pairing is now belongs to the explanation.
+    if (event.failures === 1) void discovery.followOne(event.connectionId, signal);
+  };
 }

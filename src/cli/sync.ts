@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { eventLog } from '../ops/event-log.ts';
 import type { Logger } from '../ops/logger.ts';
-import { findConnections, prepareSchema } from '../replica.ts';
+import { prepareSchema } from '../replica.ts';
 import { ensureConnections } from '../store/connections.ts';
 import { catchUp } from '../sync/catch-up.ts';
 import type { SyncEvent } from '../sync/events.ts';
@@ -41,7 +41,7 @@ export function syncCommand(terminal: Terminal): Command {
           directory.assume(options.connection);
           await ensureConnections(db, options.connection);
         } else {
-          await findConnections(replica, signal);
+          await replica.discovery.look(signal);
         }
         const connections = options.connection.length > 0 ? options.connection : directory.connections;
         await worker.start();

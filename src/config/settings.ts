@@ -24,6 +24,10 @@ export const SETTINGS = {
     secret: true,
     help: "where to write: a Postgres URL; libpq's PG* variables work too. TLS is verified as its sslmode says",
   }),
+  LISTEN_DATABASE_URL: setting(v.offOr(v.postgresUrl()), {
+    secret: true,
+    help: 'one dedicated connection for LISTEN, past a pooler in transaction mode; off for none; as DATABASE_URL where not set',
+  }),
   WHATSAPP_USE_API_KEY: setting(v.list(), {
     secret: true,
     help: 'the API key (scope whatsapp:read), or several, comma-separated',
@@ -39,6 +43,10 @@ export const SETTINGS = {
   WHATSAPP_USE_CONNECTION_IDS: setting(v.list(), {
     default: 'auto',
     help: 'connection ids, comma-separated, or auto: those that the key lists',
+  }),
+  DISCOVERY_INTERVAL: setting(v.duration(100), {
+    default: '5m',
+    help: 'how often the keys are asked what they list',
   }),
   WA_REPLICA_SCHEMA: setting(v.schemaName(), { default: 'whatsapp', help: 'the schema of the tables' }),
   POLL_INTERVAL: setting(v.duration(100), {
@@ -75,6 +83,15 @@ export const SETTINGS = {
   }),
   DB_POOL_SIZE: setting(v.integer(1, 1000), { default: '8', help: 'connections to Postgres for page work' }),
   MIGRATE_ON_START: setting(v.flag('true', 'false'), { default: 'true', help: 'run migrates first' }),
+  HTTP_HOST: setting(v.text(), { default: '127.0.0.1', help: 'the address that the HTTP server listens on' }),
+  HTTP_PORT: setting(v.offOr(v.integer(0, 65_535)), {
+    default: '8080',
+    help: 'its port; off for none. It serves the webhook, where WEBHOOK_SECRET is set',
+  }),
+  WEBHOOK_SECRET: setting(v.list(), {
+    secret: true,
+    help: 'the secret of the webhook endpoint, or several, comma-separated, while one is rotated',
+  }),
   SHUTDOWN_TIMEOUT: setting(v.duration(), {
     default: '20s',
     help: 'for finishing the pages in hand at the end',

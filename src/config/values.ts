@@ -127,6 +127,22 @@ export function postgresUrl() {
   });
 }
 
+/** `off`, or what the schema takes. */
+export function offOr<T>(schema: z.ZodType<T, string>) {
+  return z.string().transform((text, context): T | 'off' => {
+    if (text.trim().toLowerCase() === 'off') return 'off';
+    const result = schema.safeParse(text);
+    if (result.success) return result.data;
+    for (const { message } of result.error.issues)
+      context.addIssue({ code: 'custom', message: `${message}, or off` });
+    return z.NEVER;
+  });
+}
+
+export function text() {
+  return z.string().transform((value) => value.trim());
+}
+
 export function httpUrl() {
   return z.string().transform((text, context) => {
     const url = URL.parse(text);

@@ -33,12 +33,12 @@ export function mendJson(value: unknown): unknown {
     } else if (typeof from === 'object' && from !== null) {
       const object: Record<string, unknown> = {};
       copy = object;
-      for (const [name, element] of Object.entries(from)) {
-        const mended = mendText(name);
-        // Takes the place now, so that the order of the keys stays.
-        define(object, mended, null);
-        work.push({ from: element, to: object, key: mended });
-      }
+      // Backwards onto the stack, so that of two keys that mending makes equal the last wins, as in JSON.parse.
+      const entries = Object.entries(from).map(([name, element]) => ({ element, key: mendText(name) }));
+      // Each takes its place now, so that the order of the keys stays.
+      for (const { key: name } of entries) define(object, name, null);
+      for (const { element, key: name } of entries.reverse())
+        work.push({ from: element, to: object, key: name });
     }
     if (Array.isArray(to)) to[key as number] = copy;
     else define(to, key as string, copy);

@@ -70,6 +70,24 @@ export function eventLog(log: Logger): Listener {
       case 'lease_returned':
         log.debug({ connection_id: event.connectionId }, 'lease returned');
         break;
+      case 'connection_found':
+        log.info({ connection_id: event.connectionId }, 'connection found');
+        break;
+      case 'connection_removed':
+        log.warn({ connection_id: event.connectionId }, 'connection removed upstream; its data stays');
+        break;
+      case 'connection_renamed':
+        log.info({ connection_id: event.connectionId }, 'the unnamed connection has an id now');
+        break;
+      case 'discovery_failed':
+        log.warn(errorFields(event.error), 'cannot look up the connections');
+        break;
+      case 'nameless_keys':
+        log.error(
+          { keys: event.keys, hint: 'give WHATSAPP_USE_CONNECTION_IDS' },
+          'several keys list no connection: only the first is used',
+        );
+        break;
       case 'worker_failed':
         if (isDoubling(event.failures)) {
           log[event.failures > 1 ? 'error' : 'warn'](

@@ -1,16 +1,39 @@
 import { sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
+import { type Database, TABLES } from './schema.ts';
 
-/** Makes connections known: their row and their state, at cursor 0. Those that are known stay as they are. */
+/** A connection as it is known here. */
+export interface KnownConnection {
+  readonly connectionId: ConnectionId;
+  readonly jid: string | null;
+  readonly removed: boolean;
+}
+
+/** Makes connections known: their row and their state, at cursor 0. Those that are known stay as they are, but for
+ * one that was removed and is listed again: it is replicated again from where it stood. */
 export async function ensureConnections(db: Db, connectionIds: readonly ConnectionId[]): Promise<void> {
   const ids = sql`${[...connectionIds]}::text[]`;
   await sql`with known as (
-      insert into ${sql.table('connections')} (connection_id) select unnest(${ids})
-      on conflict (connection_id) do nothing
+      insert into ${sql.table('connections')} as c (connection_id) select unnest(${ids})
+      on conflict (connection_id) do update set removed_at = null where c.removed_at is not null
     )
     insert into ${sql.table('sync_state')} (connection_id) select unnest(${ids})
     on conflict (connection_id) do nothing`.execute(db);
+}
+
+/** Marks connections as removed; their data stays.
+ * @returns those that were not marked before. */
+export async function markRemoved(db: Db, connectionIds: readonly ConnectionId[]): Promise<ConnectionId[]> {
+  if (connectionIds.length === 0) return [];
+  const rows = await db
+    .updateTable('connections')
+    .set({ removed_at: sql`now()` })
+    .where('connection_id', 'in', [...connectionIds])
+    .where('removed_at', 'is', null)
+    .returning('connection_id')
+    .execute();
+  return rows.map((row) => row.connection_id);
 }
 
 /** Notes what the upstream says of a connection's pairing. */
@@ -19,19 +42,42 @@ export async function notePairing(
   connectionId: ConnectionId,
   status: { jid: string | null; paired: boolean | null; connected: boolean | null },
 ): Promise<void> {
-  await db
-    .updateTable('connections')
-    .set((eb) => ({
-      jid: eb.fn.coalesce(eb.val(status.jid), 'jid'),
-      paired: status.paired,
-      connected: status.connected,
-    }))
-    .where('connection_id', '=', connectionId)
-    .execute();
+  const { jid, paired, connected } = status;
+  await sql`update ${sql.table('connections')} set
+      jid = coalesce(${jid}::text, jid), paired = ${paired}::boolean, connected = ${connected}::boolean
+    where connection_id = ${connectionId}
+      and (coalesce(${jid}::text, jid), ${paired}::boolean, ${connected}::boolean)
+        is distinct from (jid, paired, connected)`.execute(db);
 }
 
 /** All known connections, in order. */
-export async function knownConnections(db: Db): Promise<ConnectionId[]> {
-  const rows = await db.selectFrom('connections').select('connection_id').orderBy('connection_id').execute();
-  return rows.map((row) => row.connection_id);
+export async function knownConnections(db: Db): Promise<KnownConnection[]> {
+  const rows = await db
+    .selectFrom('connections')
+    .select(['connection_id', 'jid', 'removed_at'])
+    .orderBy('connection_id')
+    .execute();
+  return rows.map((row) => ({
+    connectionId: row.connection_id,
+    jid: row.jid,
+    removed: row.removed_at !== null,
+  }));
+}
+
+/** The tables whose rows belong to a connection. */
+const OWNED = [...TABLES].filter((table) => !['workers', 'kysely_migration'].includes(table));
+
+/**
+ * Gives a connection another id, in every table (R21). Whoever holds its lease is fenced: its row is gone. Does
+ * nothing where the new id is known already.
+ * @returns whether it was renamed.
+ */
+export async function renameConnection(db: Db, from: ConnectionId, to: ConnectionId): Promise<boolean> {
+  const taken = await sql`select from ${sql.table('connections')} where connection_id = ${to}`.execute(db);
+  if (taken.rows.length > 0) return false;
+  for (const table of OWNED) {
+    await sql`update ${sql.table(table as keyof Database)} set connection_id = ${to}
+      where connection_id = ${from}`.execute(db);
+  }
+  return true;
 }

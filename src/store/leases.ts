@@ -99,3 +99,31 @@ export async function releaseLease(db: Db, connectionId: ConnectionId, term: str
   await sql`update ${sql.table('sync_state')} set lease_owner = null, lease_expires_at = null
     where connection_id = ${connectionId} and lease_term = ${term}::bigint`.execute(db);
 }
+
+/** How the leases stand, seen by one worker. */
+export interface LeaseSituation {
+  /** Workers alive that take leases, this one included. */
+  readonly workers: number;
+  /** Connections that nobody holds. */
+  readonly free: number;
+}
+
+/** Share of the lease time after which a worker that was not heard of counts as dead: before its leases run out, so
+ * that the others' shares have grown when they do. */
+const ALIVE = 0.75;
+
+/** Counts workers and free leases among the connections. */
+export async function leaseSituation(
+  db: Db,
+  connectionIds: readonly ConnectionId[],
+  ttl: number,
+): Promise<LeaseSituation> {
+  const { rows } = await sql<LeaseSituation>`
+    select
+      (select count(*)::integer from ${sql.table('workers')}
+        where heartbeat_at > clock_timestamp() - ${seconds(ttl * ALIVE)}) as workers,
+      (select count(*)::integer from ${sql.table('sync_state')}
+        where connection_id = any(${[...connectionIds]}::text[])
+          and (lease_owner is null or lease_expires_at <= clock_timestamp())) as free`.execute(db);
+  return rows[0]!;
+}

@@ -24,7 +24,26 @@ export async function quarantine(db: Db, rejects: readonly Reject[], origin: Ori
     if (known !== undefined) known.times++;
     else entries.set(`${reject.kind} ${hash}`, { row: toRow(reject, hash), times: 1 });
   }
-  const rows = [...entries.values()].map(({ row, times }) => ({ ...row, times }));
+  const rows = [...entries.values()].map(({ row, times }) => JSON.stringify({ ...row, times }));
+  // A page of nothing but bad records makes more JSON than came; one parameter must not outgrow a string.
+  let chunk: string[] = [];
+  let size = 0;
+  for (const row of rows) {
+    if (size > MOST_JSON) {
+      await insert(db, chunk, origin);
+      chunk = [];
+      size = 0;
+    }
+    chunk.push(row);
+    size += row.length;
+  }
+  await insert(db, chunk, origin);
+}
+
+/** JSON in one statement, in characters; the last row may go beyond. */
+const MOST_JSON = 16 * 1024 ** 2;
+
+async function insert(db: Db, rows: readonly string[], origin: Origin): Promise<void> {
   const table = sql.table('quarantine');
   await sql`
     insert into ${table} as q (connection_id, kind, record_id, conversation_id, record_json, record_bytes,
@@ -33,7 +52,7 @@ export async function quarantine(db: Db, rejects: readonly Reject[], origin: Ori
       decode(r.record_bytes, 'base64'), r.record_sha256, r.error_code, r.error,
       coalesce(r.version, ${origin.to.toString()}::bigint), ${origin.numbering}::integer,
       ${origin.from.toString()}::bigint, ${origin.to.toString()}::bigint, r.times
-    from json_to_recordset(${JSON.stringify(rows)}::json) as r (kind text, record_id text, conversation_id text,
+    from json_to_recordset(${`[${rows.join(',')}]`}::json) as r (kind text, record_id text, conversation_id text,
       record_json text, record_bytes text, record_sha256 text, error_code text, error text, version bigint,
       times integer)
     on conflict (connection_id, kind, record_sha256) where resolved_at is null do update set

@@ -160,10 +160,21 @@ export async function noteFailure(
     where connection_id = ${connectionId} and lease_term = ${term}::bigint`.execute(db);
 }
 
-/** Makes a connection due now, whoever holds it. */
+/** Makes connections due now, whoever holds them. Rows that a page has locked come last, one by one. */
 export async function makeDue(db: Db, connectionIds: readonly ConnectionId[]): Promise<void> {
-  await sql`update ${sql.table('sync_state')} set next_poll_at = clock_timestamp()
-    where connection_id = any(${[...connectionIds]}::text[])`.execute(db);
+  const table = sql.table('sync_state');
+  const { rows } = await sql<{ connection_id: string }>`
+    update ${table} s set next_poll_at = clock_timestamp() from (
+      select connection_id from ${table} where connection_id = any(${[...connectionIds]}::text[])
+      for no key update skip locked
+    ) free where s.connection_id = free.connection_id
+    returning s.connection_id`.execute(db);
+  const done = new Set(rows.map((row) => row.connection_id));
+  for (const connectionId of connectionIds) {
+    if (done.has(connectionId)) continue;
+    await sql`update ${table} set next_poll_at = clock_timestamp()
+      where connection_id = ${connectionId}`.execute(db);
+  }
 }
 
 /**

@@ -2,14 +2,26 @@ import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import type { ApiKey, UpstreamClient } from '../upstream/client.ts';
 import { connectionsIn } from '../upstream/me.ts';
 
-/** Which connections are replicated, and with which key each is asked for. */
+/** What a look-up found. */
+export interface Looked {
+  /** Connections that the keys list and this deployment replicates. */
+  readonly listed: readonly ConnectionId[];
+  /** Known ones that no key lists any more; told apart from an outage: every key answered with a list. */
+  readonly missing: readonly ConnectionId[];
+  /** What went wrong with single keys; the others' lists count all the same. */
+  readonly errors: readonly unknown[];
+  /** Keys beyond the first that list nothing: whose connection is meant cannot be told. */
+  readonly nameless: number;
+}
+
+/** Which connections are replicated, and with which key each is asked for. Knows no database. */
 export class Directory {
   readonly #keys: readonly ApiKey[];
   readonly #given: readonly ConnectionId[] | undefined;
-  #keyOf = new Map<ConnectionId, ApiKey>();
+  readonly #keyOf = new Map<ConnectionId, ApiKey>();
 
   /**
-   * @param keys at least one.
+   * @param keys at least one, where anything is to be asked for.
    * @param given the ids to replicate; undefined for those that the keys list.
    */
   constructor(keys: readonly ApiKey[], given: readonly ConnectionId[] | undefined) {
@@ -32,19 +44,47 @@ export class Directory {
     for (const id of connectionIds) if (!this.#keyOf.has(id)) this.#keyOf.set(id, this.#keys[0]!);
   }
 
+  /** Replicates a connection no longer. */
+  forget(connectionId: ConnectionId): void {
+    if (!this.#given?.includes(connectionId)) this.#keyOf.delete(connectionId);
+  }
+
   /**
-   * Asks every key what it lists (`/v1/me`). A key that lists none is one connection without a name (R21).
-   * @throws ReplicaError where the upstream does not answer; what was known stays.
+   * Asks every key what it lists (`/v1/me`). Only adds; what is missing is the caller's to judge. A key that lists
+   * none while nothing else is known is one connection without a name; an empty list changes nothing once
+   * connections are known (R21).
    */
-  async look(upstream: UpstreamClient, signal: AbortSignal): Promise<void> {
-    if (this.#given !== undefined && this.#keys.length === 1) return;
-    const found = new Map<ConnectionId, ApiKey>();
-    for (const key of this.#keys) {
-      const listed = connectionsIn(await upstream.me(key, signal)) ?? [];
-      const ids = listed.length > 0 ? listed : [UNNAMED_CONNECTION];
-      for (const id of ids) if (!found.has(id)) found.set(id, key);
+  async look(upstream: UpstreamClient, signal: AbortSignal): Promise<Looked> {
+    if (this.#given !== undefined && this.#keys.length === 1) {
+      return { listed: this.#given, missing: [], errors: [], nameless: 0 };
     }
-    const wanted = this.#given ?? [...found.keys()];
-    this.#keyOf = new Map(wanted.map((id) => [id, found.get(id) ?? this.#keys[0]!]));
+    const errors: unknown[] = [];
+    const listed = new Map<ConnectionId, ApiKey>();
+    let empty = 0;
+    for (const key of this.#keys) {
+      try {
+        const ids = connectionsIn(await upstream.me(key, signal)) ?? [];
+        for (const id of ids) if (!listed.has(id)) listed.set(id, key);
+        if (ids.length === 0) empty++;
+      } catch (error) {
+        if (signal.aborted) throw error;
+        errors.push(error);
+      }
+    }
+    const nothingKnown = this.#keyOf.size === 0 && listed.size === 0 && errors.length === 0;
+    if (nothingKnown && this.#given === undefined) listed.set(UNNAMED_CONNECTION, this.#keys[0]!);
+    const complete = errors.length === 0 && empty === 0;
+    for (const [id, key] of listed) {
+      if (this.#given === undefined || this.#given.includes(id)) this.#keyOf.set(id, key);
+    }
+    // Given ids that no key lists may be right all the same: the list's shape is not documented.
+    if (this.#given !== undefined) this.assume(this.#given);
+    const wanted = this.connections;
+    return {
+      listed: wanted.filter((id) => listed.has(id)),
+      missing: complete && this.#given === undefined ? wanted.filter((id) => !listed.has(id)) : [],
+      errors,
+      nameless: nothingKnown ? Math.max(0, empty - 1) : 0,
+    };
   }
 }

@@ -47,6 +47,14 @@ export type SyncEvent =
   | { readonly type: 'lease_taken'; readonly connectionId: ConnectionId; readonly takenOver: boolean }
   | { readonly type: 'lease_lost'; readonly connectionId: ConnectionId }
   | { readonly type: 'lease_returned'; readonly connectionId: ConnectionId }
+  | { readonly type: 'connection_found'; readonly connectionId: ConnectionId }
+  /** No key lists it any more; its data stays. */
+  | { readonly type: 'connection_removed'; readonly connectionId: ConnectionId }
+  /** The connection without a name has one now. */
+  | { readonly type: 'connection_renamed'; readonly connectionId: ConnectionId }
+  | { readonly type: 'discovery_failed'; readonly error: unknown }
+  /** Keys beyond the first that list no connection. */
+  | { readonly type: 'nameless_keys'; readonly keys: number }
   /** The worker's own duties (leases, heartbeat) fail or work again. */
   | { readonly type: 'worker_failed'; readonly error: ReplicaError; readonly failures: number }
   | { readonly type: 'worker_recovered'; readonly failures: number };

@@ -86,14 +86,21 @@ export class ConnectionLoop {
     if (reading > this.#trustedUntil) this.#trustedUntil = reading;
   }
 
-  /** Makes the connection due now; in mid-turn, again after it. */
+  /** Makes the connection due now; in mid-turn, again after it. Called when something happened at the upstream: a
+   * poll that brings nothing is then followed by others, since the event may be ahead of the sync endpoint. */
   wake(): void {
+    this.#pace.expect();
     this.#alarm.ring();
   }
 
-  /** Makes the connection due now, unless a turn is under way. */
+  /** The same, unless a turn is under way. */
   wakeIfAsleep(): void {
-    if (this.#asleep) this.#alarm.ring();
+    if (this.#asleep) this.wake();
+  }
+
+  /** Whether it rests between two turns. */
+  get asleep(): boolean {
+    return this.#asleep;
   }
 
   /**

@@ -2,6 +2,8 @@ import { jitter } from '../lib/backoff.ts';
 
 /** Empty polls before the interval doubles. */
 const POLLS_PER_STEP = 4;
+/** Pauses after polls that did not bring what an event announced, in milliseconds. */
+const FOLLOW_UPS = [1_000, 5_000];
 
 /** How often a quiet connection is polled: the interval doubles towards the idle one after each four empty polls,
  * and one change brings it back. Milliseconds. */
@@ -9,16 +11,28 @@ export class Pace {
   readonly #interval: number;
   readonly #idle: number;
   #empty = 0;
+  #followUps: number[] = [];
 
   constructor(interval: number, idle: number) {
     this.#interval = interval;
     this.#idle = Math.max(interval, idle);
   }
 
+  /** Something is announced: polls that bring nothing are followed by others soon. */
+  expect(): void {
+    this.#followUps = [...FOLLOW_UPS];
+  }
+
   /** The pause after a poll that ended with nothing more to fetch, with ±10 % jitter. */
   after(changed: boolean): number {
-    this.#empty = changed ? 0 : this.#empty + 1;
+    if (changed) {
+      this.#empty = 0;
+      this.#followUps = [];
+    } else {
+      this.#empty++;
+    }
     const doublings = Math.min(Math.floor(this.#empty / POLLS_PER_STEP), 30);
-    return jitter(Math.min(this.#interval * 2 ** doublings, this.#idle));
+    const pause = jitter(Math.min(this.#interval * 2 ** doublings, this.#idle));
+    return Math.min(pause, this.#followUps.shift() ?? pause);
   }
 }

@@ -1,35 +1,64 @@
 import type { ConnectionId } from '../model.ts';
-import { claimLeases } from '../store/leases.ts';
+import { claimLeases, leaseSituation } from '../store/leases.ts';
 import type { Worker, WorkerOptions } from './worker.ts';
 
 /**
- * Keeps the worker's loops in step with the leases: claims what is free, until aborted; then drains.
- * @param connections the connections that this deployment replicates, asked anew at every claim.
+ * Keeps the worker's loops in step with the leases until aborted, then drains. With W workers and N connections each
+ * holds ⌈N/W⌉ at most: what is above goes back, what is free below is taken (R15). A worker at its share takes and
+ * gives nothing, so that nothing moves once all are.
+ * @param connections the connections that this deployment replicates, asked anew every time.
+ * @param spread the time over which the loops of a start may be spread, in milliseconds.
  * @returns whether everything in hand was finished in time.
  */
 export async function supervise(
   worker: Worker,
   options: WorkerOptions,
   connections: () => readonly ConnectionId[],
+  spread: number,
   signal: AbortSignal,
 ): Promise<boolean> {
+  const { control, leaseTtl } = options;
   await worker.start(async () => {
-    const wanted = connections().filter((id) => !worker.holds(id));
+    const wanted = connections();
+    const set = new Set(wanted);
+    for (const id of worker.held) if (!set.has(id)) worker.drop(id);
     if (wanted.length === 0) return;
-    const claimedAt = performance.now();
-    const leases = await claimLeases(options.control, worker.id, wanted, options.leaseTtl, wanted.length);
-    for (const lease of leases) {
-      // A loop ends by itself; it never throws but for a fault of this program, which must not pass unseen.
-      worker.adopt(lease, claimedAt).catch((error: unknown) => {
-        queueMicrotask(() => {
-          throw error;
-        });
-      });
-    }
+    const { workers, free } = await leaseSituation(control, wanted, leaseTtl);
+    const share = Math.ceil(wanted.length / Math.max(1, workers));
+    const room = share - worker.size;
+    if (room < 0) worker.yieldLeases(-room);
+    else if (room > 0 && free > 0) await claim(worker, options, wanted, room, spread);
   });
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
     else signal.addEventListener('abort', () => resolve(), { once: true });
   });
   return await worker.stop();
+}
+
+/** Of many that are due at once, one more begins every so often, in milliseconds. */
+const START_EVERY = 20;
+
+async function claim(
+  worker: Worker,
+  { control, leaseTtl }: WorkerOptions,
+  wanted: readonly ConnectionId[],
+  most: number,
+  spread: number,
+): Promise<void> {
+  const claimedAt = performance.now();
+  const held = new Set(worker.held);
+  const ids = wanted.filter((id) => !held.has(id));
+  const leases = await claimLeases(control, worker.id, ids, leaseTtl, most);
+  // No herd at the start: those that are due begin one after the other, all within one interval.
+  const step = Math.min(START_EVERY, spread / Math.max(1, leases.length));
+  for (const [place, lease] of leases.entries()) {
+    const dueIn = lease.dueIn > 0 ? lease.dueIn : place * step;
+    // A loop ends by itself; it never throws but for a fault of this program, which must not pass unseen.
+    worker.adopt({ ...lease, dueIn }, claimedAt).catch((error: unknown) => {
+      queueMicrotask(() => {
+        throw error;
+      });
+    });
+  }
 }

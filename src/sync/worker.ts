@@ -3,6 +3,7 @@ import { ReplicaError } from '../errors.ts';
 import { Alarm, sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { type Lease, releaseLease, renewLeases } from '../store/leases.ts';
+import { announceLeases } from '../store/notify.ts';
 import type { Database } from '../store/schema.ts';
 import { heartbeat, signOff, type WorkerInfo } from '../store/workers.ts';
 import { ConnectionLoop, type LoopContext, type LoopEnd, type OncePolicy } from './loop.ts';
@@ -19,10 +20,14 @@ export interface WorkerOptions {
 
 /** Renewals per lease time: two may fail before the lease runs out. */
 const RENEWALS_PER_TTL = 3;
+/** How often the worker looks for leases to take or to give, at the least, in milliseconds. */
+const DUTY_INTERVAL = 1_000;
 
 interface Held {
   readonly loop: ConnectionLoop;
   readonly done: Promise<LoopEnd>;
+  /** Ends this loop alone. */
+  readonly yielding: AbortController;
 }
 
 /**
@@ -38,6 +43,9 @@ export class Worker {
   readonly #alarm = new Alarm();
   #tended: Promise<void> = Promise.resolve();
   #tendFailures = 0;
+  #renewAt = 0;
+  /** Leases of ours without a loop, at the last renewal. */
+  #orphans = new Map<ConnectionId, string>();
 
   constructor(context: LoopContext, options: WorkerOptions) {
     this.#context = context;
@@ -52,17 +60,25 @@ export class Worker {
     return this.#held.has(connectionId);
   }
 
+  get held(): readonly ConnectionId[] {
+    return [...this.#held.keys()];
+  }
+
+  /** How many leases it holds and means to keep. */
   get size(): number {
-    return this.#held.size;
+    let size = 0;
+    for (const { yielding } of this.#held.values()) if (!yielding.signal.aborted) size++;
+    return size;
   }
 
   /**
-   * Begins to tend. `claim` is called after each renewal, and its failures are reported like those of a renewal.
+   * Begins to tend. `duty` is called at every look at the leases, and its failures are reported like those of a
+   * renewal. Only a worker that has a duty is in the list of workers and gets a share (R15); one pass does not.
    * @throws what the first heartbeat throws.
    */
-  async start(claim: () => Promise<void> = async () => {}): Promise<void> {
-    await heartbeat(this.#options.control, this.#options.info);
-    this.#tended = this.#tend(claim);
+  async start(duty?: () => Promise<void>): Promise<void> {
+    if (duty !== undefined) await heartbeat(this.#options.control, this.#options.info);
+    this.#tended = this.#tend(duty);
   }
 
   /** Runs a loop for a lease that was claimed, until the lease is lost, the worker stops, or `once` is met. */
@@ -71,9 +87,34 @@ export class Worker {
     const loop = new ConnectionLoop(this.#context, lease);
     loop.trustUntil(this.#trusted(claimedAt));
     this.#context.listen({ type: 'lease_taken', connectionId, takenOver });
-    const done = this.#run(loop, once === undefined ? Math.max(0, lease.dueIn) : 0, once);
-    this.#held.set(connectionId, { loop, done });
+    const yielding = new AbortController();
+    const signal = AbortSignal.any([this.#stopping.signal, yielding.signal]);
+    const done = this.#run(loop, once === undefined ? Math.max(0, lease.dueIn) : 0, signal, once);
+    this.#held.set(connectionId, { loop, done, yielding });
     return done;
+  }
+
+  /** Gives up to `count` leases to other workers; those that rest first. Each ends after the page in hand. */
+  yieldLeases(count: number): void {
+    const held = [...this.#held.values()].filter((one) => !one.yielding.signal.aborted);
+    held.sort((a, b) => Number(b.loop.asleep) - Number(a.loop.asleep));
+    for (const { yielding } of held.slice(0, count))
+      yielding.abort(new DOMException('yielded', 'AbortError'));
+  }
+
+  /** Ends the loop of a connection that is not to be replicated any more. */
+  drop(connectionId: ConnectionId): void {
+    this.#held.get(connectionId)?.yielding.abort(new DOMException('dropped', 'AbortError'));
+  }
+
+  /** Makes a connection due now, where its loop is here: something happened at the upstream. */
+  wake(connectionId: ConnectionId): void {
+    this.#held.get(connectionId)?.loop.wake();
+  }
+
+  /** Makes all of them due now. */
+  wakeAll(): void {
+    for (const { loop } of this.#held.values()) loop.wake();
   }
 
   /** Tends to the leases now instead of at the next renewal. */
@@ -93,6 +134,7 @@ export class Worker {
       this.#tending.abort();
       await this.#tended;
       await signOff(this.#options.control, this.id);
+      await announceLeases(this.#options.control);
     })();
     const late = new AbortController();
     const finished = await Promise.race([
@@ -107,11 +149,16 @@ export class Worker {
     return finished;
   }
 
-  async #run(loop: ConnectionLoop, dueIn: number, once: OncePolicy | undefined): Promise<LoopEnd> {
+  async #run(
+    loop: ConnectionLoop,
+    dueIn: number,
+    signal: AbortSignal,
+    once: OncePolicy | undefined,
+  ): Promise<LoopEnd> {
     const { connectionId } = loop;
     const { listen } = this.#context;
     try {
-      const end = await loop.run(dueIn, this.#stopping.signal, once);
+      const end = await loop.run(dueIn, signal, once);
       if (end === 'lease_lost') listen({ type: 'lease_lost', connectionId });
       else await this.#giveBack(connectionId, loop.term);
       return end;
@@ -131,21 +178,17 @@ export class Worker {
     }
   }
 
-  async #tend(claim: () => Promise<void>): Promise<void> {
-    const { control, info, leaseTtl } = this.#options;
+  async #tend(duty: (() => Promise<void>) | undefined): Promise<void> {
     const { signal } = this.#tending;
+    const renewEvery = this.#options.leaseTtl / RENEWALS_PER_TTL;
     while (!signal.aborted) {
       try {
         const startedAt = performance.now();
-        const renewed = await renewLeases(control, info.workerId, leaseTtl);
-        for (const { connectionId, term, dueIn } of renewed) {
-          const loop = this.#held.get(connectionId)?.loop;
-          if (loop?.term !== term) continue;
-          loop.trustUntil(this.#trusted(startedAt));
-          if (dueIn <= 0) loop.wakeIfAsleep();
+        if (startedAt >= this.#renewAt) {
+          await this.#renew(startedAt, duty !== undefined);
+          this.#renewAt = startedAt + renewEvery;
         }
-        await heartbeat(control, info);
-        if (!this.#stopping.signal.aborted) await claim();
+        if (!this.#stopping.signal.aborted) await duty?.();
         if (this.#tendFailures > 0) {
           this.#context.listen({ type: 'worker_recovered', failures: this.#tendFailures });
           this.#tendFailures = 0;
@@ -155,8 +198,28 @@ export class Worker {
         const error = ReplicaError.from('database', cause, 'tending to the leases');
         this.#context.listen({ type: 'worker_failed', error, failures: this.#tendFailures });
       }
-      await this.#alarm.sleep(leaseTtl / RENEWALS_PER_TTL, signal);
+      await this.#alarm.sleep(Math.min(renewEvery, DUTY_INTERVAL), signal);
     }
+  }
+
+  async #renew(startedAt: number, registered: boolean): Promise<void> {
+    const { control, info, leaseTtl } = this.#options;
+    const orphans = new Map<ConnectionId, string>();
+    for (const { connectionId, term, dueIn } of await renewLeases(control, info.workerId, leaseTtl)) {
+      const loop = this.#held.get(connectionId)?.loop;
+      if (loop === undefined) orphans.set(connectionId, term);
+      else if (loop.term === term) {
+        loop.trustUntil(this.#trusted(startedAt));
+        if (dueIn <= 0) loop.wakeIfAsleep();
+      }
+    }
+    // A lease that could not be given back would be renewed for ever and block its connection; one that was just
+    // claimed has its loop by the next renewal.
+    for (const [connectionId, term] of orphans) {
+      if (this.#orphans.get(connectionId) === term) await releaseLease(control, connectionId, term);
+    }
+    this.#orphans = orphans;
+    if (registered) await heartbeat(control, info);
   }
 
   /** The holder trusts its lease for less time than the database does, from the start of the attempt (R15). */

@@ -17,11 +17,15 @@ export function keyInFile(path: string, place: number, initial: string): ApiKey 
       return value;
     },
     async reload() {
-      const keys = (await readFile(path, 'utf8').catch(() => '')).split(',').map((key) => key.trim());
-      const next = keys[place];
-      if (next === undefined || next === '' || next === value) return false;
+      const next = splitKeys(await readFile(path, 'utf8').catch(() => ''))[place];
+      if (next === undefined || next === value) return false;
       value = next;
       return true;
     },
   };
+}
+
+/** Comma-separated keys, without empty ones and doubles. */
+function splitKeys(text: string): string[] {
+  return [...new Set(text.split(',').map((key) => key.trim()))].filter((key) => key !== '');
 }

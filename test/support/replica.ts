@@ -1,7 +1,7 @@
 import type { Kysely } from 'kysely';
 import { loadSettings } from '../../src/config/load.ts';
 import { compareWithTruth } from '../../src/demo/compare.ts';
-import { assemble, findConnections, type Replica } from '../../src/replica.ts';
+import { assemble, type Replica } from '../../src/replica.ts';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import type { Simulator } from '../../src/simulator/server.ts';
 import { openDatabase } from '../../src/store/database.ts';
@@ -35,7 +35,7 @@ export async function createReplica(env: Record<string, string>): Promise<TestRe
   const { settings } = loadSettings(env, { database: true, upstream: true });
   const events: SyncEvent[] = [];
   const replica = assemble({ settings, env, listen: (event) => events.push(event), onIdleError: () => {} });
-  await findConnections(replica, new AbortController().signal);
+  await replica.discovery.look(new AbortController().signal);
   return { ...replica, events };
 }
 

@@ -43,7 +43,7 @@ const FILES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Who opens a write transaction: a page's, a reset's (R6), and the other writers (R22). Each locks the state row. */
-const WRITERS = ['sync/apply.ts', 'sync/recovery.ts', 'sync/retry.ts', 'cli/resync.ts'];
+const WRITERS = ['sync/apply.ts', 'sync/discovery.ts', 'sync/recovery.ts', 'sync/retry.ts', 'cli/resync.ts'];
 
 /** Who may touch the process. Everything else is given what it needs of it. */
 const OF_THE_PROCESS = /^(?:main\.ts|bin\.ts|(?:cli|demo|embedded)\/)/;

@@ -226,7 +226,9 @@ describe('names', () => {
       'WHATSAPP_BUSINESS_ID',
       'npm_config_x',
     ];
-    const env = Object.fromEntries([...others, ...more].map((name) => [name, 'x']));
+    // Further from a setting's name than a slip of the fingers.
+    const far = ['HISTO', 'POLL_INTER', 'LOG_FILE'];
+    const env = Object.fromEntries([...others, ...more, ...far].map((name) => [name, 'x']));
     expect(loadSettings(env, NONE).warnings).toEqual([]);
   });
 

@@ -122,8 +122,12 @@ describe('a record is whole (R7)', () => {
   });
 
   test('only messages are partial', () => {
-    const bare = changesOf('conversations', { conversation_id: 'c' });
-    expect([bare.partial, bare.batches[0]!.partial]).toEqual([0, false]);
+    for (const bare of [
+      changesOf('conversations', { conversation_id: 'c' }),
+      changesOf('contacts', { person_id: 'p' }),
+    ]) {
+      expect([bare.partial, bare.batches[0]!.partial]).toEqual([0, false]);
+    }
   });
 });
 

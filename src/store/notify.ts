@@ -1,0 +1,145 @@
+import { randomUUID } from 'node:crypto';
+import { sql } from 'kysely';
+import pg from 'pg';
+import { Alarm } from '../lib/wait.ts';
+import type { ConnectionId } from '../model.ts';
+import type { Db } from './database.ts';
+
+/*
+ * NOTIFY between the processes on one database. It is a hint and nothing else: what it says is in the tables, and
+ * is seen at the next renewal or poll without it.
+ */
+
+const CHANNEL = 'wa_replica';
+
+type Hint =
+  | { readonly due: readonly ConnectionId[] }
+  | { readonly leases: true }
+  | { readonly probe: string };
+
+/** Longest payload that Postgres takes is 8,000 bytes; a batch of ids stays below. */
+const MOST_IDS = 50;
+
+async function send(db: Db, hints: readonly Hint[]): Promise<void> {
+  const payloads = hints
+    .map((hint) => JSON.stringify(hint))
+    .filter((payload) => Buffer.byteLength(payload) < 7_500);
+  await sql`select pg_notify(${CHANNEL}, h.payload) from unnest(${payloads}::text[]) as h (payload)`.execute(
+    db,
+  );
+}
+
+/** Says that connections are due. */
+export async function announceDue(db: Db, connectionIds: readonly ConnectionId[]): Promise<void> {
+  const hints: Hint[] = [];
+  for (let at = 0; at < connectionIds.length; at += MOST_IDS) {
+    hints.push({ due: connectionIds.slice(at, at + MOST_IDS) });
+  }
+  await send(db, hints);
+}
+
+/** Says that leases were given back. */
+export async function announceLeases(db: Db): Promise<void> {
+  await send(db, [{ leases: true }]);
+}
+
+export interface ListenerOptions {
+  /** Undefined: libpq's variables. */
+  readonly url: string | undefined;
+  /** Sends the probe: another connection than the one that listens. */
+  readonly db: Db;
+  readonly onDue: (connectionIds: readonly ConnectionId[]) => void;
+  readonly onLeases: () => void;
+  /** It listens: everything missed while it did not is looked for now. */
+  readonly onListening: () => void;
+  /** The connection cannot be had, or hears nothing; told once per outage. */
+  readonly onDeaf: (error: unknown) => void;
+}
+
+/** How long a probe may take, and the longest pause between attempts, in milliseconds. */
+const PROBE_TIMEOUT = 5_000;
+const MAX_PAUSE = 30_000;
+/** How often the connection is tried, in milliseconds. */
+const CHECK_EVERY = 30_000;
+
+/** A probe that did not come back. */
+export class DeafError extends Error {
+  override name = 'DeafError';
+  readonly code = 'NOTIFY_NOT_HEARD';
+}
+
+/**
+ * Listens on a dedicated connection until the signal, connecting again whenever it is lost. At each start it is
+ * probed by a NOTIFY to itself through the pool: a pooler in transaction mode takes LISTEN and hears nothing.
+ */
+export async function listen(options: ListenerOptions, signal: AbortSignal): Promise<void> {
+  let pause = 500;
+  let told = false;
+  while (!signal.aborted) {
+    try {
+      await listenOnce(options, signal, () => {
+        pause = 500;
+        told = false;
+        options.onListening();
+      });
+    } catch (error) {
+      if (signal.aborted) break;
+      if (!told) options.onDeaf(error);
+      told = true;
+    }
+    await new Alarm().sleep(pause, signal);
+    pause = Math.min(pause * 2, MAX_PAUSE);
+  }
+}
+
+async function listenOnce(options: ListenerOptions, signal: AbortSignal, onHeard: () => void): Promise<void> {
+  const client = new pg.Client({
+    ...(options.url === undefined ? {} : { connectionString: options.url }),
+    application_name: 'wa-replica listen',
+    connectionTimeoutMillis: 10_000,
+    query_timeout: 10_000,
+    keepAlive: true,
+  });
+  const ended = new AbortController();
+  const end = () => ended.abort();
+  signal.addEventListener('abort', end, { once: true });
+  let failure: unknown;
+  client.on('error', (error) => {
+    failure = error;
+    end();
+  });
+  client.on('end', end);
+  const probe = randomUUID();
+  const heard = new Alarm();
+  client.on('notification', ({ payload }) => {
+    const hint = parse(payload);
+    if (hint === undefined) return;
+    if ('due' in hint) options.onDue(hint.due);
+    else if ('leases' in hint) options.onLeases();
+    else if (hint.probe === probe) heard.ring();
+  });
+  try {
+    await client.connect();
+    await client.query(`listen ${CHANNEL}`);
+    await send(options.db, [{ probe }]);
+    const result = await heard.sleep(PROBE_TIMEOUT, ended.signal);
+    if (result === 'elapsed') throw new DeafError('the probe did not come back');
+    if (result === 'rung') {
+      onHeard();
+      // A half-open connection hears nothing and fails nothing until something is sent on it.
+      while ((await heard.sleep(CHECK_EVERY, ended.signal)) !== 'aborted') await client.query('select 1');
+    }
+    if (failure !== undefined) throw failure;
+  } finally {
+    signal.removeEventListener('abort', end);
+    client.end().catch(() => {});
+  }
+}
+
+function parse(payload: string | undefined): Hint | undefined {
+  try {
+    return JSON.parse(payload ?? '') as Hint;
+  } catch {
+    return undefined;
+  }
+}

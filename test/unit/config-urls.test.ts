@@ -1,0 +1,109 @@
+import { Client } from 'pg';
+import { describe, expect, test } from 'vitest';
+import { httpUrl, isLoopback, postgresUrl } from '../../src/config/values.ts';
+
+type Value = { safeParse(text: string): { success: boolean; data?: unknown } };
+
+/** What a text means to a setting; undefined where it is refused. */
+function read(value: Value, text: string): unknown {
+  const result = value.safeParse(text);
+  return result.success ? result.data : undefined;
+}
+
+describe('the URL of the API', () => {
+  test.each(['https://api.whatsapp-use.com', 'http://127.0.0.1:8600', 'https://proxy.example/wa/'])(
+    '%s is taken',
+    (text) => expect(String(read(httpUrl(), text))).toBe(new URL(text).href),
+  );
+
+  test.each([
+    ...[
+      '',
+      'api.whatsapp-use.com',
+      'localhost:8600',
+      'ftp://host',
+      'file:///etc/passwd',
+      'https://',
+      '//host',
+    ],
+    ...['https://user@host', 'https://user:password@host', 'https://:password@host', 'https://host/?key=1'],
+    ...['https://ho st', 'https://host:99999', 'https://[::1'],
+  ])('%j is refused', (text) => expect(read(httpUrl(), text)).toBeUndefined());
+
+  test.each([
+    ['http://localhost', true],
+    ['http://LOCALHOST:8600', true],
+    ['http://127.0.0.1', true],
+    ['http://127.8.9.1', true],
+    ['http://127.1', true],
+    ['http://[::1]:8600', true],
+    ['http://0.0.0.0', false],
+    ['http://localhost.example.com', false],
+    ['http://127.0.0.1.example.com', false],
+    ['http://127.example.com', false],
+    ['http://notlocalhost', false],
+    ['http://10.0.0.1', false],
+    ['http://[::2]', false],
+    ['http://128.0.0.1', false],
+  ])('%s is this machine: %s', (text, is) => expect(isLoopback(new URL(text))).toBe(is));
+});
+
+describe('the URL of the database', () => {
+  test.each([
+    'postgres://user:password@host:5432/database',
+    'postgresql://host/database',
+    'postgres:///database',
+    'postgres://host/database?application_name=x',
+  ])('%s is taken as it is', (text) => expect(read(postgresUrl(), text)).toBe(text));
+
+  test.each([
+    '',
+    'host',
+    'user@host/database',
+    'mysql://host/database',
+    'https://host',
+    'postgres://ho st/x',
+    '5432',
+  ])('%j is refused', (text) => expect(read(postgresUrl(), text)).toBeUndefined());
+
+  /** What pg makes of it: whether TLS is used, and whether the certificate is verified. */
+  function tls(query: string): unknown {
+    const url = read(postgresUrl(), `postgres://host/database${query}`) as string;
+    const { ssl } = new Client({ connectionString: url });
+    if (typeof ssl !== 'object') return ssl;
+    return (ssl as { rejectUnauthorized?: boolean }).rejectUnauthorized === false
+      ? 'not verified'
+      : 'verified';
+  }
+
+  test.each([
+    ['', false],
+    ['?sslmode=disable', false],
+    ['?sslmode=prefer', 'not verified'],
+    ['?sslmode=require', 'not verified'],
+    ['?sslmode=verify-full', 'verified'],
+    ['?application_name=a%20b&sslmode=require', 'not verified'],
+    // Whoever says which reading is meant is believed.
+    ['?sslmode=require&uselibpqcompat=true', 'not verified'],
+    ['?sslmode=no-verify&uselibpqcompat=false', 'not verified'],
+  ])('with %j has TLS as libpq would: %s', (query, expected) => expect(tls(query)).toBe(expected));
+
+  test.each(['?sslmode=bogus', '?sslmode=', '?sslmode=no-verify', '?sslmode=allow', '?sslmode=verify-ca'])(
+    'with %j is refused rather than read as another',
+    (query) => expect(read(postgresUrl(), `postgres://host/database${query}`)).toBeUndefined(),
+  );
+
+  test('keeps user, password and options through the change of its query', () => {
+    const text = 'postgres://us%40er:p%2Fa%3Fs%23s%25@host/data%20base?options=-c%20a%3Db&sslmode=require';
+    const client = new Client({ connectionString: read(postgresUrl(), text) as string });
+    expect(client).toMatchObject({
+      user: 'us@er',
+      password: 'p/a?s#s%',
+      host: 'host',
+      database: 'data base',
+    });
+    expect(
+      (client as unknown as { connectionParameters: { options: string } }).connectionParameters.options,
+    ).toBe('-c a=b');
+  });
+});
