@@ -22,7 +22,7 @@ export interface DatabaseOptions {
   readonly schema: string;
   readonly poolSize: number;
   readonly applicationName: string;
-  /** Told of errors of idle connections, which would end the process otherwise. */
+  /** Told of connections that are lost while no statement runs on them. */
   readonly onIdleError: (error: unknown) => void;
 }
 
@@ -45,6 +45,9 @@ export function openDatabase(options: DatabaseOptions): Kysely<Database> {
     application_name: options.applicationName,
   });
   pool.on('error', options.onIdleError);
+  // The pool listens on idle connections only; one that is lost between two statements of a transaction would end
+  // the process. Its next statement fails, and that is told.
+  pool.on('connect', (client) => client.on('error', options.onIdleError));
   return new Kysely<Database>({
     dialect: new PostgresDialect({ pool }),
     plugins: [new SchemaPlugin(options.schema)],
