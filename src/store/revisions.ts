@@ -19,7 +19,8 @@ const KEPT = ['content_type', 'body', 'media', 'edited_at', 'deleted_at', 'seq',
 
 /**
  * Common table expressions of the messages' upsert that keep every version it replaces: an overwritten text is
- * as lost after 30 days as a missing one. In the page's transaction, like the message itself (R1).
+ * as lost after 30 days as a missing one. In the page's transaction, like the message itself (R1). A version held
+ * from when the one before it was replaced, whatever receipts came meanwhile.
  */
 export function revisionWrite({ connectionId, numbering, history }: Target): RawBuilder<unknown> {
   if (!history.on) return sql``;
@@ -35,12 +36,13 @@ export function revisionWrite({ connectionId, numbering, history }: Target): Raw
   return sql`,
     replaced as (
       insert into ${table} (connection_id, message_id, revision, ${raw(KEPT.join(', '))}, held_from, held_until)
-      select e.connection_id, e.message_id,
-        1 + coalesce((select max(r.revision) from ${table} r
-          where r.connection_id = e.connection_id and r.message_id = e.message_id), 0),
-        ${raw(kept.join(', '))}, e.synced_at, now()
+      select e.connection_id, e.message_id, coalesce(l.revision, 0) + 1,
+        ${raw(kept.join(', '))}, coalesce(l.held_until, e.first_synced_at), now()
       from judged j
       join ${sql.table('messages')} e on e.connection_id = ${connectionId} and e.message_id = j.message_id
+      left join lateral (select r.revision, r.held_until from ${table} r
+        where r.connection_id = e.connection_id and r.message_id = e.message_id
+        order by r.revision desc limit 1) l on true
       where j.outcome in ('updated', 'amended')
         and (${raw(of('e', COMPARED))}) is distinct from (${raw(of('j', COMPARED))})
         -- a whole record that completes an older, partial one replaces nothing

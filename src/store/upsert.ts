@@ -116,9 +116,13 @@ function verdict(entity: Entity, partial: boolean): string {
 function assignments(entity: Entity, content: readonly string[]): string {
   const version = `(t.numbering, t.${entity.version})`;
   const older = `(excluded.numbering, excluded.${entity.version}) < ${version}`;
+  const completed = (column: string) =>
+    column === 'extra'
+      ? 'coalesce(excluded.extra || t.extra, t.extra, excluded.extra)'
+      : `coalesce(t.${column}, excluded.${column})`;
   const set = content.map((column) =>
     entity === MESSAGE
-      ? `${column} = case when ${older} then coalesce(t.${column}, excluded.${column}) else excluded.${column} end`
+      ? `${column} = case when ${older} then ${completed(column)} else excluded.${column} end`
       : `${column} = excluded.${column}`,
   );
   const kept = (column: string) =>

@@ -25,7 +25,7 @@ interface KeyState {
 }
 
 /**
- * When a turn may begin: when its key is not limited, when the process has a request free, and when there is memory
+ * When a request may begin: when its key is not limited, when the process has a request free, and when there is memory
  * for the answer; asked for in this order, so that a limited key keeps no request from another's connections
  * (R13, R14, R19). First come, first served: a backlog gives way after each page.
  */
@@ -52,9 +52,12 @@ export class Admission {
     return state;
   }
 
-  /** Runs `work` when there is room for it.
-   * @throws what `work` throws, or the signal's reason. */
-  async admit<T>(
+  /**
+   * Runs a request when there is room for it. What `work` reserved stays held where it succeeds: until the answer
+   * is written, it is in memory.
+   * @throws what `work` throws, or the signal's reason; nothing is held then.
+   */
+  async request<T>(
     connectionId: ConnectionId,
     expectedBytes: number,
     signal: AbortSignal,
@@ -68,8 +71,9 @@ export class Admission {
         const held = await this.#budget.reserve(expectedBytes, signal);
         try {
           return await work(this.#options.keyOf(connectionId), held);
-        } finally {
+        } catch (error) {
           held.release();
+          throw error;
         }
       });
       state.limited = 0;

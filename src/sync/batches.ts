@@ -9,6 +9,8 @@ export interface Batch {
   readonly rows: readonly Row[];
   /** Per row, the bytes it came as: asked for only where Postgres refuses a row. */
   readonly json: (row: Row) => Buffer;
+  /** Of a row that several records made, these, one by one and in order: for where Postgres refuses the row. */
+  readonly parts?: ReadonlyMap<Row, readonly Batch[]>;
 }
 
 /** A message that tells neither its conversation nor its time only adds to what is known of it (R7). */
@@ -17,7 +19,8 @@ function isPartial(entity: Entity, row: Row): boolean {
 }
 
 /** Orders the rows of an id by version, then by place (R3), and spreads them over batches, so that a batch has
- * every id once and the last one written is the newest. What it replaces on the way counts as replaced. */
+ * every id once and the last one written is the newest. What it replaces on the way counts as replaced. Records of
+ * one version are one row: written one after the other, a replay of the page would write them all again (R2). */
 export function toBatches(entity: Entity, rows: readonly Row[], json: (row: Row) => Buffer): Batch[] {
   const byId = new Map<string, Row[]>();
   let repeated = false;
@@ -31,11 +34,18 @@ export function toBatches(entity: Entity, rows: readonly Row[], json: (row: Row)
     }
   }
   const layers: Row[][] = [];
+  const parts = new Map<Row, readonly Batch[]>();
   if (!repeated) layers.push([...rows]);
   else {
     for (const same of byId.values()) {
       same.sort((a, b) => compareVersions(a[entity.version] as string, b[entity.version] as string));
-      for (const [depth, row] of same.entries()) {
+      for (const [depth, equals] of groups(same, entity.version).entries()) {
+        const row = equals.reduce((earlier, later) => fold(entity, earlier, later));
+        if (equals.length > 1)
+          parts.set(
+            row,
+            equals.map((one) => batchOf(entity, [one], json)),
+          );
         layers[depth] ??= [];
         layers[depth].push(row);
       }
@@ -45,10 +55,43 @@ export function toBatches(entity: Entity, rows: readonly Row[], json: (row: Row)
   for (const layer of layers) {
     const partial = layer.filter((row) => isPartial(entity, row));
     const whole = partial.length === 0 ? layer : layer.filter((row) => !isPartial(entity, row));
-    if (whole.length > 0) batches.push({ kind: entity.kind, partial: false, rows: whole, json });
-    if (partial.length > 0) batches.push({ kind: entity.kind, partial: true, rows: partial, json });
+    for (const rows of [whole, partial]) {
+      if (rows.length === 0) continue;
+      const batch = batchOf(entity, rows, json);
+      batches.push(parts.size === 0 ? batch : { ...batch, parts });
+    }
   }
   return batches;
+}
+
+function batchOf(entity: Entity, rows: readonly Row[], json: Batch['json']): Batch {
+  return { kind: entity.kind, partial: isPartial(entity, rows[0]!), rows, json };
+}
+
+/** Rows in the order of their versions, as groups of equal ones. */
+function groups(rows: readonly Row[], version: string): Row[][] {
+  const all: Row[][] = [];
+  for (const row of rows) {
+    const last = all.at(-1);
+    if (last !== undefined && last[0]![version] === row[version]) last.push(row);
+    else all.push([row]);
+  }
+  return all;
+}
+
+/** What two records of one version come to: the later one counts (R3), but what it says nothing of stays, as it
+ * does in the tables: a partial record's other fields, and a membership that did not come (R7). */
+function fold(entity: Entity, earlier: Row, later: Row): Row {
+  if (isPartial(entity, later)) {
+    const both = earlier.extra !== undefined && later.extra !== undefined;
+    return {
+      ...earlier,
+      ...later,
+      ...(both && { extra: { ...(earlier.extra as object), ...(later.extra as object) } }),
+    };
+  }
+  if (later.participants !== undefined || earlier.participants === undefined) return later;
+  return { ...later, participants: earlier.participants };
 }
 
 function compareVersions(a: string, b: string): number {

@@ -1,13 +1,11 @@
 import { ReplicaError } from '../errors.ts';
 import { type BackoffBounds, backoff } from '../lib/backoff.ts';
-import type { Reservation } from '../lib/byte-budget.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Lease } from '../store/leases.ts';
 import { noteFailure, type Position, readPosition } from '../store/state.ts';
-import type { ApiKey } from '../upstream/client.ts';
-import type { Admission } from './admission.ts';
-import type { Applied } from './apply.ts';
+import type { Applied, ApplyContext } from './apply.ts';
+import { Fetcher } from './fetcher.ts';
 import { Pace } from './pace.ts';
 import { PageLimit } from './page-limit.ts';
 import { Recovery, type RecoveryContext } from './recovery.ts';
@@ -24,9 +22,8 @@ export interface LoopSettings {
   readonly maxResponseBytes: number;
 }
 
-export interface LoopContext extends RecoveryContext {
+export interface LoopContext extends ApplyContext, RecoveryContext {
   readonly settings: LoopSettings;
-  readonly admission: Admission;
 }
 
 /** How long a loop waits for its lease to be renewed before it looks again, in milliseconds. */
@@ -60,6 +57,7 @@ export class ConnectionLoop {
   #unmoved = 0;
   readonly #limit: PageLimit;
   readonly #recovery: Recovery;
+  readonly #fetcher: Fetcher;
   #backlog = { pages: 0, records: 0, since: 0 };
 
   constructor(context: LoopContext, lease: Lease) {
@@ -71,6 +69,7 @@ export class ConnectionLoop {
     this.#pace = new Pace(pollInterval, pollIntervalIdle);
     const { cap } = context.admission.of(lease.connectionId);
     this.#limit = new PageLimit(pageLimit, pageLimitMax, maxResponseBytes, cap);
+    this.#fetcher = new Fetcher(context, lease.connectionId, this.#limit);
     this.#recovery = new Recovery(context, lease.connectionId, this.#limit);
   }
 
@@ -109,6 +108,14 @@ export class ConnectionLoop {
    * @param once stop as soon as nothing more is to fetch, or nothing can be done.
    */
   async run(dueIn: number, signal: AbortSignal, once?: OncePolicy): Promise<LoopEnd> {
+    try {
+      return await this.#run(dueIn, signal, once);
+    } finally {
+      this.#fetcher.drop();
+    }
+  }
+
+  async #run(dueIn: number, signal: AbortSignal, once?: OncePolicy): Promise<LoopEnd> {
     let pause = dueIn;
     for (;;) {
       this.#asleep = true;
@@ -117,11 +124,12 @@ export class ConnectionLoop {
       if (ended === 'aborted') return 'aborted';
       if (performance.now() > this.#trustedUntil) {
         // The renewal is late: no request is made on a lease that another may have by now.
+        if (await this.#isLost()) return 'lease_lost';
         pause = UNTRUSTED_PAUSE;
         continue;
       }
       try {
-        const done = await this.#admitted(signal);
+        const done = await this.#explained(signal);
         if (done === 'lease_lost') return 'lease_lost';
         if (once !== undefined && done.caughtUp) return 'caught_up';
         pause = done.nextIn;
@@ -134,31 +142,27 @@ export class ConnectionLoop {
     }
   }
 
-  /** A turn, once key, process and memory have room for it; and what can be done where it fails. */
-  async #admitted(signal: AbortSignal): Promise<TurnEnd> {
-    const { connectionId } = this;
-    return await this.#context.admission.admit(
-      connectionId,
-      this.#limit.expectedBytes,
-      signal,
-      async (key, held) => {
-        try {
-          return await this.#turn(key, held, signal);
-        } catch (cause) {
-          const error =
-            cause instanceof ReplicaError ? cause : ReplicaError.from('internal', cause, 'a turn');
-          if (signal.aborted) throw cause;
-          held.release();
-          const goOn = await this.#recovery.explain(error, key, this.#at, signal);
-          if (goOn === undefined) throw error;
-          this.#at = goOn;
-          return { caughtUp: false, nextIn: 0 };
-        }
-      },
-    );
+  /** Whether another has the lease. A renewal tells nothing of it: it passes over what is locked, too. */
+  async #isLost(): Promise<boolean> {
+    const stored = await readPosition(this.#context.db, this.connectionId).catch(() => undefined);
+    return stored !== undefined && stored.term !== this.term;
   }
 
-  async #turn(key: ApiKey, held: Reservation, signal: AbortSignal): Promise<TurnEnd> {
+  /** A turn, and what can be done where it fails. */
+  async #explained(signal: AbortSignal): Promise<TurnEnd> {
+    try {
+      return await this.#turn(signal);
+    } catch (cause) {
+      if (signal.aborted) throw cause;
+      const error = cause instanceof ReplicaError ? cause : ReplicaError.from('internal', cause, 'a turn');
+      const goOn = await this.#recovery.explain(error, this.#at, signal);
+      if (goOn === undefined) throw error;
+      this.#at = goOn;
+      return { caughtUp: false, nextIn: 0 };
+    }
+  }
+
+  async #turn(signal: AbortSignal): Promise<TurnEnd> {
     const { listen } = this.#context;
     let nextIn = 0;
     const pace = (changed: boolean) => {
@@ -167,7 +171,7 @@ export class ConnectionLoop {
     };
     const at = this.#at;
     const startedAt = performance.now();
-    const result = await turn(this.#context, key, this.connectionId, at, this.#limit, held, pace, signal);
+    const result = await turn(this.#context, this.#fetcher, this.connectionId, at, pace, signal);
     const { page, applied } = result;
     if (!applied.done) {
       // Another has moved the cursor (a resync), or holds the lease: go on from what is stored, or stop.

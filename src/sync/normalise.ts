@@ -64,10 +64,10 @@ export function normaliseRecords(
   for (const [index, came] of records.entries()) {
     const record = mend ? mendJson(came) : came;
     const participants = lazily(() => sliceArray(bytes(index), 'participants'));
-    const row = normaliseRecord(entity, record, fallback, (at, jid, refusal, conversationId) => {
+    const row = normaliseRecord(entity, record, fallback, (at, jid, refusal, conversationId, version) => {
       const json = participants()[at]!;
       const { code, reason } = refusal;
-      rejects.push({ kind: 'participant', recordId: jid, conversationId, json, code, reason });
+      rejects.push({ kind: 'participant', recordId: jid, conversationId, version, json, code, reason });
     });
     if (row instanceof Refusal) rejects.push(reject(entity, record, bytes(index), row));
     else {
@@ -83,6 +83,7 @@ type ParticipantRefused = (
   jid: string | null,
   refusal: Refusal,
   conversationId: string,
+  version: string,
 ) => void;
 
 function normaliseRecord(
@@ -105,7 +106,9 @@ function normaliseRecord(
   const problem = readFields(came, entity.fields, row, (name) => name === entity.key || isOwn(entity, name));
   if (problem !== undefined) return problem;
   if (entity.kind === 'conversation' && came.participants !== undefined && came.participants !== null) {
-    const participants = normaliseParticipants(came.participants, id, refused);
+    const participants = normaliseParticipants(came.participants, (index, participant, refusal) =>
+      refused(index, readableId('participant_jid', participant), refusal, id, digits),
+    );
     if (participants instanceof Refusal) return participants;
     row.participants = participants;
   }
@@ -122,15 +125,13 @@ function isOwn(entity: Entity, name: string): boolean {
 
 function normaliseParticipants(
   value: unknown,
-  conversationId: string,
-  refused: ParticipantRefused,
+  refused: (index: number, participant: unknown, refusal: Refusal) => void,
 ): Row[] | Refusal {
   if (!Array.isArray(value)) return new Refusal('type_mismatch', '"participants" is not an array');
   const byJid = new Map<string, Row>();
   for (const [index, participant] of value.entries()) {
     const row = normaliseParticipant(participant);
-    if (row instanceof Refusal)
-      refused(index, readableId('participant_jid', participant), row, conversationId);
+    if (row instanceof Refusal) refused(index, participant, row);
     // The last one of a JID counts (R3).
     else byJid.set(row.participant_jid as string, row);
   }

@@ -23,6 +23,7 @@ export class PageLimit {
   /** The limit before a row of refusals, to go back to where the limit was not the reason. */
   #beforeRefusals: number | undefined;
   #bytesPerRecord = 1024;
+  #expected = 0;
 
   constructor(start: number, most: number, maxBytes: number, cap: LimitCap) {
     this.#current = Math.min(start, cap.most);
@@ -42,12 +43,19 @@ export class PageLimit {
 
   /** What an answer is expected to weigh, for the budget. */
   get expectedBytes(): number {
-    return Math.min(this.maxBytes, Math.max(65_536, Math.ceil(this.#bytesPerRecord * this.current * 1.5)));
+    const likely = Math.max(65_536, Math.ceil(this.#bytesPerRecord * this.current * 1.5));
+    return Math.min(this.maxBytes, Math.max(likely, this.#expected));
+  }
+
+  /** The next answer is expected to weigh at least so many bytes; until one was had. */
+  expect(bytes: number): void {
+    this.#expected = Math.max(this.#expected, bytes);
   }
 
   /** A page that was had and written. */
   good(records: number, bytes: number, hasMore: boolean): void {
     if (records > 0) this.#bytesPerRecord = bytes / records;
+    this.#expected = 0;
     if (this.#beforeRefusals !== undefined) {
       // A lower limit passed where a higher one did not: that is the key's bound from now on.
       this.#cap.most = this.current;

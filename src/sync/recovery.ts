@@ -1,19 +1,19 @@
+import type { Kysely } from 'kysely';
 import { ReplicaError } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { notePairing } from '../store/connections.ts';
+import type { Database } from '../store/schema.ts';
 import { lockState, type Position, startEpoch, startedAutomatically } from '../store/state.ts';
 import type { ApiKey } from '../upstream/client.ts';
 import type { Listener } from './events.ts';
+import { BUDGET_FULL, type FetcherContext, WENT_BACK } from './fetcher.ts';
 import { LOWEST_AFTER_REFUSAL, type PageLimit } from './page-limit.ts';
-import type { TurnContext } from './turn.ts';
-
-/** The code of an answer whose cursor is lower than the one sent. */
-export const WENT_BACK = 'cursor_went_back';
 
 /** Lower answers in a row before a new epoch begins, at the least (R6). */
 const LOWER_ANSWERS = 3;
 
-export interface RecoveryContext extends TurnContext {
+export interface RecoveryContext extends FetcherContext {
+  readonly db: Kysely<Database>;
   /** How long lower answers must have come before a new epoch begins, in milliseconds (RESET_CONFIRM). */
   readonly resetConfirm: number;
   readonly listen: Listener;
@@ -45,12 +45,9 @@ export class Recovery {
    * @returns where to go on from, at once; undefined where there is nothing to do but to back off or park.
    * @throws ReplicaError in place of the failure, where it turned out to be another one.
    */
-  async explain(
-    error: ReplicaError,
-    key: ApiKey,
-    at: Position,
-    signal: AbortSignal,
-  ): Promise<Position | undefined> {
+  async explain(error: ReplicaError, at: Position, signal: AbortSignal): Promise<Position | undefined> {
+    // The process was full, not the answer too large: more is reserved for it the next time.
+    if (error.code === BUDGET_FULL) return at;
     if (error.kind === 'oversize') return this.#oversized(error, at);
     if (error.kind === 'timeout' || error.code === STATEMENT_TIMEOUT) {
       // A smaller page is sooner there, and sooner written; the pause stays.
@@ -63,7 +60,7 @@ export class Recovery {
       return at;
     }
     if (error.status === 400 || error.status === 409 || error.status === 410) {
-      return await this.#refused(error, key, at, signal);
+      return await this.#refused(error, at, signal);
     }
     return undefined;
   }
@@ -98,17 +95,12 @@ export class Recovery {
   }
 
   /** 400 at the lowest limit, 409, 410: is it the pairing, the cursor, or something else? */
-  async #refused(
-    error: ReplicaError,
-    key: ApiKey,
-    at: Position,
-    signal: AbortSignal,
-  ): Promise<Position | undefined> {
+  async #refused(error: ReplicaError, at: Position, signal: AbortSignal): Promise<Position | undefined> {
     this.#limit.acquitted();
     const { upstream, db } = this.#context;
     const connectionId = this.#connectionId;
     if (error.status === 409) {
-      const status = await upstream.pairingStatus(key, connectionId, signal);
+      const status = await this.#ask(signal, (key) => upstream.pairingStatus(key, connectionId, signal));
       await notePairing(db, connectionId, status);
       if (status.paired === false) return undefined;
     }
@@ -116,21 +108,31 @@ export class Recovery {
     if (at.cursor === 0n) return undefined;
     try {
       const limit = Math.min(LOWEST_AFTER_REFUSAL, this.#limit.current);
-      await upstream.fetchPage(
-        key,
-        connectionId,
-        0n,
-        limit,
-        (bytes) => bytes <= this.#limit.maxBytes,
-        signal,
-      );
+      const admits = (bytes: number) => bytes <= this.#limit.maxBytes;
+      await this.#ask(signal, (key) => upstream.fetchPage(key, connectionId, 0n, limit, admits, signal));
     } catch (probe) {
-      // Refused alike: it was not the cursor, so the failure is what it says. Anything else: not known yet.
-      if (probe instanceof ReplicaError && probe.status !== error.status) throw probe;
-      if (probe instanceof ReplicaError) return undefined;
-      throw probe;
+      // Refused alike: it was not the cursor, so the failure is what it says. Anything else: not known yet, but for
+      // an answer that is too large: only a 200 is read so far.
+      if (!(probe instanceof ReplicaError)) throw probe;
+      if (probe.status === error.status) return undefined;
+      if (probe.kind !== 'oversize') throw probe;
     }
     return await this.#startOver(at);
+  }
+
+  /** A request of our own, admitted like any other; its answer is not kept. */
+  async #ask<T>(signal: AbortSignal, work: (key: ApiKey) => Promise<T>): Promise<T> {
+    const { admission } = this.#context;
+    return await admission.request(
+      this.#connectionId,
+      this.#limit.expectedBytes,
+      signal,
+      async (key, held) => {
+        const answer = await work(key);
+        held.release();
+        return answer;
+      },
+    );
   }
 
   /** A new epoch and a new numbering; at most once an hour without a person (R6). */
@@ -150,7 +152,8 @@ export class Recovery {
       if (await startedAutomatically(trx, connectionId)) {
         throw new ReplicaError('stalled', {
           where: 'the upstream starts over for the second time in an hour',
-          hint: 'look at the account, then `wa-replica resync --connection ID`; it is tried again by itself after an hour',
+          // No resync: it would take the new, lower numbers for old ones of this numbering.
+          hint: 'look at the account at the upstream; it is tried again by itself after an hour',
         });
       }
       await startEpoch(trx, connectionId, 'reset', true);

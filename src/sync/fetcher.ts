@@ -1,0 +1,121 @@
+import { ReplicaError } from '../errors.ts';
+import type { Reservation } from '../lib/byte-budget.ts';
+import type { ConnectionId, Cursor } from '../model.ts';
+import type { Position } from '../store/state.ts';
+import type { UpstreamClient } from '../upstream/client.ts';
+import type { Page } from '../upstream/page.ts';
+import type { Admission } from './admission.ts';
+import { type Changes, normalise } from './normalise.ts';
+import type { PageLimit } from './page-limit.ts';
+
+/** A page that is in memory, checked, and holds its bytes of the budget until it is released. */
+export interface Fetched {
+  readonly page: Page;
+  readonly changes: Changes;
+  /** A reading of the monotonic clock when the request began. */
+  readonly requestedAt: number;
+  /** Milliseconds. */
+  readonly requestTook: number;
+  readonly held: Reservation;
+}
+
+export interface FetcherContext {
+  readonly upstream: UpstreamClient;
+  readonly admission: Admission;
+}
+
+/** The code of an answer that found no room in the process-wide budget. */
+export const BUDGET_FULL = 'budget_full';
+
+/** The code of an answer whose cursor is lower than the one sent. */
+export const WENT_BACK = 'cursor_went_back';
+
+interface Ahead {
+  readonly from: Cursor;
+  readonly epoch: number;
+  readonly page: Promise<Fetched>;
+  readonly cancel: AbortController;
+}
+
+/**
+ * Fetches a connection's pages, one at a time, and the next one while the one before is written: at some distance
+ * from the upstream that is half of the time. Further ahead gains nothing more, since writing is the longer part.
+ */
+export class Fetcher {
+  readonly #context: FetcherContext;
+  readonly #connectionId: ConnectionId;
+  readonly #limit: PageLimit;
+  #ahead: Ahead | undefined;
+
+  constructor(context: FetcherContext, connectionId: ConnectionId, limit: PageLimit) {
+    this.#context = context;
+    this.#connectionId = connectionId;
+    this.#limit = limit;
+  }
+
+  /**
+   * The page at a position: the one fetched ahead where it is that one.
+   * @throws ReplicaError with the kind that R13 gives; the signal's reason where it was aborted.
+   */
+  async take(at: Position, signal: AbortSignal): Promise<Fetched> {
+    const ahead = this.#ahead;
+    if (ahead !== undefined && ahead.from === at.cursor && ahead.epoch === at.epoch) {
+      this.#ahead = undefined;
+      return await ahead.page;
+    }
+    this.drop();
+    return await this.#fetch(at.cursor, signal);
+  }
+
+  /** Begins to fetch the page behind `page`, which is about to be written. */
+  prefetch(page: Page, { epoch }: Position, signal: AbortSignal): void {
+    this.drop();
+    const cancel = new AbortController();
+    const fetching = this.#fetch(page.cursor, AbortSignal.any([signal, cancel.signal]));
+    // A failure is told when the page is taken, if it ever is.
+    fetching.catch(() => {});
+    this.#ahead = { from: page.cursor, epoch, page: fetching, cancel };
+  }
+
+  /** Forgets the page fetched ahead, and ends its request. */
+  drop(): void {
+    const ahead = this.#ahead;
+    if (ahead === undefined) return;
+    this.#ahead = undefined;
+    ahead.cancel.abort(new DOMException('dropped', 'AbortError'));
+    ahead.page.then(
+      ({ held }) => held.release(),
+      () => {},
+    );
+  }
+
+  async #fetch(cursor: Cursor, signal: AbortSignal): Promise<Fetched> {
+    const limit = this.#limit;
+    const { admission, upstream } = this.#context;
+    return await admission.request(this.#connectionId, limit.expectedBytes, signal, async (key, held) => {
+      const requestedAt = performance.now();
+      const { current, maxBytes } = limit;
+      const admits = (bytes: number) => {
+        if (bytes > maxBytes) return false;
+        if (held.extend(bytes)) return true;
+        // Reserved from the start the next time, where it is waited for.
+        limit.expect(bytes * 2);
+        throw new ReplicaError('oversize', { where: 'the memory for answers is taken', code: BUDGET_FULL });
+      };
+      const page = await upstream.fetchPage(key, this.#connectionId, cursor, current, admits, signal);
+      const requestTook = performance.now() - requestedAt;
+      refuseBackwards(page);
+      return { page, changes: normalise(page), requestedAt, requestTook, held };
+    });
+  }
+}
+
+/** A cursor lower than the one sent is never applied (R6). */
+function refuseBackwards(page: Page): void {
+  if (page.cursor < page.from) {
+    throw new ReplicaError('protocol', {
+      where: 'the answer has a lower cursor than the one sent',
+      code: WENT_BACK,
+    });
+  }
+}
