@@ -85,7 +85,11 @@ export class ReplicaError extends Error {
 
   /** Wraps a foreign error under a kind, keeping its code and dropping its text. */
   static from(kind: ErrorKind, error: unknown, where: string): ReplicaError {
-    return new ReplicaError(kind, { where, code: codeOf(error) });
+    const wrapped = new ReplicaError(kind, { where, code: codeOf(error) });
+    // A fault of this program is found by its place.
+    if (kind === 'internal' && error instanceof Error && error.stack !== undefined)
+      wrapped.stack = error.stack;
+    return wrapped;
   }
 }
 

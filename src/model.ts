@@ -34,6 +34,9 @@ export type Json = string | number | boolean | null | Json[] | { [key: string]: 
 /** A record that passed the checks, keyed by column name; what is absent is null (R7). */
 export type Row = Record<string, unknown>;
 
+/** What the quarantine keeps of a record's id, in bytes (R9). */
+export const MAX_RECORD_ID_BYTES = 200;
+
 /** A record that cannot be stored: the JSON as it came, and why (R9). */
 export interface Reject {
   readonly kind: Kind | 'participant';

@@ -32,15 +32,16 @@ export function createLogger({ level, format, stream }: LogOptions): Logger {
 
 /** The fields of an error that are safe to log. */
 export function errorFields(error: unknown): Record<string, unknown> {
-  if (error instanceof ReplicaError) {
-    return {
-      kind: error.kind,
-      error: error.message,
-      ...(error.hint === undefined ? {} : { hint: error.hint }),
-    };
-  }
-  // The place in our own code helps to find a fault; the frames hold no values.
-  const stack =
-    error instanceof Error ? error.stack?.split('\n').filter((line) => /^\s+at /.test(line)) : undefined;
-  return { kind: 'internal', error: codeOf(error), at: stack?.slice(0, 4).map((line) => line.trim()) };
+  const known = error instanceof ReplicaError;
+  const fields = known
+    ? { kind: error.kind, error: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) }
+    : { kind: 'internal', error: codeOf(error) };
+  return fields.kind === 'internal' ? { ...fields, at: framesOf(error) } : fields;
+}
+
+/** The place in our own code; frames hold no values, the line before them does. */
+function framesOf(error: unknown): string[] {
+  const stack = error instanceof Error ? (error.stack ?? '').split('\n') : [];
+  const frames = stack.filter((line) => /^\s+at /.test(line));
+  return frames.slice(0, 4).map((line) => line.trim());
 }

@@ -1,5 +1,5 @@
 import { type SqlBool, sql } from 'kysely';
-import type { ConnectionId, Tally } from '../model.ts';
+import type { ConnectionId, Outcome, Tally } from '../model.ts';
 import type { Db } from './database.ts';
 
 /** An entry of the quarantine, without its JSON. */
@@ -106,22 +106,31 @@ export async function discardDeadLetters(db: Db, filter: DeadLetterFilter): Prom
   return Number(result.numAffectedRows ?? 0n);
 }
 
-/** Puts a participant that passes now into its conversation, unless a newer one is there.
- * @returns whether it was written. */
+/** Puts a participant that passes now into its conversation, unless that is there in a newer version. */
 export async function addParticipant(
   db: Db,
-  connectionId: ConnectionId,
-  conversationId: string,
+  letter: WholeDeadLetter,
   participant: Record<string, unknown>,
-): Promise<boolean> {
-  const result = await sql`
-    insert into ${sql.table('conversation_participants')}
-      (connection_id, conversation_id, participant_jid, person_id, role, extra)
-    select ${connectionId}, ${conversationId}, r.participant_jid, r.person_id, r.role, r.extra
-    from json_to_record(${JSON.stringify(participant)}::json)
-      as r (participant_jid text, person_id text, role text, extra jsonb)
-    on conflict do nothing`.execute(db);
-  return (result.numAffectedRows ?? 0n) > 0n;
+): Promise<Outcome> {
+  const { connection_id: connectionId, conversation_id: conversationId, numbering, version } = letter;
+  const { rows } = await sql<{ outcome: Outcome }>`
+    with newer as (
+      select from ${sql.table('conversations')} c
+      where c.connection_id = ${connectionId} and c.conversation_id = ${conversationId}
+        and (c.numbering, c.seq) > (${numbering}::integer, ${version}::bigint)
+    ), added as (
+      insert into ${sql.table('conversation_participants')}
+        (connection_id, conversation_id, participant_jid, person_id, role, extra)
+      select ${connectionId}, ${conversationId}, r.participant_jid, r.person_id, r.role, r.extra
+      from json_to_record(${JSON.stringify(participant)}::json)
+        as r (participant_jid text, person_id text, role text, extra jsonb)
+      where not exists (select from newer)
+      on conflict do nothing
+      returning true
+    )
+    select case when exists (select from newer) then 'stale'
+      when exists (select from added) then 'inserted' else 'unchanged' end as outcome`.execute(db);
+  return rows[0]!.outcome;
 }
 
 /** Counts rows that were written outside a page into the connection's totals. */

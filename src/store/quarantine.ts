@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto';
-import { sql } from 'kysely';
-import type { ConnectionId, Cursor, Kind, Reject } from '../model.ts';
+import { type RawBuilder, sql } from 'kysely';
+import { entityOf } from '../entities.ts';
+import { cutBytes, mendText } from '../lib/text.ts';
+import { type ConnectionId, type Cursor, type Kind, MAX_RECORD_ID_BYTES, type Reject } from '../model.ts';
 import type { Db } from './database.ts';
 
 /** The page that brought the records. */
@@ -61,27 +63,72 @@ async function insert(db: Db, rows: readonly string[], origin: Origin): Promise<
       cursor_from = excluded.cursor_from, cursor_to = excluded.cursor_to`.execute(db);
 }
 
+/** A record that was stored, or that a newer one was there of. */
+export interface Good {
+  readonly id: string;
+  readonly version: string;
+  /** Whether it told the membership. */
+  readonly members: boolean;
+}
+
 /**
- * Resolves the open entries of records that came again, good, in the same or a newer version. Compared by the
- * stored id, which is cut to 200 bytes; an id that was cut is not taken for another's. A conversation whose
+ * Resolves the open entries of records that came again, good, in the same or a newer version. A conversation whose
  * membership came resolves the participants that were refused of it.
  */
 export async function supersede(
   db: Db,
   kind: Kind,
-  records: readonly { id: string; version: string; members: boolean }[],
+  records: readonly Good[],
   connectionId: ConnectionId,
   numbering: number,
 ): Promise<void> {
-  await sql`
-    update ${sql.table('quarantine')} q set resolved_at = now(), resolution = 'superseded'
-    from json_to_recordset(${JSON.stringify(records)}::json) as r (id text, version bigint, members boolean)
-    where q.connection_id = ${connectionId} and q.resolved_at is null
-      and (q.numbering, q.version) <= (${numbering}::integer, r.version)
-      and (q.kind = ${kind} and q.record_id = r.id and octet_length(r.id) <= 200
-        -- not one that the same page put aside, or counted up, a moment ago
-        or ${kind} = 'conversation' and r.members and q.kind = 'participant' and q.conversation_id = r.id
-          and q.last_seen_at < now())`.execute(db);
+  const resolve = async (good: readonly object[], matches: RawBuilder<unknown>) => {
+    if (good.length === 0) return;
+    await sql`
+      update ${sql.table('quarantine')} q set resolved_at = now(), resolution = 'superseded'
+      from json_to_recordset(${JSON.stringify(good)}::json) as r (id text, version bigint, entry bigint)
+      where q.connection_id = ${connectionId} and q.resolved_at is null and ${matches}
+        and (q.numbering, q.version) <= (${numbering}::integer, r.version)`.execute(db);
+  };
+  const long = records.filter(({ id }) => mayBeCut(id));
+  const short = long.length === 0 ? records : records.filter(({ id }) => !mayBeCut(id));
+  await resolve(short, sql`q.kind = ${kind} and q.record_id = r.id`);
+  await resolve(await entriesOf(db, kind, long, connectionId), sql`q.quarantine_id = r.entry`);
+  if (kind !== 'conversation') return;
+  await resolve(
+    records.filter(({ members }) => members),
+    // Not one that the same page put aside, or counted up, a moment ago.
+    sql`q.kind = 'participant' and q.conversation_id = r.id and q.last_seen_at < now()`,
+  );
+}
+
+/** Whether an entry's `record_id` that is like the beginning of this id may be another's: cut between characters of
+ * up to four bytes. */
+function mayBeCut(id: string): boolean {
+  return id.length * 3 > MAX_RECORD_ID_BYTES - 4 && Buffer.byteLength(id) > MAX_RECORD_ID_BYTES - 4;
+}
+
+/** The open entries of records with long ids, by the ids in their JSON: `record_id` has only the beginning. */
+async function entriesOf(
+  db: Db,
+  kind: Kind,
+  records: readonly Good[],
+  connectionId: ConnectionId,
+): Promise<{ entry: string; version: string }[]> {
+  if (records.length === 0) return [];
+  const cut = records.map(({ id }) => cutBytes(id, MAX_RECORD_ID_BYTES));
+  const { rows } = await sql<{ quarantine_id: string; record_json: string }>`
+    select quarantine_id, record_json from ${sql.table('quarantine')}
+    where connection_id = ${connectionId} and resolved_at is null and kind = ${kind}
+      and record_id = any(${cut}::text[])`.execute(db);
+  const { key } = entityOf(kind);
+  return rows.flatMap((row) => {
+    const id = (JSON.parse(row.record_json) as Record<string, unknown>)[key];
+    if (typeof id !== 'string') return [];
+    return records
+      .filter((record) => record.id === mendText(id))
+      .map(({ version }) => ({ entry: row.quarantine_id, version }));
+  });
 }
 
 function toRow(reject: Reject, hash: string): Record<string, unknown> {

@@ -62,6 +62,9 @@ export async function readPosition(db: Db, connectionId: ConnectionId): Promise<
   );
 }
 
+/** How early a timer may fire, in seconds: a turn that begins at its own time was not asked for by anybody. */
+const TIMER_SLACK = 0.002;
+
 /** A page as the ledger keeps it. */
 export interface LedgerEntry {
   readonly hasMore: boolean;
@@ -81,7 +84,7 @@ export interface Advance {
   readonly caughtUp: boolean;
   readonly changed: boolean;
   readonly inserted: Readonly<Record<'conversations' | 'contacts' | 'messages', number>>;
-  /** Until the next poll; 0 where more is waiting. */
+  /** Until the next poll, where nothing more is waiting. */
   readonly nextPollIn: number;
   readonly leaseTtl: number;
 }
@@ -113,8 +116,10 @@ export async function advance(
         has_more = ${ledger.hasMore}::boolean,
         last_error = null, last_error_kind = null, consecutive_failures = 0,
         next_poll_at = case
-          when next_poll_at > clock_timestamp() - make_interval(secs => ${move.requestedAgo / 1000}::float8)
+          when next_poll_at > clock_timestamp() - make_interval(secs => ${move.requestedAgo / 1000 - TIMER_SLACK}::float8)
             and next_poll_at <= clock_timestamp() then next_poll_at
+          -- null: due, and not to be taken for a time that somebody else set
+          when ${ledger.hasMore}::boolean then null
           else clock_timestamp() + make_interval(secs => ${move.nextPollIn / 1000}::float8) end,
         lease_expires_at = clock_timestamp() + make_interval(secs => ${move.leaseTtl / 1000}::float8),
         stored_conversations = stored_conversations + ${inserted.conversations}::integer,

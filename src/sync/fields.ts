@@ -7,9 +7,6 @@ import type { Json, Row } from '../model.ts';
 /** Longest id or JID, in bytes of UTF-8: an index entry of Postgres must stay under about 2,700 (R9). */
 export const MAX_ID_BYTES = 1024;
 
-/** What the quarantine keeps of a record's id, in bytes (R9). */
-export const MAX_RECORD_ID_BYTES = 200;
-
 /** Why a record or a participant cannot be stored (R9). */
 export class Refusal {
   /** Stable, for people to filter by. */

@@ -1,11 +1,11 @@
 import { ENTITIES, type Entity, PARTICIPANT_FIELDS } from '../entities.ts';
-import { exactNumber, int64 } from '../lib/exact-json.ts';
+import { exactNumber, int64, parseExact } from '../lib/exact-json.ts';
 import { sliceArray } from '../lib/json-slice.ts';
-import { cutBytes, mendJson } from '../lib/text.ts';
-import type { Cursor, Kind, Reject, Row } from '../model.ts';
+import { cutBytes, mayNeedMending, mendJson } from '../lib/text.ts';
+import { type Cursor, type Kind, MAX_RECORD_ID_BYTES, type Reject, type Row } from '../model.ts';
 import { type Page, recordBytes } from '../upstream/page.ts';
 import { type Batch, toBatches } from './batches.ts';
-import { checkId, MAX_RECORD_ID_BYTES, Refusal, readFields } from './fields.ts';
+import { checkId, Refusal, readFields } from './fields.ts';
 
 /** What a page says, ready to be written, and what of it cannot be stored. */
 export interface Changes {
@@ -76,6 +76,12 @@ export function normaliseRecords(
     }
   }
   return { batches: toBatches(entity, rows, (row) => bytes(indexes.get(row)!)), rejects };
+}
+
+/** A record that came alone, from its bytes; mended as in a page (R10). */
+export function readRecord(bytes: Buffer): unknown {
+  const text = bytes.toString('utf8');
+  return mayNeedMending(text) ? mendJson(parseExact(text)) : parseExact(text);
 }
 
 type ParticipantRefused = (

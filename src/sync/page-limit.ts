@@ -68,11 +68,11 @@ export class PageLimit {
     if (next * this.#bytesPerRecord <= this.#maxBytes / 2) this.#current = Math.max(this.#current, next);
   }
 
-  /** After an answer that was too large or too slow. False at 1: there is nothing left to halve. */
-  shrink(): boolean {
+  /** After an answer that was too large or too slow. False at `least`: there is nothing left to halve. */
+  shrink(least: number): boolean {
     this.#good = 0;
-    if (this.current <= 1) return false;
-    this.#current = Math.floor(this.current / 2);
+    if (this.current <= least) return false;
+    this.#current = Math.max(least, Math.floor(this.current / 2));
     return true;
   }
 

@@ -51,7 +51,7 @@ export class Recovery {
     if (error.kind === 'oversize') return this.#oversized(error, at);
     if (error.kind === 'timeout' || error.code === STATEMENT_TIMEOUT) {
       // A smaller page is sooner there, and sooner written; the pause stays.
-      this.#shrunk(error.kind);
+      this.#shrunk(error.kind, LOWEST_AFTER_REFUSAL);
       return undefined;
     }
     if (error.code === WENT_BACK) return await this.#wentBack(at);
@@ -66,15 +66,15 @@ export class Recovery {
   }
 
   #oversized(error: ReplicaError, at: Position): Position {
-    if (this.#shrunk('oversize')) return at;
+    if (this.#shrunk('oversize', 1)) return at;
     throw new ReplicaError('stalled', {
       where: `a single record is larger than the bound (${error.code})`,
       hint: 'raise MAX_RESPONSE_BYTES: one record of this connection does not fit into four times of it',
     });
   }
 
-  #shrunk(reason: string): boolean {
-    const smaller = this.#limit.shrink();
+  #shrunk(reason: string, least: number): boolean {
+    const smaller = this.#limit.shrink(least);
     if (smaller) this.#tell(reason);
     return smaller;
   }

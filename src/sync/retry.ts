@@ -1,7 +1,5 @@
 import type { Kysely, Transaction } from 'kysely';
 import { entityOf } from '../entities.ts';
-import { parseExact } from '../lib/exact-json.ts';
-import { mayNeedMending, mendJson } from '../lib/text.ts';
 import { type Kind, OUTCOMES, type Outcome } from '../model.ts';
 import {
   addParticipant,
@@ -16,8 +14,9 @@ import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
 import { Refusal } from './fields.ts';
-import { normaliseParticipant, normaliseRecords } from './normalise.ts';
-import { write } from './write.ts';
+import { attempt } from './halve.ts';
+import { normaliseParticipant, normaliseRecords, readRecord } from './normalise.ts';
+import { refusedBy, resolveSuperseded, write } from './write.ts';
 
 /** What became of a retried entry: how its record was written, or why it still cannot be. */
 export type Retried =
@@ -38,9 +37,7 @@ export async function retryDeadLetter(db: Kysely<Database>, id: string, history:
     // Read again behind the lock: a page may have resolved it meanwhile.
     const letter = await readDeadLetter(trx, id);
     if (letter === undefined || letter.resolved_at !== null) return { gone: true };
-    const text = letter.json.toString('utf8');
-    const mend = mayNeedMending(text);
-    const record = mend ? mendJson(parseExact(text)) : parseExact(text);
+    const record = readRecord(letter.json);
     if (letter.kind === 'participant') return await retryParticipant(trx, letter, record);
     const entity = entityOf(letter.kind as Kind);
     const cursor = BigInt(letter.cursor_to);
@@ -49,13 +46,17 @@ export async function retryDeadLetter(db: Kysely<Database>, id: string, history:
     if (whole !== undefined) return await still(trx, letter, whole.code, whole.reason);
     const { connection_id: connectionId, numbering } = letter;
     const target = { connectionId, numbering, history };
-    const { tally, refused } = await write(trx, batches, target, { carefully: true });
-    if (refused[0] !== undefined) return await still(trx, letter, refused[0].code, refused[0].reason);
+    const written = await write(trx, batches, target, { carefully: true });
+    const { tally, refused } = written;
+    const again = refused.find((reject) => reject.kind === letter.kind);
+    if (again !== undefined) return await still(trx, letter, again.code, again.reason);
     // A conversation's bad participants stay behind, each on its own.
-    if (rejects.length > 0)
-      await quarantine(trx, rejects, { connectionId, numbering, from: cursor, to: cursor });
+    const members = [...rejects, ...refused];
+    if (members.length > 0)
+      await quarantine(trx, members, { connectionId, numbering, from: cursor, to: cursor });
     await countInserted(trx, connectionId, tally);
     await resolveDeadLetter(trx, id, 'retried');
+    await resolveSuperseded(trx, written, target);
     return { applied: OUTCOMES.find((outcome) => tally[entity.kind][outcome] > 0)! };
   });
 }
@@ -67,9 +68,13 @@ async function retryParticipant(
 ): Promise<Retried> {
   const row = normaliseParticipant(record);
   if (row instanceof Refusal) return await still(trx, letter, row.code, row.reason);
-  const added = await addParticipant(trx, letter.connection_id, letter.conversation_id!, row);
+  let applied: Outcome = 'unchanged';
+  const code = await attempt(trx, async () => {
+    applied = await addParticipant(trx, letter, row);
+  });
+  if (code !== undefined) return await still(trx, letter, code, refusedBy(code));
   await resolveDeadLetter(trx, letter.quarantine_id, 'retried');
-  return { applied: added ? 'inserted' : 'unchanged' };
+  return { applied };
 }
 
 async function still(

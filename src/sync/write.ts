@@ -1,13 +1,22 @@
-import { sql, type Transaction } from 'kysely';
+import type { Transaction } from 'kysely';
 import { type Entity, entityOf } from '../entities.ts';
-import { refusesData, sqlstate } from '../errors.ts';
+import { sliceArray } from '../lib/json-slice.ts';
 import { cutBytes } from '../lib/text.ts';
-import { addTally, emptyTally, type Kind, type Reject, type Row, type Tally } from '../model.ts';
+import {
+  addTally,
+  emptyTally,
+  type Kind,
+  MAX_RECORD_ID_BYTES,
+  type Reject,
+  type Row,
+  type Tally,
+} from '../model.ts';
 import { supersede } from '../store/quarantine.ts';
 import type { Database } from '../store/schema.ts';
 import { type UpsertTarget, upsert } from '../store/upsert.ts';
 import type { Batch } from './batches.ts';
-import { MAX_RECORD_ID_BYTES } from './fields.ts';
+import { attempt, halve, halveMembers, type Refused } from './halve.ts';
+import { normaliseParticipant, readRecord } from './normalise.ts';
 
 export interface WriteOptions {
   /** Each statement behind a savepoint, so that a record that Postgres refuses can be found (R9). */
@@ -35,15 +44,35 @@ export async function write(
   const tally = { conversation: emptyTally(), contact: emptyTally(), message: emptyTally() };
   const refused: Reject[] = [];
   const good: Written['good'] = [];
-  for (const batch of batches) {
-    const entity = entityOf(batch.kind);
-    const put = async (rows: readonly Row[]) => {
-      addTally(tally[batch.kind], await upsert(trx, entity, rows, target, batch.partial));
-    };
-    const bad = carefully ? await halve(trx, batch.rows, put) : await putAll(batch.rows, put);
-    for (const { row, code } of bad) refused.push(rejectOf(entity, batch, row, code));
-    const rows =
-      bad.length === 0 ? batch.rows : batch.rows.filter((row) => !bad.some((one) => one.row === row));
+  const queue = [...batches];
+  for (let batch = queue.shift(); batch !== undefined; batch = queue.shift()) {
+    const { kind, partial } = batch;
+    const entity = entityOf(kind);
+    const put = async (rows: readonly Row[]) => await upsert(trx, entity, rows, target, partial);
+    const putAndCount = async (rows: readonly Row[]) => addTally(tally[kind], await put(rows));
+    if (!carefully) {
+      await putAndCount(batch.rows);
+      good.push({ entity, rows: batch.rows });
+      continue;
+    }
+    const bad = await halve(batch.rows, (rows) => attempt(trx, () => putAndCount(rows)));
+    const without = new Set(bad.map(({ one }) => one));
+    const rows = batch.rows.filter((row) => !without.has(row));
+    for (const { one: row, code } of bad) {
+      const parts = batch.parts?.get(row);
+      if (parts !== undefined) {
+        queue.unshift(...parts);
+        continue;
+      }
+      const members = await halveMembers(trx, row, (one) => put([one]));
+      const rest = withoutMembers(row, members);
+      if (members.length > 0 && (await attempt(trx, () => putAndCount([rest]))) === undefined) {
+        for (const member of members) refused.push(rejectOfMember(entity, batch, row, member));
+        rows.push(rest);
+      } else {
+        refused.push(rejectOf(entity, batch, row, code));
+      }
+    }
     good.push({ entity, rows });
   }
   return { tally, refused, good };
@@ -70,36 +99,14 @@ export function hasChanged(tally: Readonly<Record<Kind, Tally>>): boolean {
   return Object.values(tally).some((counts) => counts.inserted + counts.updated + counts.amended > 0);
 }
 
-type Put = (rows: readonly Row[]) => Promise<void>;
-
-async function putAll(rows: readonly Row[], put: Put): Promise<BadRow[]> {
-  await put(rows);
-  return [];
+function withoutMembers(conversation: Row, members: readonly Refused<Row>[]): Row {
+  const all = (conversation.participants ?? []) as readonly Row[];
+  return { ...conversation, participants: all.filter((row) => !members.some(({ one }) => one === row)) };
 }
 
-interface BadRow {
-  readonly row: Row;
-  /** SQLSTATE. */
-  readonly code: string;
-}
-
-/** Puts the rows; where Postgres refuses the data, each half on its own, down to the rows that it refuses. */
-async function halve(trx: Transaction<Database>, rows: readonly Row[], put: Put): Promise<BadRow[]> {
-  await sql`savepoint halving`.execute(trx);
-  try {
-    await put(rows);
-    await sql`release savepoint halving`.execute(trx);
-    return [];
-  } catch (error) {
-    if (!refusesData(error)) throw error;
-    await sql`rollback to savepoint halving`.execute(trx);
-    await sql`release savepoint halving`.execute(trx);
-    if (rows.length === 1) return [{ row: rows[0]!, code: sqlstate(error)! }];
-    const middle = rows.length >> 1;
-    const bad = await halve(trx, rows.slice(0, middle), put);
-    bad.push(...(await halve(trx, rows.slice(middle), put)));
-    return bad;
-  }
+/** Why a record is quarantined that passed all checks but Postgres'. */
+export function refusedBy(code: string): string {
+  return `Postgres refuses a value of it (SQLSTATE ${code})`;
 }
 
 function rejectOf(entity: Entity, batch: Batch, row: Row, code: string): Reject {
@@ -109,6 +116,22 @@ function rejectOf(entity: Entity, batch: Batch, row: Row, code: string): Reject 
     version: row[entity.version] as string,
     json: batch.json(row),
     code,
-    reason: `Postgres refuses a value of it (SQLSTATE ${code})`,
+    reason: refusedBy(code),
+  };
+}
+
+function rejectOfMember(entity: Entity, batch: Batch, row: Row, { one, code }: Refused<Row>): Reject {
+  const { participant_jid: jid } = one as { participant_jid: string };
+  const isIt = (bytes: Buffer) => {
+    const participant = normaliseParticipant(readRecord(bytes));
+    return 'participant_jid' in participant && participant.participant_jid === jid;
+  };
+  return {
+    ...rejectOf(entity, batch, row, code),
+    kind: 'participant',
+    recordId: cutBytes(jid, MAX_RECORD_ID_BYTES),
+    conversationId: row[entity.key] as string,
+    // The last one of its JID is the one that counted (R3).
+    json: sliceArray(batch.json(row), 'participants').findLast(isIt)!,
   };
 }
