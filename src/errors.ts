@@ -136,6 +136,20 @@ export function sqlstate(error: unknown): string | undefined {
     : undefined;
 }
 
+/** SQLSTATEs of what ends by itself: connections cut, deadlocks, a read-only standby, no space or no room left, a lock
+ * or a statement that took too long, a server that starts or stops, a fault of its disk. */
+const PASSES = /^(08|25006|40|53|55P03|57014|57P0[1235]|58)/;
+
+/** Whether it may go well later without anybody's help: Postgres is out of reach, or says so itself. */
+export function mayPass(error: unknown): boolean {
+  if (error instanceof ReplicaError) return error.kind === 'database';
+  // Those are faults of a program, ours or a migration's; a socket that ends has no class of its own.
+  if (error instanceof TypeError || error instanceof SyntaxError || error instanceof ReferenceError)
+    return false;
+  const state = sqlstate(error);
+  return state === undefined || PASSES.test(state);
+}
+
 /** Whether Postgres refuses a value, and not to work: SQLSTATE class 22 (data) or 54 (limits) (R9). */
 export function refusesData(error: unknown): boolean {
   return /^(22|54)/.test(sqlstate(error) ?? '');

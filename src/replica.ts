@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Kysely } from 'kysely';
+import pLimit from 'p-limit';
 import pRetry from 'p-retry';
 import type { Environment } from './config/load.ts';
 import type { Settings } from './config/settings.ts';
-import { codeOf, ReplicaError, sqlstate } from './errors.ts';
+import { codeOf, mayPass, ReplicaError } from './errors.ts';
 import { sleep } from './lib/wait.ts';
 import type { ConnectionId } from './model.ts';
 import { openDatabase } from './store/database.ts';
@@ -29,6 +30,8 @@ export interface Replica {
   readonly db: Kysely<Database>;
   /** Small and apart, so that page work cannot keep leases and wake-ups waiting. */
   readonly control: Kysely<Database>;
+  /** One connection without limits, for what may take long: migrations, renaming. Opened at first use. */
+  readonly maintenance: Kysely<Database>;
   readonly upstream: UpstreamClient;
   readonly directory: Directory;
   readonly discovery: Discovery;
@@ -49,6 +52,9 @@ export interface Wiring {
   readonly reached?: Reached;
 }
 
+/** What a statement's answer may take beyond its limits before its connection is cut, in milliseconds. */
+const SILENCE_MARGIN = 2_000;
+
 /** How long pools and sockets may take to close, in milliseconds. */
 const CLOSE_TIMEOUT = 1_000;
 
@@ -62,16 +68,19 @@ export function assemble({
   reached = () => {},
 }: Wiring): Replica {
   const url = databaseUrl ?? settings.DATABASE_URL;
-  const pool = (poolSize: number, purpose: string) =>
+  const leaseTtl = settings.LEASE_TTL;
+  const pool = (poolSize: number, purpose: string, silenceTimeout?: number) =>
     openDatabase({
       url,
       schema: settings.WA_REPLICA_SCHEMA,
       poolSize,
       applicationName: `wa-replica ${purpose}`,
       onIdleError,
+      ...(silenceTimeout === undefined ? {} : { silenceTimeout }),
     });
-  const db = pool(settings.DB_POOL_SIZE, 'pages');
-  const control = pool(2, 'leases');
+  const db = pool(settings.DB_POOL_SIZE, 'pages', leaseTtl + SILENCE_MARGIN);
+  const control = pool(2, 'leases', leaseTtl + SILENCE_MARGIN);
+  const maintenance = pool(1, 'maintenance');
   const upstream = new UpstreamClient({
     baseUrl: settings.WHATSAPP_USE_BASE_URL,
     requestTimeout: settings.REQUEST_TIMEOUT,
@@ -89,7 +98,6 @@ export function assemble({
     version: VERSION,
     host: hostname(),
   };
-  const leaseTtl = settings.LEASE_TTL;
   const context: LoopContext = {
     db,
     worker: info.workerId,
@@ -115,6 +123,7 @@ export function assemble({
       backoff: { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX },
       keyOf: (connectionId) => directory.keyOf(connectionId),
     }),
+    writes: pLimit(settings.DB_POOL_SIZE),
     reached,
     listen,
   };
@@ -125,14 +134,17 @@ export function assemble({
     databaseUrl: url,
     db,
     control,
+    maintenance,
     upstream,
     directory,
-    discovery: new Discovery({ db, upstream, directory, listen, removal: REMOVAL }),
+    discovery: new Discovery({ db, maintenance, upstream, directory, listen, removal: REMOVAL }),
     worker,
     workerOptions,
     reached,
     async close() {
-      const closed = Promise.allSettled([db.destroy(), control.destroy(), upstream.close()]);
+      const closed = Promise.allSettled(
+        [db, control, maintenance].map((one) => one.destroy()).concat(upstream.close()),
+      );
       // A pool waits for its queries, and a server that is out of reach never ends them.
       const late = new AbortController();
       await Promise.race([closed, sleep(CLOSE_TIMEOUT, late.signal)]);
@@ -146,11 +158,9 @@ export function givenConnections(settings: Settings): readonly ConnectionId[] | 
   return ids.length === 1 && ids[0] === 'auto' ? undefined : ids;
 }
 
-/** SQLSTATEs of a server that is not ready yet, rather than one that refuses: starting, too many connections. */
-const NOT_READY = new Set(['57P03', '53300']);
-
 /**
- * Brings the schema up to date, or checks that it is. A server that is not up yet is waited for.
+ * Brings the schema up to date, or checks that it is. A server that is not up yet, or fails under a migration, is
+ * waited for.
  * @param patience how long, in milliseconds.
  * @returns the migrations that were run.
  * @throws ReplicaError `database` where the server cannot be used; the schema's errors of `migrator.ts`.
@@ -160,7 +170,7 @@ export async function prepareSchema(
   options: { migrate: boolean; patience: number; onWaiting: (what: string) => void },
   signal: AbortSignal,
 ): Promise<string[]> {
-  const { db, settings } = replica;
+  const { maintenance: db, settings } = replica;
   const schema = settings.WA_REPLICA_SCHEMA;
   try {
     return await pRetry(
@@ -178,9 +188,9 @@ export async function prepareSchema(
         minTimeout: 250,
         maxTimeout: 5_000,
         maxRetryTime: options.patience,
-        shouldRetry: ({ error }) => isNotReady(error),
+        shouldRetry: ({ error }) => mayPass(error),
         onFailedAttempt: ({ error, attemptNumber }) => {
-          if (attemptNumber === 2 && isNotReady(error)) options.onWaiting(`Postgres (${codeOf(error)})`);
+          if (attemptNumber === 2 && mayPass(error)) options.onWaiting(`Postgres (${codeOf(error)})`);
         },
       },
     );
@@ -188,10 +198,4 @@ export async function prepareSchema(
     if (signal.aborted || error instanceof ReplicaError) throw error;
     throw ReplicaError.from('database', error, 'connecting to Postgres');
   }
-}
-
-function isNotReady(error: unknown): boolean {
-  if (error instanceof ReplicaError) return false;
-  const state = sqlstate(error);
-  return state === undefined || NOT_READY.has(state);
 }

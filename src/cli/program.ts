@@ -7,6 +7,7 @@ import { quarantineCommand } from './quarantine.ts';
 import { resyncCommand } from './resync.ts';
 import { runCommand } from './run.ts';
 import { simulateCommand } from './simulate.ts';
+import { statusCommand } from './status.ts';
 import { syncCommand } from './sync.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -25,6 +26,7 @@ export function createProgram(terminal: Terminal): Command {
     runCommand(terminal),
     syncCommand(terminal),
     migrateCommand(terminal),
+    statusCommand(terminal),
     resyncCommand(terminal),
     quarantineCommand(terminal),
     demoCommand(terminal),

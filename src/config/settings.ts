@@ -96,6 +96,10 @@ export const SETTINGS = {
     default: '20s',
     help: 'for finishing the pages in hand at the end',
   }),
+  RETENTION_WINDOW: setting(v.duration(1000), {
+    default: '30d',
+    help: "the upstream's memory: what is not replicated within it is lost",
+  }),
   RESET_CONFIRM: setting(v.duration(), {
     default: '1m',
     help: 'how long the upstream must answer with lower cursors before a new epoch begins',

@@ -10,7 +10,7 @@ import { DEFAULT_API_KEY } from '../simulator/options.ts';
 import { type Simulator, startSimulator } from '../simulator/server.ts';
 import { openDatabase } from '../store/database.ts';
 import type { Database } from '../store/schema.ts';
-import { type ConnectionStatus, readStatus } from '../store/status.ts';
+import { type ConnectionStatus, readConnections } from '../store/status.ts';
 import { compareWithTruth } from './compare.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { connectionTable, type Look, rowsOf } from './table.ts';
@@ -36,6 +36,8 @@ interface Stage {
 }
 
 const SCHEMA = 'whatsapp';
+/** The upstream's memory, in milliseconds. */
+const WINDOW = 30 * 86_400_000;
 /** How long the whole backlog may take before the demo gives up, in milliseconds. */
 const PATIENCE = 180_000;
 
@@ -138,7 +140,7 @@ async function backlog(stage: Stage): Promise<void> {
 /** The status, or nothing while the daemon has not made the tables yet. */
 async function tryStatus(db: Kysely<Database>): Promise<ConnectionStatus[]> {
   try {
-    return await readStatus(db);
+    return await readConnections(db, WINDOW);
   } catch {
     return [];
   }
@@ -172,7 +174,7 @@ async function watch({ db, out, signal }: Stage): Promise<void> {
   let drawn = 0;
   let before = new Map<string, Look>();
   while (!signal.aborted) {
-    const statuses = await readStatus(db);
+    const statuses = await readConnections(db, WINDOW);
     const at = performance.now();
     const lines = connectionTable(statuses, before, at);
     if (out.isTTY && drawn > 0) out.write(`\u001b[${drawn}A`);

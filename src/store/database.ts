@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net';
 import {
   IdentifierNode,
   Kysely,
@@ -24,6 +25,12 @@ export interface DatabaseOptions {
   readonly applicationName: string;
   /** Told of connections that are lost while no statement runs on them. */
   readonly onIdleError: (error: unknown) => void;
+  /**
+   * A connection on which nothing comes or goes for so many milliseconds is cut. Above statement_timeout, so that it
+   * meets only what Postgres cannot end itself: a network that swallows everything. Undefined: never, for statements
+   * that may take long.
+   */
+  readonly silenceTimeout?: number;
 }
 
 /** How long a new connection to Postgres may take, in milliseconds. */
@@ -47,11 +54,26 @@ export function openDatabase(options: DatabaseOptions): Kysely<Database> {
   pool.on('error', options.onIdleError);
   // The pool listens on idle connections only; one that is lost between two statements of a transaction would end
   // the process. Its next statement fails, and that is told.
-  pool.on('connect', (client) => client.on('error', options.onIdleError));
+  pool.on('connect', (client) => {
+    client.on('error', options.onIdleError);
+    if (options.silenceTimeout !== undefined) cutWhenSilent(client, options.silenceTimeout);
+  });
   return new Kysely<Database>({
     dialect: new PostgresDialect({ pool }),
     plugins: [new SchemaPlugin(options.schema)],
   });
+}
+
+/** pg's own query_timeout fails the query, and gives the dead connection back to the pool. */
+function cutWhenSilent(client: pg.PoolClient, ms: number): void {
+  const { stream } = (client as unknown as { connection: { stream: Socket } }).connection;
+  stream.setTimeout(ms, () => stream.destroy(new SilenceError('nothing came from Postgres')));
+}
+
+/** A connection that was cut because nothing came. */
+class SilenceError extends Error {
+  override name = 'SilenceError';
+  readonly code = 'ETIMEDOUT';
 }
 
 /**

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Kysely, sql } from 'kysely';
 import { FileMigrationProvider, type Migration, type MigrationProvider, Migrator } from 'kysely/migration';
-import { ReplicaError } from '../errors.ts';
+import { mayPass, ReplicaError } from '../errors.ts';
 import { openDatabase } from './database.ts';
 import type { Database } from './schema.ts';
 
@@ -35,7 +35,8 @@ export interface SchemaVersion {
  * @param onWaiting called when another's migration is waited for.
  * @param reached called inside the transaction, after each migration.
  * @returns the names of the migrations that were run.
- * @throws ReplicaError `schema_newer` on a schema newer than the program; `migration_failed` when one fails.
+ * @throws ReplicaError `schema_newer` on a schema newer than the program; `migration_failed` when one fails; what
+ * Postgres throws, where it went away or was not ready.
  */
 export async function migrate(
   db: Kysely<Database>,
@@ -50,6 +51,8 @@ export async function migrate(
   try {
     const { error, results } = await migrator(db, schema, reached).migrateToLatest();
     if (error !== undefined) {
+      // Nothing of it is left, and it is no fault of the migration's: the caller may try again.
+      if (mayPass(error)) throw error;
       // Another program may have moved the schema on while this one waited for the lock.
       refuseNewer(await schemaVersion(db, schema));
       const failed = results?.find((result) => result.status === 'Error')?.migrationName ?? 'the preparation';

@@ -19,14 +19,20 @@ export interface Origin {
  */
 export async function quarantine(db: Db, rejects: readonly Reject[], origin: Origin): Promise<void> {
   // The same bytes twice in one page are one entry; `on conflict` takes a row only once per statement.
-  const entries = new Map<string, { row: Record<string, unknown>; times: number }>();
+  const entries = new Map<string, { reject: Reject; hash: string; times: number }>();
   for (const reject of rejects) {
     const hash = createHash('sha256').update(reject.json).digest('hex');
     const known = entries.get(`${reject.kind} ${hash}`);
-    if (known !== undefined) known.times++;
-    else entries.set(`${reject.kind} ${hash}`, { row: toRow(reject, hash), times: 1 });
+    if (known === undefined) entries.set(`${reject.kind} ${hash}`, { reject, hash, times: 1 });
+    else {
+      known.times++;
+      // A participant has the version of the conversation it came in, not one of its own bytes.
+      if (BigInt(reject.version ?? 0) > BigInt(known.reject.version ?? 0)) known.reject = reject;
+    }
   }
-  const rows = [...entries.values()].map(({ row, times }) => JSON.stringify({ ...row, times }));
+  const rows = [...entries.values()].map(({ reject, hash, times }) =>
+    JSON.stringify({ ...toRow(reject, hash), times }),
+  );
   // A page of nothing but bad records makes more JSON than came; one parameter must not outgrow a string.
   let chunk: string[] = [];
   let size = 0;
@@ -59,8 +65,10 @@ async function insert(db: Db, rows: readonly string[], origin: Origin): Promise<
       times integer)
     on conflict (connection_id, kind, record_sha256) where resolved_at is null do update set
       attempts = q.attempts + excluded.attempts, last_seen_at = now(), error_code = excluded.error_code,
-      error = excluded.error, version = excluded.version, numbering = excluded.numbering,
-      cursor_from = excluded.cursor_from, cursor_to = excluded.cursor_to`.execute(db);
+      error = excluded.error, conversation_id = excluded.conversation_id, version = excluded.version,
+      numbering = excluded.numbering, cursor_from = excluded.cursor_from, cursor_to = excluded.cursor_to`.execute(
+    db,
+  );
 }
 
 /** A record that was stored, or that a newer one was there of. */
@@ -97,8 +105,9 @@ export async function supersede(
   if (kind !== 'conversation') return;
   await resolve(
     records.filter(({ members }) => members),
-    // Not one that the same page put aside, or counted up, a moment ago.
-    sql`q.kind = 'participant' and q.conversation_id = r.id and q.last_seen_at < now()`,
+    // Not those that this very record put aside, or counted up, a moment ago.
+    sql`q.kind = 'participant' and q.conversation_id = r.id
+      and (q.last_seen_at < now() or q.version < r.version)`,
   );
 }
 

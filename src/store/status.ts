@@ -21,12 +21,25 @@ export interface ConnectionStatus {
   readonly caught_up_at: string | null;
   /** Now less `caught_up_at`; before the first one, now less `discovered_at`. */
   readonly lag_seconds: number;
+  /** What is left before the upstream forgets what is not replicated yet (R17). */
+  readonly window_left_seconds: number;
   readonly consecutive_failures: number;
   readonly last_error_kind: string | null;
   readonly last_error: string | null;
   readonly worker: string | null;
   readonly rows: { readonly conversations: string; readonly contacts: string; readonly messages: string };
   readonly quarantined: string;
+}
+
+/** A worker that was heard of lately. */
+export interface WorkerStatus {
+  readonly worker_id: string;
+  readonly started_at: string;
+  readonly heartbeat_at: string;
+  readonly version: string | null;
+  readonly host: string | null;
+  /** Connections that it holds. */
+  readonly connections: number;
 }
 
 interface StatusRow {
@@ -48,8 +61,11 @@ interface StatusRow {
   quarantined: string;
 }
 
-/** Where every connection stands, from the database alone: no daemon has to run for it. */
-export async function readStatus(db: Db): Promise<ConnectionStatus[]> {
+/**
+ * Where every connection stands, from the database alone: no daemon has to run for it.
+ * @param window RETENTION_WINDOW in milliseconds.
+ */
+export async function readConnections(db: Db, window: number): Promise<ConnectionStatus[]> {
   const { rows } = await sql<StatusRow>`
     select c.connection_id, s.epoch, s.cursor, s.caught_up_at,
       extract(epoch from clock_timestamp() - coalesce(s.caught_up_at, c.discovered_at))::float8 as lag_seconds,
@@ -57,17 +73,48 @@ export async function readStatus(db: Db): Promise<ConnectionStatus[]> {
       case when s.lease_expires_at > clock_timestamp() then s.lease_owner end as worker,
       s.last_polled_at is not null as polled, s.has_more, c.removed_at is not null as removed,
       s.stored_conversations, s.stored_contacts, s.stored_messages,
-      (select count(*) from ${sql.table('quarantine')} q
-        where q.connection_id = c.connection_id and q.resolved_at is null) as quarantined
-    from ${sql.table('connections')} c join ${sql.table('sync_state')} s using (connection_id)
+      coalesce(q.open, 0) as quarantined
+    from ${sql.table('connections')} c
+    join ${sql.table('sync_state')} s using (connection_id)
+    left join (select connection_id, count(*) as open from ${sql.table('quarantine')}
+      where resolved_at is null group by connection_id) q using (connection_id)
     order by c.connection_id`.execute(db);
+  return rows.map((row) => toStatus(row, window));
+}
+
+/** The workers that were heard of within `ttl` milliseconds. */
+export async function readWorkers(db: Db, ttl: number): Promise<WorkerStatus[]> {
+  const { rows } = await sql<{
+    worker_id: string;
+    started_at: Date;
+    heartbeat_at: Date;
+    version: string | null;
+    host: string | null;
+    connections: number;
+  }>`
+    select w.worker_id, w.started_at, w.heartbeat_at, w.version, w.host,
+      (select count(*)::integer from ${sql.table('sync_state')} s
+        where s.lease_owner = w.worker_id and s.lease_expires_at > clock_timestamp()) as connections
+    from ${sql.table('workers')} w
+    where w.heartbeat_at > clock_timestamp() - make_interval(secs => ${ttl / 1000}::float8)
+    order by w.started_at, w.worker_id`.execute(db);
   return rows.map((row) => ({
+    ...row,
+    started_at: row.started_at.toISOString(),
+    heartbeat_at: row.heartbeat_at.toISOString(),
+  }));
+}
+
+function toStatus(row: StatusRow, window: number): ConnectionStatus {
+  const lag = Math.max(0, row.lag_seconds);
+  return {
     connection_id: row.connection_id,
     state: stateOf(row),
     epoch: row.epoch,
     cursor: row.cursor,
     caught_up_at: row.caught_up_at?.toISOString() ?? null,
-    lag_seconds: Math.max(0, row.lag_seconds),
+    lag_seconds: Math.round(lag * 1000) / 1000,
+    window_left_seconds: Math.round(window / 1000 - lag),
     consecutive_failures: row.consecutive_failures,
     last_error_kind: row.last_error_kind,
     last_error: row.last_error,
@@ -78,7 +125,7 @@ export async function readStatus(db: Db): Promise<ConnectionStatus[]> {
       messages: row.stored_messages,
     },
     quarantined: row.quarantined,
-  }));
+  };
 }
 
 function stateOf(row: StatusRow): ConnectionState {

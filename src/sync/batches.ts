@@ -64,6 +64,13 @@ export function toBatches(entity: Entity, rows: readonly Row[], json: (row: Row)
   return batches;
 }
 
+/** How many partial records a batch holds, those among them that became part of a row with others. */
+export function partialsIn({ partial, rows, parts }: Batch): number {
+  if (parts === undefined) return partial ? rows.length : 0;
+  const records = rows.map((row) => parts.get(row)?.filter((part) => part.partial).length ?? Number(partial));
+  return records.reduce((sum, count) => sum + count, 0);
+}
+
 function batchOf(entity: Entity, rows: readonly Row[], json: Batch['json']): Batch {
   return { kind: entity.kind, partial: isPartial(entity, rows[0]!), rows, json };
 }

@@ -17,6 +17,8 @@ import type { Listener } from './events.ts';
 
 export interface DiscoveryContext {
   readonly db: Kysely<Database>;
+  /** For what may take long. */
+  readonly maintenance: Kysely<Database>;
   readonly upstream: UpstreamClient;
   readonly directory: Directory;
   readonly listen: Listener;
@@ -110,7 +112,7 @@ export class Discovery {
 
   /** Ids are listed now where there was one connection without a name: it is the one with the same account. */
   async #nameUnnamed({ listed }: Looked, signal: AbortSignal): Promise<void> {
-    const { db, upstream, directory, listen } = this.#context;
+    const { db, maintenance, upstream, directory, listen } = this.#context;
     const unnamed = (await knownConnections(db)).find((one) => one.connectionId === UNNAMED_CONNECTION);
     const named = listed.filter((id) => id !== UNNAMED_CONNECTION);
     if (unnamed === undefined || unnamed.removed || named.length === 0) return;
@@ -121,7 +123,7 @@ export class Discovery {
     if (account === undefined) return;
     for (const id of named) {
       if ((await ask(id)) !== account) continue;
-      const renamed = await db.transaction().execute(async (trx) => {
+      const renamed = await maintenance.transaction().execute(async (trx) => {
         await lockState(trx, UNNAMED_CONNECTION);
         return await renameConnection(trx, UNNAMED_CONNECTION, id);
       });

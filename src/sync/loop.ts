@@ -4,12 +4,12 @@ import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Lease } from '../store/leases.ts';
 import { noteFailure, type Position, readPosition } from '../store/state.ts';
-import type { Applied, ApplyContext } from './apply.ts';
+import type { Applied } from './apply.ts';
 import { Fetcher } from './fetcher.ts';
 import { Pace } from './pace.ts';
 import { PageLimit } from './page-limit.ts';
 import { Recovery, type RecoveryContext } from './recovery.ts';
-import { type Turn, turn } from './turn.ts';
+import { type Turn, type TurnContext, turn } from './turn.ts';
 
 /** How loops behave. Durations in milliseconds. */
 export interface LoopSettings {
@@ -22,7 +22,7 @@ export interface LoopSettings {
   readonly maxResponseBytes: number;
 }
 
-export interface LoopContext extends ApplyContext, RecoveryContext {
+export interface LoopContext extends TurnContext, RecoveryContext {
   readonly settings: LoopSettings;
 }
 

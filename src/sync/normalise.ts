@@ -4,7 +4,7 @@ import { sliceArray } from '../lib/json-slice.ts';
 import { cutBytes, mayNeedMending, mendJson } from '../lib/text.ts';
 import { type Cursor, type Kind, MAX_RECORD_ID_BYTES, type Reject, type Row } from '../model.ts';
 import { type Page, recordBytes } from '../upstream/page.ts';
-import { type Batch, toBatches } from './batches.ts';
+import { type Batch, partialsIn, toBatches } from './batches.ts';
 import { checkId, Refusal, readFields } from './fields.ts';
 
 /** What a page says, ready to be written, and what of it cannot be stored. */
@@ -37,7 +37,7 @@ export function normalise(page: Page): Changes {
     );
     for (const batch of result.batches) {
       batches.push(batch);
-      if (batch.partial) partial += batch.rows.length;
+      partial += partialsIn(batch);
     }
     // Not spread into push: a page of nothing but bad records has more of them than a call takes arguments.
     for (const reject of result.rejects) rejects.push(reject);

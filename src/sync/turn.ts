@@ -1,3 +1,4 @@
+import type { LimitFunction } from 'p-limit';
 import { ReplicaError } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Position } from '../store/state.ts';
@@ -10,13 +11,18 @@ export interface Turn extends Fetched {
   readonly applyTook: number;
 }
 
+export interface TurnContext extends ApplyContext {
+  /** Pages written at a time: no more than there are connections to Postgres, so that none waits for one in vain. */
+  readonly writes: LimitFunction;
+}
+
 /**
  * The main job, once: fetch a page, check it, write it, move the cursor. The next page is fetched meanwhile.
  * @param nextPollIn until the next poll where this page ends the backlog, in milliseconds, by whether it changed anything.
  * @throws ReplicaError where the page could not be had or stored; the stored position is as it was then.
  */
 export async function turn(
-  context: ApplyContext,
+  context: TurnContext,
   fetcher: Fetcher,
   connectionId: ConnectionId,
   at: Position,
@@ -29,7 +35,8 @@ export async function turn(
   try {
     if (page.hasMore && page.cursor !== page.from) fetcher.prefetch(page, at, signal);
     const startedAt = performance.now();
-    const applied = await apply(context, connectionId, at, page, changes, { requestedAt, nextPollIn });
+    const timing = { requestedAt, nextPollIn };
+    const applied = await context.writes(() => apply(context, connectionId, at, page, changes, timing));
     if (!applied.done) fetcher.drop();
     return { ...fetched, applied, applyTook: performance.now() - startedAt };
   } catch (error) {

@@ -74,10 +74,8 @@ export class Worker {
   /**
    * Begins to tend. `duty` is called at every look at the leases, and its failures are reported like those of a
    * renewal. Only a worker that has a duty is in the list of workers and gets a share (R15); one pass does not.
-   * @throws what the first heartbeat throws.
    */
   async start(duty?: () => Promise<void>): Promise<void> {
-    if (duty !== undefined) await heartbeat(this.#options.control, this.#options.info);
     this.#tended = this.#tend(duty);
   }
 

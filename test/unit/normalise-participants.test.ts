@@ -97,6 +97,7 @@ describe('a bad participant is refused without its conversation (R9)', () => {
         kind: 'participant',
         recordId,
         conversationId: 'c1',
+        version: '3',
         json: Buffer.from(json),
         code,
         reason: expect.any(String),
