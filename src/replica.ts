@@ -14,7 +14,7 @@ import type { Database } from './store/schema.ts';
 import { Admission } from './sync/admission.ts';
 import type { Reached } from './sync/crash-points.ts';
 import { Directory } from './sync/directory.ts';
-import { Discovery, REMOVAL } from './sync/discovery.ts';
+import { Discovery, REMOVAL, type Removal } from './sync/discovery.ts';
 import type { Listener } from './sync/events.ts';
 import type { LoopContext } from './sync/loop.ts';
 import { Worker, type WorkerOptions } from './sync/worker.ts';
@@ -50,6 +50,8 @@ export interface Wiring {
   readonly listen: Listener;
   readonly onIdleError: (error: unknown) => void;
   readonly reached?: Reached;
+  /** When a connection that is not listed counts as removed; as the contract says (R21) where absent. */
+  readonly removal?: Removal;
 }
 
 /** What a statement's answer may take beyond its limits before its connection is cut, in milliseconds. */
@@ -66,6 +68,7 @@ export function assemble({
   listen,
   onIdleError,
   reached = () => {},
+  removal = REMOVAL,
 }: Wiring): Replica {
   const url = databaseUrl ?? settings.DATABASE_URL;
   const leaseTtl = settings.LEASE_TTL;
@@ -137,7 +140,7 @@ export function assemble({
     maintenance,
     upstream,
     directory,
-    discovery: new Discovery({ db, maintenance, upstream, directory, listen, removal: REMOVAL }),
+    discovery: new Discovery({ db, maintenance, upstream, directory, listen, removal }),
     worker,
     workerOptions,
     reached,

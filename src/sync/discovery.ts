@@ -22,12 +22,17 @@ export interface DiscoveryContext {
   readonly upstream: UpstreamClient;
   readonly directory: Directory;
   readonly listen: Listener;
-  /** Look-ups and time, in milliseconds, after which a connection that is not listed counts as removed (R21). */
-  readonly removal: { readonly looks: number; readonly after: number };
+  readonly removal: Removal;
+}
+
+/** Look-ups and time, in milliseconds, after which a connection that is not listed counts as removed (R21). */
+export interface Removal {
+  readonly looks: number;
+  readonly after: number;
 }
 
 /** As the contract says: three look-ups over an hour. */
-export const REMOVAL = { looks: 3, after: 3_600_000 };
+export const REMOVAL: Removal = { looks: 3, after: 3_600_000 };
 
 /** Keeps the directory and the table of connections in step with what the keys list (R21). */
 export class Discovery {

@@ -15,6 +15,8 @@ export type SyncEvent =
       readonly bytes: number;
       readonly partial: number;
       readonly quarantined: number;
+      /** The same by kind; participants are a kind here. */
+      readonly rejected: Partial<Record<string, number>>;
       readonly tally: Readonly<Record<Kind, Tally>>;
       readonly requestTook: number;
       readonly applyTook: number;

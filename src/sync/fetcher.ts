@@ -55,16 +55,20 @@ export class Fetcher {
 
   /**
    * The page at a position: the one fetched ahead where it is that one.
+   * @param progress see `turn`.
    * @throws ReplicaError with the kind that R13 gives; the signal's reason where it was aborted.
    */
-  async take(at: Position, signal: AbortSignal): Promise<Fetched> {
+  async take(at: Position, progress: (due: boolean) => void, signal: AbortSignal): Promise<Fetched> {
     const ahead = this.#ahead;
     if (ahead !== undefined && ahead.from === at.cursor && ahead.epoch === at.epoch) {
       this.#ahead = undefined;
+      // Whether it waits for room or for its answer is not known: its own time-out ends it.
+      progress(false);
       return await ahead.page;
     }
     this.drop();
-    return await this.#fetch(at.cursor, signal);
+    progress(false);
+    return await this.#fetch(at.cursor, signal, () => progress(true));
   }
 
   /** Begins to fetch the page behind `page`, which is about to be written. */
@@ -89,10 +93,11 @@ export class Fetcher {
     );
   }
 
-  async #fetch(cursor: Cursor, signal: AbortSignal): Promise<Fetched> {
+  async #fetch(cursor: Cursor, signal: AbortSignal, begun: () => void = () => {}): Promise<Fetched> {
     const limit = this.#limit;
     const { admission, upstream } = this.#context;
     return await admission.request(this.#connectionId, limit.expectedBytes, signal, async (key, held) => {
+      begun();
       const requestedAt = performance.now();
       const { current, maxBytes } = limit;
       const admits = (bytes: number) => {

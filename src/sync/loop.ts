@@ -4,8 +4,8 @@ import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Lease } from '../store/leases.ts';
 import { noteFailure, type Position, readPosition } from '../store/state.ts';
-import type { Applied } from './apply.ts';
 import { Fetcher } from './fetcher.ts';
+import { Journal, recordsIn } from './journal.ts';
 import { Pace } from './pace.ts';
 import { PageLimit } from './page-limit.ts';
 import { Recovery, type RecoveryContext } from './recovery.ts';
@@ -32,6 +32,18 @@ const UNTRUSTED_PAUSE = 200;
 /** Why a loop ended. */
 export type LoopEnd = 'aborted' | 'lease_lost' | 'caught_up' | 'gave_up';
 
+/** A loop as it judges itself. Readings of the monotonic clock, in milliseconds. */
+export interface LoopHealth {
+  readonly connectionId: ConnectionId;
+  /** When it meant to move on; infinity while it waits for room. */
+  readonly dueAt: number;
+  /** When its last poll that went well ended; undefined before the first. */
+  readonly polledAt: number | undefined;
+  /** The pause between its polls now. */
+  readonly interval: number;
+  readonly failure: { readonly kind: string; readonly message: string; readonly parked: boolean } | undefined;
+}
+
 /** How a turn ended; `nextIn` in milliseconds. */
 type TurnEnd = 'lease_lost' | { readonly caughtUp: boolean; readonly nextIn: number };
 
@@ -51,20 +63,22 @@ export class ConnectionLoop {
   readonly #alarm = new Alarm();
   readonly #pace: Pace;
   #at: Position;
-  #failures: number;
   #trustedUntil = 0;
   #asleep = false;
   #unmoved = 0;
   readonly #limit: PageLimit;
   readonly #recovery: Recovery;
   readonly #fetcher: Fetcher;
-  #backlog = { pages: 0, records: 0, since: 0 };
+  readonly #journal: Journal;
+  #polledAt: number | undefined;
+  #dueAt = Number.POSITIVE_INFINITY;
+  #interval = 0;
 
   constructor(context: LoopContext, lease: Lease) {
     this.#context = context;
     this.connectionId = lease.connectionId;
     this.#at = lease;
-    this.#failures = lease.failures;
+    this.#journal = new Journal(context.listen, lease.connectionId, lease.failures);
     const { pollInterval, pollIntervalIdle, pageLimit, pageLimitMax, maxResponseBytes } = context.settings;
     this.#pace = new Pace(pollInterval, pollIntervalIdle);
     const { cap } = context.admission.of(lease.connectionId);
@@ -77,8 +91,21 @@ export class ConnectionLoop {
     return this.#at.term;
   }
 
-  /** The last failure, undefined after a turn that went well. */
-  lastError: ReplicaError | undefined;
+  /** How it stands, as it judges itself. */
+  get health(): LoopHealth {
+    const failure = this.#journal.failure;
+    return {
+      connectionId: this.connectionId,
+      dueAt: this.#dueAt,
+      polledAt: this.#polledAt,
+      interval: this.#interval,
+      failure: failure && {
+        kind: failure.kind,
+        message: failure.message,
+        parked: failure.verdict === 'park',
+      },
+    };
+  }
 
   /** Extends the trust in the lease to a reading of the monotonic clock. */
   trustUntil(reading: number): void {
@@ -119,6 +146,7 @@ export class ConnectionLoop {
     let pause = dueIn;
     for (;;) {
       this.#asleep = true;
+      this.#dueAt = performance.now() + pause;
       const ended = await this.#alarm.sleep(pause, signal);
       this.#asleep = false;
       if (ended === 'aborted') return 'aborted';
@@ -136,8 +164,9 @@ export class ConnectionLoop {
       } catch (error) {
         if (signal.aborted) return 'aborted';
         pause = await this.#failed(error);
-        const parked = this.lastError?.verdict === 'park';
-        if (once !== undefined && (parked || this.#failures >= once.maxFailures)) return 'gave_up';
+        const { failure, failures } = this.#journal;
+        if (once !== undefined && (failure?.verdict === 'park' || failures >= once.maxFailures))
+          return 'gave_up';
       }
     }
   }
@@ -171,7 +200,10 @@ export class ConnectionLoop {
     };
     const at = this.#at;
     const startedAt = performance.now();
-    const result = await turn(this.#context, this.#fetcher, this.connectionId, at, pace, signal);
+    const progress = (due: boolean) => {
+      this.#dueAt = due ? performance.now() : Number.POSITIVE_INFINITY;
+    };
+    const result = await turn(this.#context, this.#fetcher, this.connectionId, at, pace, progress, signal);
     const { page, applied } = result;
     if (!applied.done) {
       // Another has moved the cursor (a resync), or holds the lease: go on from what is stored, or stop.
@@ -184,11 +216,13 @@ export class ConnectionLoop {
     this.#at = { ...at, cursor: page.cursor };
     // The commit extended the lease, at some time after the turn began.
     this.trustUntil(startedAt + this.#context.leaseTtl * 0.9);
-    this.#report(result, applied);
+    this.#journal.page(result, applied);
     this.#refuseStandstill(result);
     this.#limit.good(recordsIn(result), page.body.length, page.hasMore);
     this.#recovery.good();
-    this.#recovered();
+    this.#journal.recovered();
+    this.#polledAt = performance.now();
+    this.#interval = page.hasMore ? 0 : nextIn;
     return { caughtUp: !page.hasMore, nextIn: page.hasMore ? 0 : nextIn };
   }
 
@@ -200,61 +234,19 @@ export class ConnectionLoop {
     }
   }
 
-  #report(result: Turn, applied: Extract<Applied, { done: true }>): void {
-    const { page, changes, requestTook, applyTook } = result;
-    const { listen } = this.#context;
-    const { connectionId } = this;
-    const moved = page.cursor !== page.from;
-    const { cursor, hasMore } = page;
-    const { tally } = applied;
-    const quarantined = applied.rejects.length;
-    const { partial } = changes;
-    const bytes = page.body.length;
-    listen({
-      type: 'page',
-      connectionId,
-      cursor,
-      hasMore,
-      moved,
-      bytes,
-      partial,
-      quarantined,
-      tally,
-      requestTook,
-      applyTook,
-    });
-    if (this.#backlog.pages === 0) this.#backlog.since = performance.now() - requestTook - applyTook;
-    this.#backlog.pages++;
-    this.#backlog.records += recordsIn(result);
-    if (!hasMore) {
-      const { pages, records, since } = this.#backlog;
-      if (pages > 1)
-        listen({ type: 'caught_up', connectionId, pages, records, took: performance.now() - since });
-      this.#backlog = { pages: 0, records: 0, since: 0 };
-    }
-  }
-
-  #recovered(): void {
-    if (this.#failures > 0) {
-      this.#context.listen({ type: 'recovered', connectionId: this.connectionId, failures: this.#failures });
-    }
-    this.#failures = 0;
-    this.lastError = undefined;
-  }
-
   /** Notes a failure and gives the delay before the next turn. */
   async #failed(cause: unknown): Promise<number> {
     const error = cause instanceof ReplicaError ? cause : ReplicaError.from('internal', cause, 'a turn');
-    const { settings, listen, db } = this.#context;
+    const { settings, db } = this.#context;
     const { connectionId } = this;
-    this.lastError = error;
-    this.#failures++;
-    const failures = this.#failures;
-    const retryIn =
+    this.#dueAt = performance.now();
+    const { max } = settings.backoff;
+    const retryIn = this.#journal.failed(error, (failures) =>
       error.verdict === 'park'
-        ? Math.max(settings.backoff.max, Math.min(error.retryAfter ?? 0, settings.backoff.max * 4))
-        : backoff(failures - 1, settings.backoff, error.retryAfter);
-    listen({ type: 'failed', connectionId, error, failures, retryIn });
+        ? Math.max(max, Math.min(error.retryAfter ?? 0, max * 4))
+        : backoff(failures - 1, settings.backoff, error.retryAfter),
+    );
+    const { failures } = this.#journal;
     try {
       const failure = { kind: error.kind, message: error.message, nextPollIn: retryIn, failures };
       await noteFailure(db, connectionId, this.#at.term, failure);
@@ -266,8 +258,4 @@ export class ConnectionLoop {
     }
     return retryIn;
   }
-}
-
-function recordsIn({ changes }: Turn): number {
-  return changes.came.contact + changes.came.conversation + changes.came.message;
 }

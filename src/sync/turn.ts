@@ -19,6 +19,7 @@ export interface TurnContext extends ApplyContext {
 /**
  * The main job, once: fetch a page, check it, write it, move the cursor. The next page is fetched meanwhile.
  * @param nextPollIn until the next poll where this page ends the backlog, in milliseconds, by whether it changed anything.
+ * @param progress told at every step: true where it has begun and should end soon, false where it waits for room.
  * @throws ReplicaError where the page could not be had or stored; the stored position is as it was then.
  */
 export async function turn(
@@ -27,16 +28,21 @@ export async function turn(
   connectionId: ConnectionId,
   at: Position,
   nextPollIn: (changed: boolean) => number,
+  progress: (due: boolean) => void,
   signal: AbortSignal,
 ): Promise<Turn> {
-  const fetched = await fetcher.take(at, signal);
+  const fetched = await fetcher.take(at, progress, signal);
   const { page, changes, requestedAt } = fetched;
   context.reached('fetched');
   try {
     if (page.hasMore && page.cursor !== page.from) fetcher.prefetch(page, at, signal);
     const startedAt = performance.now();
     const timing = { requestedAt, nextPollIn };
-    const applied = await context.writes(() => apply(context, connectionId, at, page, changes, timing));
+    progress(false);
+    const applied = await context.writes(() => {
+      progress(true);
+      return apply(context, connectionId, at, page, changes, timing);
+    });
     if (!applied.done) fetcher.drop();
     return { ...fetched, applied, applyTook: performance.now() - startedAt };
   } catch (error) {

@@ -6,7 +6,7 @@ import { type Lease, releaseLease, renewLeases } from '../store/leases.ts';
 import { announceLeases } from '../store/notify.ts';
 import type { Database } from '../store/schema.ts';
 import { heartbeat, signOff, type WorkerInfo } from '../store/workers.ts';
-import { ConnectionLoop, type LoopContext, type LoopEnd, type OncePolicy } from './loop.ts';
+import { ConnectionLoop, type LoopContext, type LoopEnd, type LoopHealth, type OncePolicy } from './loop.ts';
 
 export interface WorkerOptions {
   readonly info: WorkerInfo;
@@ -62,6 +62,11 @@ export class Worker {
 
   get held(): readonly ConnectionId[] {
     return [...this.#held.keys()];
+  }
+
+  /** How each of its loops stands. */
+  get health(): readonly LoopHealth[] {
+    return [...this.#held.values()].map(({ loop }) => loop.health);
   }
 
   /** How many leases it holds and means to keep. */

@@ -1,0 +1,88 @@
+import { sql } from 'kysely';
+import { remedy } from '../errors.ts';
+import type { ConnectionId } from '../model.ts';
+import type { Db } from '../store/database.ts';
+import type { LoopHealth } from '../sync/loop.ts';
+
+export interface HealthOptions {
+  /** The loops of this worker's leases. */
+  readonly loops: () => readonly LoopHealth[];
+  /** How far a loop may be behind its own due time, in milliseconds. */
+  readonly overdueAfter: number;
+  /** READY_MAX_LAG in milliseconds. */
+  readonly maxLag: number;
+  readonly db: Db;
+  /** Whether the schema is this program's. */
+  readonly migrated: () => Promise<boolean>;
+}
+
+/** How long the database may take to answer a probe, in milliseconds. */
+const PROBE_TIMEOUT = 2_000;
+
+/** Loops that should have moved on long ago: the process is hung, and a restart is the remedy. A backoff, a long
+ * Retry-After or an outage moves the due time and never counts. */
+export function overdue({ loops, overdueAfter }: HealthOptions): readonly LoopHealth[] {
+  const now = performance.now();
+  return loops().filter((loop) => now - loop.dueAt > overdueAfter);
+}
+
+export interface Readiness {
+  readonly status: 'ready' | 'degraded' | 'unready';
+  readonly reason?: string;
+  readonly connections: { readonly held: number; readonly current: number; readonly parked: number };
+  /** Those that are not current, since when, why and what to do; for whoever has the token. */
+  readonly behind: readonly {
+    readonly connection_id: ConnectionId;
+    readonly seconds_since_poll: number | null;
+    readonly parked: boolean;
+    readonly kind: string | null;
+    readonly error: string | null;
+    readonly what_to_do: string | null;
+  }[];
+}
+
+/** Whether this worker replicates: "alive but not syncing" is unready. One without connections is on standby, ready. */
+export async function readiness(options: HealthOptions): Promise<Readiness> {
+  const now = performance.now();
+  const loops = options.loops();
+  const isCurrent = (loop: LoopHealth) =>
+    loop.polledAt !== undefined &&
+    now - loop.polledAt <= Math.max(3 * loop.interval, options.maxLag) &&
+    loop.failure?.parked !== true;
+  const late = loops.filter((loop) => !isCurrent(loop));
+  const connections = {
+    held: loops.length,
+    current: loops.length - late.length,
+    parked: loops.filter((loop) => loop.failure?.parked === true).length,
+  };
+  const behind = late.map((loop) => ({
+    connection_id: loop.connectionId,
+    seconds_since_poll: loop.polledAt === undefined ? null : Math.round((now - loop.polledAt) / 1000),
+    parked: loop.failure?.parked === true,
+    kind: loop.failure?.kind ?? null,
+    error: loop.failure?.message ?? null,
+    what_to_do: loop.failure === undefined ? null : (remedy(loop.failure.kind) ?? null),
+  }));
+  const reason =
+    (await databaseProblem(options)) ??
+    (late.length > 0 && connections.current === 0 ? 'no connection is current' : undefined);
+  if (reason !== undefined) return { status: 'unready', reason, connections, behind };
+  return { status: late.length > 0 ? 'degraded' : 'ready', connections, behind };
+}
+
+async function databaseProblem({ db, migrated }: HealthOptions): Promise<string | undefined> {
+  const timeout = AbortSignal.timeout(PROBE_TIMEOUT);
+  const late = new Promise<'late'>((resolve) => {
+    timeout.addEventListener('abort', () => resolve('late'), { once: true });
+  });
+  const probe = async () => {
+    await sql`select 1`.execute(db);
+    return (await migrated()) ? undefined : "the schema is not this version's";
+  };
+  try {
+    const result = await Promise.race([probe(), late]);
+    return result === 'late' ? 'the database does not answer' : result;
+  } catch {
+    return 'the database is out of reach';
+  }
+}
