@@ -63,6 +63,7 @@ export async function run(replica: Replica, log: Logger, signal: AbortSignal): P
   ];
   try {
     const connections = () => directory.connections;
+    signal.addEventListener('abort', () => log.info('stopping'), { once: true });
     const finished = await supervise(worker, workerOptions, connections, settings.POLL_INTERVAL, signal);
     log[finished ? 'info' : 'warn'](finished ? 'stopped' : 'stopped, dropping the page in hand');
   } finally {

@@ -40,7 +40,11 @@ async function watch(terminal: Terminal, replica: Replica, json: boolean): Promi
 }
 
 async function show({ stdout }: Terminal, { db, settings }: Replica, json: boolean): Promise<void> {
-  const report = await readReport(db, settings);
+  const report = await readReport(db, {
+    schema: settings.WA_REPLICA_SCHEMA,
+    leaseTtl: settings.LEASE_TTL,
+    window: settings.RETENTION_WINDOW,
+  });
   stdout.write(json ? `${JSON.stringify(report)}\n` : describe(report, stdout.isTTY === true));
 }
 

@@ -1,5 +1,4 @@
 import type { Kysely } from 'kysely';
-import type { Settings } from '../config/settings.ts';
 import { schemaVersion } from '../store/migrator.ts';
 import type { Database } from '../store/schema.ts';
 import { type ConnectionStatus, readConnections, readWorkers, type WorkerStatus } from '../store/status.ts';
@@ -15,14 +14,19 @@ export interface StatusReport {
 }
 
 /** Reads the whole report. */
-export async function readReport(db: Kysely<Database>, settings: StatusSettings): Promise<StatusReport> {
+export async function readReport(db: Kysely<Database>, options: ReportOptions): Promise<StatusReport> {
   const [version, workers, connections] = await Promise.all([
-    schemaVersion(db, settings.WA_REPLICA_SCHEMA),
-    readWorkers(db, settings.LEASE_TTL),
-    readConnections(db, settings.RETENTION_WINDOW),
+    schemaVersion(db, options.schema),
+    readWorkers(db, options.leaseTtl),
+    readConnections(db, options.window),
   ]);
   return { version: VERSION, schema_version: version.database ?? null, workers, connections };
 }
 
-/** The settings that a report depends on. */
-export type StatusSettings = Pick<Settings, 'WA_REPLICA_SCHEMA' | 'LEASE_TTL' | 'RETENTION_WINDOW'>;
+/** What a report depends on. Durations in milliseconds. */
+export interface ReportOptions {
+  readonly schema: string;
+  readonly leaseTtl: number;
+  /** RETENTION_WINDOW. */
+  readonly window: number;
+}

@@ -102,7 +102,7 @@ test('a second signal ends the process where it stands', async () => {
   await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
   proxy.blackhole();
   daemon.process.kill('SIGTERM');
-  // The first one is being obeyed when the log says so, or waits for the database for ever.
+  await daemon.logged('stopping');
   expect(daemon.process.exitCode).toBeNull();
   expect(await daemon.kill('SIGTERM')).toBe(1);
   await proxy.close();
