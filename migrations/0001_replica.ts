@@ -67,6 +67,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       applied_at timestamptz not null default now(),
       primary key (connection_id, page_id)
     );
+    -- The ledger grows at its end: a few bytes find the last hour.
+    create index sync_pages_by_time on sync_pages using brin (applied_at);
 
     create table conversations (
       connection_id text not null,

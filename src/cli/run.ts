@@ -1,22 +1,22 @@
 import { Command } from 'commander';
-import { codeOf, parks, ReplicaError } from '../errors.ts';
+import type { Settings } from '../config/settings.ts';
+import { parks, ReplicaError } from '../errors.ts';
 import { backoff } from '../lib/backoff.ts';
 import { sleep } from '../lib/wait.ts';
-import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
+import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
-import { type HttpServer, serve } from '../ops/http/server.ts';
-import { webhookRoute } from '../ops/http/webhook.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';
+import { createMetrics, type Metrics } from '../ops/metrics.ts';
 import { startUpkeep } from '../ops/upkeep.ts';
 import { prepareSchema, type Replica } from '../replica.ts';
 import { listen } from '../store/notify.ts';
 import { discover } from '../sync/discovery.ts';
 import type { Listener } from '../sync/events.ts';
 import { supervise } from '../sync/supervisor.ts';
-import { WakeUp } from '../sync/wake-up.ts';
 import { VERSION } from '../version.ts';
+import { serveHttp } from './serving.ts';
 import { EMBEDDED_DIR, type EmbeddedOption, withReplica } from './session.ts';
-import { CommandFailed, type Terminal } from './terminal.ts';
+import type { Terminal } from './terminal.ts';
 
 /** How long `run` waits for Postgres to come up, in milliseconds; whoever supervises it starts it again then. */
 const PATIENCE = 60_000;
@@ -31,18 +31,39 @@ export function runCommand(terminal: Terminal): Command {
     )
     .action(async (options: EmbeddedOption) => {
       let started: Replica | undefined;
-      const listen = (log: Logger) => listenTo(log, () => started!, terminal.signal);
+      let metrics: Metrics | undefined;
+      const listen = (log: Logger, settings: Settings) => {
+        metrics = createMetrics(settings.METRICS_PER_CONNECTION);
+        const others = [metrics.listen, discoveryListener(() => started!, terminal.signal)];
+        return severalListeners(eventLog(log), ...others);
+      };
       await withReplica(terminal, { ...options, needsUpstream: true, listen }, async (replica, log) => {
         started = replica;
-        await run(replica, log, terminal.signal);
+        await run(replica, log, terminal.signal, metrics);
       });
     });
 }
 
 /** The daemon's life, from the schema to the drain. Aborting the signal ends it well. */
-export async function run(replica: Replica, log: Logger, signal: AbortSignal): Promise<void> {
-  const { settings, worker, workerOptions, directory, discovery, db } = replica;
+export async function run(
+  replica: Replica,
+  log: Logger,
+  signal: AbortSignal,
+  metrics: Metrics = createMetrics(true),
+): Promise<void> {
+  const { worker } = replica;
   log.info({ version: VERSION, worker: worker.id, pid: process.pid }, 'starting');
+  // First of all: whoever looks while Postgres or the upstream is waited for must get an answer.
+  const http = await serveHttp(replica, metrics, log);
+  try {
+    await replicate(replica, log, signal);
+  } finally {
+    await http?.close();
+  }
+}
+
+async function replicate(replica: Replica, log: Logger, signal: AbortSignal): Promise<void> {
+  const { settings, worker, workerOptions, directory, discovery, db } = replica;
   try {
     const onWaiting = (what: string) => log.info({ for: what }, 'waiting');
     const options = { migrate: settings.MIGRATE_ON_START, patience: PATIENCE, onWaiting };
@@ -54,7 +75,6 @@ export async function run(replica: Replica, log: Logger, signal: AbortSignal): P
     if (signal.aborted) return;
     throw error;
   }
-  const http = await serveHttp(replica, log);
   log.info({ connections: directory.connections.length }, 'replicating');
   const upkeep = startUpkeep(db, log);
   const beside = [
@@ -67,33 +87,8 @@ export async function run(replica: Replica, log: Logger, signal: AbortSignal): P
     const finished = await supervise(worker, workerOptions, connections, settings.POLL_INTERVAL, signal);
     log[finished ? 'info' : 'warn'](finished ? 'stopped' : 'stopped, dropping the page in hand');
   } finally {
-    await http?.close();
     await upkeep.stop();
     await Promise.race([Promise.allSettled(beside), sleep(1_000, new AbortController().signal)]);
-  }
-}
-
-/** The webhook, where there is a secret for it. */
-async function serveHttp(
-  { settings, control, worker, directory }: Replica,
-  log: Logger,
-): Promise<HttpServer | undefined> {
-  const { HTTP_HOST: host, HTTP_PORT: port, WEBHOOK_SECRET: secrets } = settings;
-  if (secrets === undefined || port === 'off') return undefined;
-  const wakeUp = new WakeUp(control, worker);
-  const onEvent = async (id: ConnectionId | undefined) => {
-    const { connections } = directory;
-    // A connection without a name has one in its events; one that is not ours is nobody's here.
-    if (id !== undefined && connections.includes(id)) await wakeUp.wake([id]);
-    else if (connections.length === 1 && connections[0] === UNNAMED_CONNECTION)
-      await wakeUp.wake(connections);
-  };
-  try {
-    const server = await serve([webhookRoute({ secrets, onEvent, log })], { host, port }, log);
-    log.info({ host, port: server.port }, 'serving HTTP');
-    return server;
-  } catch (error) {
-    throw new CommandFailed(`cannot listen on HTTP_HOST ${host}, HTTP_PORT ${port} (${codeOf(error)})`);
   }
 }
 
@@ -141,15 +136,19 @@ async function connectionsFound(replica: Replica, log: Logger, signal: AbortSign
   }
 }
 
-/** The log, and what discovery has to know of failures: a connection that is gone, one that is parked. */
-function listenTo(log: Logger, replica: () => Replica, signal: AbortSignal): Listener {
-  const toLog = eventLog(log);
+/** What discovery has to know of failures: a connection that is gone, one that is parked. */
+function discoveryListener(replica: () => Replica, signal: AbortSignal): Listener {
   return (event) => {
-    toLog(event);
     if (event.type !== 'failed' || event.error.verdict !== 'park') return;
     const { discovery } = replica();
     if (event.error.kind === 'not_found') discovery.notFound(event.connectionId);
     // Once per row of failures: what the account's pairing is now belongs to the explanation.
     if (event.failures === 1) void discovery.followOne(event.connectionId, signal);
+  };
+}
+
+function severalListeners(...listeners: readonly Listener[]): Listener {
+  return (event) => {
+    for (const listener of listeners) listener(event);
   };
 }

@@ -33,7 +33,7 @@ export function loggerFor(terminal: Terminal, settings: Settings): Logger {
  */
 export async function withReplica<T>(
   terminal: Terminal,
-  options: EmbeddedOption & { needsUpstream: boolean; listen: (log: Logger) => Listener },
+  options: EmbeddedOption & { needsUpstream: boolean; listen: (log: Logger, settings: Settings) => Listener },
   work: (replica: Replica, log: Logger) => Promise<T>,
 ): Promise<T> {
   const { embedded } = options;
@@ -50,7 +50,7 @@ export async function withReplica<T>(
       settings,
       env: terminal.env,
       databaseUrl: server?.url,
-      listen: options.listen(log),
+      listen: options.listen(log, settings),
       onIdleError: (error) => log.debug(errorFields(error), 'an idle connection to Postgres ended'),
     });
     try {

@@ -86,7 +86,19 @@ export const SETTINGS = {
   HTTP_HOST: setting(v.text(), { default: '127.0.0.1', help: 'the address that the HTTP server listens on' }),
   HTTP_PORT: setting(v.offOr(v.integer(0, 65_535)), {
     default: '8080',
-    help: 'its port; off for none. It serves the webhook, where WEBHOOK_SECRET is set',
+    help: 'its port; off for none',
+  }),
+  HTTP_AUTH_TOKEN: setting(v.text(), {
+    secret: true,
+    help: 'wanted by every route but /healthz, /readyz and the webhook; without it they answer on this machine only',
+  }),
+  READY_MAX_LAG: setting(v.duration(1000), {
+    default: '5m',
+    help: 'how old the last poll of a connection may be for /readyz',
+  }),
+  METRICS_PER_CONNECTION: setting(v.flag('on', 'off'), {
+    default: 'on',
+    help: 'series per connection in /metrics; off for thousands of connections',
   }),
   WEBHOOK_SECRET: setting(v.list(), {
     secret: true,

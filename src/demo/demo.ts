@@ -96,6 +96,7 @@ function environment(simulator: Simulator, databaseUrl: string): Record<string, 
     DATABASE_URL: databaseUrl,
     WHATSAPP_USE_API_KEY: DEFAULT_API_KEY,
     WHATSAPP_USE_BASE_URL: simulator.url,
+    HTTP_PORT: '0',
     // A quick pulse, so that there is something to see.
     POLL_INTERVAL: '1s',
     POLL_INTERVAL_IDLE: '2s',

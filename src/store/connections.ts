@@ -79,5 +79,8 @@ export async function renameConnection(db: Db, from: ConnectionId, to: Connectio
     await sql`update ${sql.table(table as keyof Database)} set connection_id = ${to}
       where connection_id = ${from}`.execute(db);
   }
+  // Nobody has a loop under the new id; whoever gets it need not wait for the lease to run out.
+  await sql`update ${sql.table('sync_state')} set lease_owner = null, lease_expires_at = null
+    where connection_id = ${to}`.execute(db);
   return true;
 }

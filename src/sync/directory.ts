@@ -39,9 +39,17 @@ export class Directory {
     return this.#keyOf.get(connectionId) ?? this.#keys[0]!;
   }
 
-  /** Takes connections for this deployment's without asking: what was given, or what the database knows. */
+  /** Takes connections for this deployment's without asking. */
   assume(connectionIds: readonly ConnectionId[]): void {
     for (const id of connectionIds) if (!this.#keyOf.has(id)) this.#keyOf.set(id, this.#keys[0]!);
+  }
+
+  /** Takes what the database knows, so far as it is this deployment's, and forgets what it knows no more: another
+   * worker has marked it removed, or renamed it. */
+  follow(known: readonly ConnectionId[]): void {
+    const set = new Set(known);
+    for (const id of this.connections) if (!set.has(id)) this.forget(id);
+    this.assume(known.filter((id) => this.#given === undefined || this.#given.includes(id)));
   }
 
   /** Replicates a connection no longer. */

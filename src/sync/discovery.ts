@@ -1,4 +1,5 @@
 import type { Kysely } from 'kysely';
+import { ReplicaError } from '../errors.ts';
 import { jitter } from '../lib/backoff.ts';
 import { sleep } from '../lib/wait.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
@@ -40,6 +41,8 @@ export class Discovery {
   /** Since when, and how often, connections were missing. */
   readonly #missing = new Map<ConnectionId, { times: number; since: number }>();
   readonly #notFound = new Set<ConnectionId>();
+  /** Ids were listed since the start: from then on a request without the header may mean any of them. */
+  #idsListed = false;
 
   constructor(context: DiscoveryContext) {
     this.#context = context;
@@ -52,18 +55,22 @@ export class Discovery {
   async look(signal: AbortSignal): Promise<void> {
     const { db, upstream, directory, listen } = this.#context;
     const known = await knownConnections(db);
-    directory.assume(known.filter((one) => !one.removed).map((one) => one.connectionId));
+    const active = known.filter((one) => !one.removed).map((one) => one.connectionId);
+    directory.follow(active.filter((id) => id !== UNNAMED_CONNECTION || !this.#idsListed));
     const looked = await directory.look(upstream, signal);
     if (directory.connections.length === 0 && looked.errors.length > 0) throw looked.errors[0];
     for (const error of looked.errors) listen({ type: 'discovery_failed', error });
     if (looked.nameless > 0) listen({ type: 'nameless_keys', keys: looked.nameless });
-    await this.#nameUnnamed(looked, signal);
-    const before = new Set(known.map((one) => one.connectionId));
-    await ensureConnections(db, looked.listed);
-    for (const connectionId of looked.listed) {
+    const naming = await this.#nameUnnamed(looked, signal);
+    for (const id of naming.undecided) directory.forget(id);
+    const begun = looked.listed.filter((id) => !naming.undecided.includes(id));
+    await ensureConnections(db, begun);
+    const before = new Set(known.map((one) => one.connectionId)).add(naming.renamed ?? UNNAMED_CONNECTION);
+    for (const connectionId of begun) {
       if (!before.has(connectionId)) listen({ type: 'connection_found', connectionId });
     }
-    await this.#judgeMissing(looked);
+    const missing = looked.missing.filter((id) => id !== UNNAMED_CONNECTION);
+    await this.#judgeMissing(naming.left ? [...missing, UNNAMED_CONNECTION] : missing);
   }
 
   /** A connection answered 404: where it is not listed either, it is gone at once. */
@@ -95,7 +102,7 @@ export class Discovery {
     }
   }
 
-  async #judgeMissing({ missing }: Looked): Promise<void> {
+  async #judgeMissing(missing: readonly ConnectionId[]): Promise<void> {
     const { db, directory, listen, removal } = this.#context;
     const now = performance.now();
     const gone: ConnectionId[] = [];
@@ -115,32 +122,64 @@ export class Discovery {
     }
   }
 
-  /** Ids are listed now where there was one connection without a name: it is the one with the same account. */
-  async #nameUnnamed({ listed }: Looked, signal: AbortSignal): Promise<void> {
+  /**
+   * Ids are listed now where there was one connection without a name: it is the one with the same account. Until that
+   * can be told, none of the new ones is begun, or what is stored would be stored twice.
+   */
+  async #nameUnnamed({ listed, errors }: Looked, signal: AbortSignal): Promise<Naming> {
     const { db, maintenance, upstream, directory, listen } = this.#context;
-    const unnamed = (await knownConnections(db)).find((one) => one.connectionId === UNNAMED_CONNECTION);
+    const known = await knownConnections(db);
+    const unnamed = known.find((one) => one.connectionId === UNNAMED_CONNECTION && !one.removed);
     const named = listed.filter((id) => id !== UNNAMED_CONNECTION);
-    if (unnamed === undefined || unnamed.removed || named.length === 0) return;
-    const ask = async (id: ConnectionId) =>
-      (await upstream.pairingStatus(directory.keyOf(id), id, signal).catch(() => undefined))?.jid ??
-      undefined;
-    const account = unnamed.jid ?? (await ask(UNNAMED_CONNECTION));
-    if (account === undefined) return;
+    if (named.length > 0) this.#idsListed = true;
+    if (unnamed === undefined || named.length === 0) return { undecided: [], left: false };
+    directory.forget(UNNAMED_CONNECTION);
+    const ask = (id: ConnectionId) =>
+      upstream.pairingStatus(directory.keyOf(id), id, signal).catch(() => undefined);
+    const account = unnamed.jid ?? (await ask(UNNAMED_CONNECTION))?.jid ?? undefined;
+    const undecided: ConnectionId[] = [];
+    let unpaired = false;
     for (const id of named) {
-      if ((await ask(id)) !== account) continue;
+      if (known.some((one) => one.connectionId === id)) continue;
+      const status = account === undefined ? undefined : await ask(id);
+      if (status?.paired === false) unpaired = true;
+      if (status?.jid == null) undecided.push(id);
+      if (account === undefined || status?.jid !== account) continue;
       const renamed = await maintenance.transaction().execute(async (trx) => {
         await lockState(trx, UNNAMED_CONNECTION);
         return await renameConnection(trx, UNNAMED_CONNECTION, id);
       });
       if (renamed) listen({ type: 'connection_renamed', connectionId: id });
-      directory.forget(UNNAMED_CONNECTION);
-      return;
+      return { undecided: [], left: false, renamed: id };
     }
+    if (undecided.length > 0) listen({ type: 'discovery_failed', error: cannotTell() });
+    // One that is not paired serves nothing that could be lost by waiting.
+    return { undecided, left: errors.length === 0 && !unpaired };
   }
 }
 
+/** What became of the connection without a name. */
+interface Naming {
+  /** Listed connections of which it cannot be told whether they are the unnamed one; they wait. */
+  readonly undecided: readonly ConnectionId[];
+  /** Whether it is still there, and none of the listed ones is known to be it. */
+  readonly left: boolean;
+  readonly renamed?: ConnectionId;
+}
+
+function cannotTell(): ReplicaError {
+  return new ReplicaError('not_ready', {
+    where: 'telling which of the listed connections is the one without a name',
+    hint: 'it waits for GET /v1/whatsapp/status to name their accounts; see that they are paired',
+  });
+}
+
+/** The time over which the first look at the pairing of connections is spread, in milliseconds. */
+const FIRST_PAIRING = 10_000;
+
 /**
- * Looks again every `interval` milliseconds until the signal.
+ * Looks again every `interval` milliseconds until the signal, and follows the pairing meanwhile: an account that
+ * hangs keeps no look-up waiting.
  * @param held the connections that this worker replicates: it follows their pairing.
  */
 export async function discover(
@@ -150,15 +189,28 @@ export async function discover(
   listen: Listener,
   signal: AbortSignal,
 ): Promise<void> {
-  await discovery.followPairing(held(), Math.min(interval, 10_000), signal);
-  while (!signal.aborted) {
-    await sleep(jitter(interval), signal);
-    if (signal.aborted) return;
-    try {
-      await discovery.look(signal);
-    } catch (error) {
-      if (!signal.aborted) listen({ type: 'discovery_failed', error });
+  const look = async () => {
+    for (;;) {
+      await sleep(jitter(interval), signal);
+      if (signal.aborted) return;
+      try {
+        await discovery.look(signal);
+      } catch (error) {
+        if (!signal.aborted) listen({ type: 'discovery_failed', error });
+      }
     }
-    await discovery.followPairing(held(), interval / 2, signal);
-  }
+  };
+  const follow = async () => {
+    let within = Math.min(interval, FIRST_PAIRING);
+    while (!signal.aborted) {
+      const ids = held();
+      // At the start there is no lease yet.
+      if (ids.length === 0) await sleep(Math.min(interval, 1_000), signal);
+      else {
+        await discovery.followPairing(ids, within, signal);
+        within = interval;
+      }
+    }
+  };
+  await Promise.all([look(), follow()]);
 }

@@ -22,6 +22,7 @@ export function quickSettings(databaseUrl: string, upstreamUrl: string): Record<
     LEASE_TTL: '1s',
     REQUEST_TIMEOUT: '5s',
     SHUTDOWN_TIMEOUT: '5s',
+    HTTP_PORT: 'off',
   };
 }
 

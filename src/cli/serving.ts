@@ -1,0 +1,79 @@
+import { codeOf } from '../errors.ts';
+import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
+import type { HealthOptions } from '../ops/health.ts';
+import { routes } from '../ops/http/routes.ts';
+import { type HttpServer, serve } from '../ops/http/server.ts';
+import { webhookRoute } from '../ops/http/webhook.ts';
+import type { Logger } from '../ops/logger.ts';
+import type { Metrics } from '../ops/metrics.ts';
+import type { Replica } from '../replica.ts';
+import { schemaVersion } from '../store/migrator.ts';
+import { WakeUp } from '../sync/wake-up.ts';
+import { CommandFailed } from './terminal.ts';
+
+/** Wires the daemon's HTTP server to the replica: health, status, metrics, page, and the webhook where there is a
+ * secret for it.
+ * @returns undefined with HTTP_PORT=off.
+ * @throws CommandFailed where it cannot listen. */
+export async function serveHttp(
+  replica: Replica,
+  metrics: Metrics,
+  log: Logger,
+): Promise<HttpServer | undefined> {
+  const { settings, control: db, worker } = replica;
+  const { HTTP_HOST: host, HTTP_PORT: port, HTTP_AUTH_TOKEN: token, WEBHOOK_SECRET: secrets } = settings;
+  if (port === 'off') return undefined;
+  const all = routes({
+    db,
+    token,
+    health: healthOptions(replica),
+    metrics,
+    report: {
+      schema: settings.WA_REPLICA_SCHEMA,
+      leaseTtl: settings.LEASE_TTL,
+      window: settings.RETENTION_WINDOW,
+    },
+    leases: () => worker.size,
+  });
+  if (secrets !== undefined) all.push(webhookRoute({ secrets, onEvent: eventHandler(replica), log }));
+  try {
+    const server = await serve(all, { host, port }, log);
+    log.info({ host, port: server.port }, 'serving HTTP');
+    return server;
+  } catch (error) {
+    throw new CommandFailed(
+      `cannot listen on HTTP_HOST ${host}, HTTP_PORT ${port} (${codeOf(error)}): set another, or HTTP_PORT=off`,
+    );
+  }
+}
+
+/** How the health of this process is judged. */
+export function healthOptions({ settings, control: db, worker }: Replica): HealthOptions {
+  const { REQUEST_TIMEOUT, LEASE_TTL, READY_MAX_LAG, WA_REPLICA_SCHEMA } = settings;
+  return {
+    loops: () => worker.health,
+    // A statement may take as long as a request: neither is a hang.
+    overdueAfter: 3 * Math.max(REQUEST_TIMEOUT, LEASE_TTL),
+    maxLag: READY_MAX_LAG,
+    db,
+    migrated: async () => {
+      const { pending, unknown } = await schemaVersion(db, WA_REPLICA_SCHEMA);
+      return pending.length + unknown.length === 0;
+    },
+  };
+}
+
+function eventHandler({
+  control,
+  worker,
+  directory,
+}: Replica): (id: ConnectionId | undefined) => Promise<void> {
+  const wakeUp = new WakeUp(control, worker);
+  return async (id) => {
+    const { connections } = directory;
+    // A connection without a name has one in its events; one that is not ours is nobody's here.
+    if (id !== undefined && connections.includes(id)) await wakeUp.wake([id]);
+    else if (connections.length === 1 && connections[0] === UNNAMED_CONNECTION)
+      await wakeUp.wake(connections);
+  };
+}
