@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import { SETTINGS, type Setting } from '../config/settings.ts';
 import { VERSION } from '../version.ts';
 import { demoCommand } from './demo.ts';
+import { doctorCommand } from './doctor.ts';
 import { migrateCommand } from './migrate.ts';
 import { quarantineCommand } from './quarantine.ts';
 import { resyncCommand } from './resync.ts';
@@ -27,6 +28,7 @@ export function createProgram(terminal: Terminal): Command {
     syncCommand(terminal),
     migrateCommand(terminal),
     statusCommand(terminal),
+    doctorCommand(terminal),
     resyncCommand(terminal),
     quarantineCommand(terminal),
     demoCommand(terminal),

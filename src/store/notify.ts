@@ -92,6 +92,26 @@ export async function listen(options: ListenerOptions, signal: AbortSignal): Pro
   }
 }
 
+/**
+ * Whether a NOTIFY through `db` is heard by a LISTEN at `url`: a pooler in transaction mode takes the LISTEN and
+ * hears nothing.
+ * @throws what connecting throws.
+ */
+export async function probeListen(url: string | undefined, db: Db): Promise<boolean> {
+  const ended = new AbortController();
+  const options = { url, db, onDue: () => {}, onLeases: () => {}, onListening: () => {}, onDeaf: () => {} };
+  let heard = false;
+  try {
+    await listenOnce(options, ended.signal, () => {
+      heard = true;
+      ended.abort();
+    });
+  } catch (error) {
+    if (!(error instanceof DeafError)) throw error;
+  }
+  return heard;
+}
+
 async function listenOnce(options: ListenerOptions, signal: AbortSignal, onHeard: () => void): Promise<void> {
   const client = new pg.Client({
     ...(options.url === undefined ? {} : { connectionString: options.url }),

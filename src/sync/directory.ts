@@ -31,6 +31,10 @@ export class Directory {
     if (given !== undefined && keys.length === 1) this.assume(given);
   }
 
+  get keys(): readonly ApiKey[] {
+    return this.#keys;
+  }
+
   get connections(): readonly ConnectionId[] {
     return [...this.#keyOf.keys()];
   }

@@ -92,6 +92,27 @@ export class UpstreamClient {
     return { paired: flag(status.paired), connected: flag(status.connected), jid };
   }
 
+  /**
+   * A look at how the upstream takes a request, for `doctor`: whatever status it answers.
+   * @throws ReplicaError `network` or `timeout` where there is no answer.
+   */
+  async probe(
+    key: ApiKey,
+    connectionId: ConnectionId | undefined,
+    path: string,
+    signal: AbortSignal,
+  ): Promise<{ status: number; date: Date | undefined; body: unknown }> {
+    const answer = await this.#attempt(key, connectionId, path, signal, (bytes) => bytes <= SMALL_ANSWER);
+    const date = Date.parse(String(answer.headers.date ?? ''));
+    let body: unknown;
+    try {
+      body = JSON.parse(answer.body.toString('utf8'));
+    } catch {
+      body = undefined;
+    }
+    return { status: answer.status, date: Number.isNaN(date) ? undefined : new Date(date), body };
+  }
+
   /** Drops what is open and keeps nothing; requests under way end as `network`. */
   async close(): Promise<void> {
     await this.#dispatcher.destroy();

@@ -24,7 +24,7 @@ const MODULES: Readonly<Record<Module, readonly Module[]>> = {
   upstream: ['lib', 'model', 'errors'],
   store: ['lib', 'model', 'errors', 'entities'],
   sync: ['upstream', 'store', 'lib', 'model', 'errors', 'entities'],
-  ops: ['sync', 'store', 'lib', 'model', 'errors', 'version'],
+  ops: ['sync', 'upstream', 'store', 'lib', 'model', 'errors', 'version'],
   replica: ['config', 'sync', 'upstream', 'store', 'lib', 'model', 'errors', 'version'],
   simulator: ['model'],
   embedded: [],

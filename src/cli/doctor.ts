@@ -1,0 +1,50 @@
+import { styleText } from 'node:util';
+import { Command } from 'commander';
+import { checkDatabase } from '../ops/doctor/database.ts';
+import type { Finding } from '../ops/doctor/finding.ts';
+import { checkUpstream } from '../ops/doctor/upstream.ts';
+import { givenConnections } from '../replica.ts';
+import { withReplica } from './session.ts';
+import { CommandFailed, type Terminal } from './terminal.ts';
+
+const SIGNS = { ok: '✓', warning: '!', problem: '✗' } as const;
+const COLOURS = { ok: 'green', warning: 'yellow', problem: 'red' } as const;
+
+/** `wa-replica doctor`: looks at everything that replication needs, and says what to do. Changes nothing. */
+export function doctorCommand(terminal: Terminal): Command {
+  return new Command('doctor')
+    .description('checks settings, keys, pairing, database, privileges, schema, pooler and clocks')
+    .action(async () => {
+      await withReplica(terminal, { needsUpstream: true, listen: () => () => {} }, async (replica) => {
+        const { settings, databaseUrl, upstream, control, directory } = replica;
+        const colour = terminal.stdout.isTTY === true;
+        const tell = (finding: Finding) => terminal.stdout.write(line(finding, colour));
+        tell({ level: 'ok', message: 'settings: complete and well-formed' });
+        const listenUrl = settings.LISTEN_DATABASE_URL ?? databaseUrl;
+        const findings = [
+          ...(await checkDatabase({
+            db: control,
+            schema: settings.WA_REPLICA_SCHEMA,
+            listenUrl,
+            hasListenUrl: settings.LISTEN_DATABASE_URL !== undefined,
+          })),
+        ];
+        for (const finding of findings) tell(finding);
+        const given = givenConnections(settings);
+        const baseUrl = settings.WHATSAPP_USE_BASE_URL;
+        const ofUpstream = await checkUpstream(
+          { upstream, keys: directory.keys, given, baseUrl },
+          terminal.signal,
+        );
+        for (const finding of ofUpstream) tell(finding);
+        const problems = [...findings, ...ofUpstream].filter((one) => one.level === 'problem').length;
+        if (problems > 0)
+          throw new CommandFailed(`${problems} ${problems === 1 ? 'problem' : 'problems'} found`);
+      });
+    });
+}
+
+function line({ level, message, remedy }: Finding, colour: boolean): string {
+  const sign = colour ? styleText(COLOURS[level], SIGNS[level], { validateStream: false }) : SIGNS[level];
+  return `${sign} ${message}\n${remedy === undefined ? '' : `    ${remedy}\n`}`;
+}

@@ -1,0 +1,153 @@
+import { type Kysely, sql } from 'kysely';
+import { codeOf } from '../../errors.ts';
+import { schemaVersion } from '../../store/migrator.ts';
+import { probeListen } from '../../store/notify.ts';
+import { type Database, TABLES } from '../../store/schema.ts';
+import { clockFinding, type Finding, ok, problem, warning } from './finding.ts';
+
+export interface DatabaseCheck {
+  readonly db: Kysely<Database>;
+  readonly schema: string;
+  /** Where LISTEN goes; `off`: nowhere. */
+  readonly listenUrl: string | undefined;
+  readonly hasListenUrl: boolean;
+}
+
+/** What to do where Postgres cannot be reached, by SQLSTATE or network code. */
+const CONNECT_REMEDIES: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nothing listens there: check host and port of DATABASE_URL, and that Postgres runs',
+  ENOTFOUND: 'the host of DATABASE_URL has no address: check its spelling and DNS',
+  ETIMEDOUT: 'no answer: check host, port and firewall',
+  '28P01': 'wrong password: check DATABASE_URL',
+  '28000': 'the server does not let this user in: check DATABASE_URL and pg_hba.conf',
+  '3D000': 'there is no such database: create it, or check DATABASE_URL',
+  DEPTH_ZERO_SELF_SIGNED_CERT:
+    'the certificate is self-signed: name its CA by sslrootcert, or NODE_EXTRA_CA_CERTS',
+  SELF_SIGNED_CERT_IN_CHAIN: 'the CA is not known here: name it by sslrootcert, or NODE_EXTRA_CA_CERTS',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'the CA is not known here: name it by sslrootcert, or NODE_EXTRA_CA_CERTS',
+  ERR_TLS_CERT_ALTNAME_INVALID: "the certificate is for another name: use the server's name in DATABASE_URL",
+  CERT_HAS_EXPIRED: "the server's certificate has expired: renew it",
+};
+
+/** Oldest Postgres that the tables work on. */
+const OLDEST = 140_000;
+
+/** Checks reach, version, role, privileges, schema, pooler and clock; stops at what makes the rest pointless. */
+export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
+  const { db, schema } = check;
+  const findings: Finding[] = [];
+  const before = Date.now();
+  let server: { version: number; name: string; read_only: boolean; now: Date };
+  try {
+    const { rows } = await sql<typeof server>`
+      select current_setting('server_version_num')::integer as version, current_setting('server_version') as name,
+        current_setting('transaction_read_only')::boolean or pg_is_in_recovery() as read_only,
+        clock_timestamp() as now`.execute(db);
+    server = rows[0]!;
+  } catch (error) {
+    const code = codeOf(error);
+    return [
+      problem(
+        `database: not reachable (${code})`,
+        CONNECT_REMEDIES[code] ?? 'check DATABASE_URL and the server',
+      ),
+    ];
+  }
+  const after = Date.now();
+  findings.push(
+    server.version >= OLDEST
+      ? ok(`database: reachable, PostgreSQL ${server.name}`)
+      : problem(`database: PostgreSQL ${server.name} is too old`, 'use PostgreSQL 14 or newer'),
+  );
+  if (server.read_only) {
+    findings.push(problem('database: read-only (a standby?)', 'point DATABASE_URL at the primary'));
+  }
+  findings.push(clockFinding('the database', server.now.getTime(), [before, after]));
+  findings.push(...(await checkPrivileges(db, schema)));
+  findings.push(await checkSchema(db, schema));
+  findings.push(await checkListen(check));
+  return findings;
+}
+
+async function checkPrivileges(db: Kysely<Database>, schema: string): Promise<Finding[]> {
+  const { rows } = await sql<{
+    role: string;
+    database: string;
+    there: boolean;
+    usage: boolean;
+    create: boolean;
+  }>`
+    select current_user as role, current_database() as database, n.oid is not null as there,
+      coalesce(has_schema_privilege(n.oid, 'usage'), false) as usage,
+      case when n.oid is null then has_database_privilege(current_database(), 'create')
+        else has_schema_privilege(n.oid, 'create') end as create
+    from (select 1) one left join pg_namespace n on n.nspname = ${schema}`.execute(db);
+  const { role, database, there, usage, create } = rows[0]!;
+  const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
+  if (!there) {
+    return [
+      create
+        ? ok(`privileges: ${role} may create the schema ${schema}`)
+        : problem(
+            `privileges: ${role} may not create the schema ${schema}`,
+            `as an owner: GRANT CREATE ON DATABASE ${quoted(database)} TO ${quoted(role)};`,
+          ),
+    ];
+  }
+  if (!usage) {
+    return [
+      problem(
+        `privileges: ${role} may not use the schema ${schema}`,
+        `GRANT USAGE ON SCHEMA ${schema} TO ${quoted(role)};`,
+      ),
+    ];
+  }
+  const names = [...TABLES];
+  const missing = await sql<{ table: string; privilege: string }>`
+    select c.relname as table, p.privilege
+    from pg_class c cross join unnest(array['select', 'insert', 'update', 'delete']) p (privilege)
+    where c.relnamespace = ${schema}::regnamespace and c.relkind in ('r', 'p') and c.relname = any(${names}::text[])
+      and (c.relname <> 'kysely_migration' or p.privilege = 'select')
+      and not has_table_privilege(c.oid, p.privilege)
+    order by 1, 2`.execute(db);
+  if (missing.rows.length === 0) return [ok(`privileges: ${role} may read and write the tables`)];
+  const lacking = [...new Set(missing.rows.map((row) => row.privilege.toUpperCase()))].join(', ');
+  return [
+    problem(
+      `privileges: ${role} lacks ${lacking} on ${[...new Set(missing.rows.map((row) => row.table))].join(', ')}`,
+      `GRANT ${lacking} ON ALL TABLES IN SCHEMA ${schema} TO ${quoted(role)};`,
+    ),
+  ];
+}
+
+async function checkSchema(db: Kysely<Database>, schema: string): Promise<Finding> {
+  const { database, program, pending, unknown } = await schemaVersion(db, schema);
+  if (unknown.length > 0) {
+    return problem(
+      `schema: ${unknown.join(', ')} is newer than this program (${program})`,
+      'run a newer wa-replica',
+    );
+  }
+  if (pending.length > 0) {
+    return warning(
+      `schema: ${pending.length} pending, at ${database ?? 'nothing yet'}`,
+      'run `wa-replica migrate`, or let `run` do it',
+    );
+  }
+  return ok(`schema: up to date (${program})`);
+}
+
+async function checkListen({ db, listenUrl, hasListenUrl }: DatabaseCheck): Promise<Finding> {
+  if (listenUrl === 'off') return ok('listen: off, wake-ups come with the next renewal');
+  try {
+    if (await probeListen(listenUrl, db)) return ok('listen: NOTIFY is heard');
+    return problem(
+      'listen: NOTIFY is not heard: a pooler in transaction mode?',
+      hasListenUrl
+        ? 'LISTEN_DATABASE_URL must lead past the pooler'
+        : 'set LISTEN_DATABASE_URL to a URL past the pooler, or to off',
+    );
+  } catch (error) {
+    return problem(`listen: no connection (${codeOf(error)})`, 'check LISTEN_DATABASE_URL');
+  }
+}

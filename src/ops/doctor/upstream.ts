@@ -1,0 +1,126 @@
+import { codeOf, kindOfStatus, ReplicaError, remedy } from '../../errors.ts';
+import { type ConnectionId, UNNAMED_CONNECTION } from '../../model.ts';
+import type { ApiKey, UpstreamClient } from '../../upstream/client.ts';
+import { connectionsIn } from '../../upstream/me.ts';
+import { clockFinding, type Finding, ok, problem, warning } from './finding.ts';
+
+export interface UpstreamCheck {
+  readonly upstream: UpstreamClient;
+  readonly keys: readonly ApiKey[];
+  /** The ids to replicate; undefined for those that the keys list. */
+  readonly given: readonly ConnectionId[] | undefined;
+  readonly baseUrl: URL;
+}
+
+/** What to do where the upstream cannot be reached, by network code. */
+const REACH_REMEDIES: Readonly<Record<string, string>> = {
+  ENOTFOUND: 'the host of WHATSAPP_USE_BASE_URL has no address: check its spelling, DNS and the proxy',
+  ECONNREFUSED: 'nothing listens there: check WHATSAPP_USE_BASE_URL and the proxy',
+  SELF_SIGNED_CERT_IN_CHAIN: 'a CA that is not known here (a proxy?): name it by NODE_EXTRA_CA_CERTS',
+  DEPTH_ZERO_SELF_SIGNED_CERT: 'a self-signed certificate: name it by NODE_EXTRA_CA_CERTS',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'a CA that is not known here (a proxy?): name it by NODE_EXTRA_CA_CERTS',
+  ERR_TLS_CERT_ALTNAME_INVALID: 'the certificate is for another name: check WHATSAPP_USE_BASE_URL',
+  CERT_HAS_EXPIRED: "the upstream's certificate has expired, or the clock here is wrong",
+};
+
+const SCOPE = 'whatsapp:read';
+
+/** Checks reach, each key and its scope, and every connection's pairing and access. */
+export async function checkUpstream(check: UpstreamCheck, signal: AbortSignal): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const [place, key] of check.keys.entries()) {
+    const name = check.keys.length === 1 ? 'key' : `key ${place + 1}`;
+    try {
+      findings.push(...(await checkKey(check, name, key, place === 0, signal)));
+    } catch (error) {
+      if (signal.aborted || !(error instanceof ReplicaError)) throw error;
+      const code = error.code ?? codeOf(error);
+      findings.push(
+        problem(
+          `upstream: ${check.baseUrl.host} does not answer (${code})`,
+          REACH_REMEDIES[code] ?? remedy('network') ?? 'check the network',
+        ),
+      );
+      return findings;
+    }
+  }
+  return findings;
+}
+
+async function checkKey(
+  { upstream, given, keys }: UpstreamCheck,
+  name: string,
+  key: ApiKey,
+  first: boolean,
+  signal: AbortSignal,
+): Promise<Finding[]> {
+  const before = Date.now();
+  const me = await upstream.probe(key, undefined, '/v1/me', signal);
+  const findings: Finding[] = [];
+  // The header has whole seconds.
+  if (first && me.date !== undefined) {
+    findings.push(clockFinding('the upstream', me.date.getTime(), [before - 1000, Date.now()]));
+  }
+  if (me.status !== 200) {
+    findings.push(statusProblem(name, me.status, 'GET /v1/me'));
+    return findings;
+  }
+  const scopes = scopesIn(me.body);
+  if (scopes !== undefined && !scopes.includes(SCOPE) && !scopes.includes('*')) {
+    findings.push(
+      problem(
+        `${name}: accepted, but without the scope ${SCOPE}`,
+        `give the key the scope ${SCOPE}, or use another`,
+      ),
+    );
+  } else {
+    findings.push(ok(`${name}: accepted${scopes === undefined ? '' : `, with the scope ${SCOPE}`}`));
+  }
+  const listed = connectionsIn(me.body) ?? [];
+  const own = given?.filter((id) => listed.includes(id) || keys.length === 1) ?? listed;
+  if (own.length === 0 && given === undefined) own.push(UNNAMED_CONNECTION);
+  for (const id of given ?? []) {
+    if (listed.length > 0 && keys.length === 1 && !listed.includes(id)) {
+      findings.push(warning(`${id}: the key does not list it`, 'check WHATSAPP_USE_CONNECTION_IDS'));
+    }
+  }
+  for (const id of own) findings.push(await checkConnection(upstream, key, id, signal));
+  return findings;
+}
+
+async function checkConnection(
+  upstream: UpstreamClient,
+  key: ApiKey,
+  id: ConnectionId,
+  signal: AbortSignal,
+): Promise<Finding> {
+  const status = await upstream.probe(key, id, '/v1/whatsapp/status', signal);
+  if (status.status !== 200) return statusProblem(id, status.status, 'GET /v1/whatsapp/status');
+  const { paired, connected } = (status.body ?? {}) as { paired?: unknown; connected?: unknown };
+  if (paired === false)
+    return problem(`${id}: the WhatsApp account is not paired`, remedy('not_paired') ?? 'pair it');
+  const page = await upstream.probe(key, id, '/v1/whatsapp/sync?cursor=0&limit=1', signal);
+  if (page.status !== 200) return statusProblem(id, page.status, 'GET /v1/whatsapp/sync');
+  if (connected === false) {
+    return warning(`${id}: paired, but not connected now`, 'messages come when the phone is online again');
+  }
+  return ok(`${id}: paired, connected, readable`);
+}
+
+function statusProblem(what: string, status: number, request: string): Finding {
+  const advice = remedy(kindOfStatus(status)) ?? 'try again later; if it stays, ask the vendor';
+  return problem(`${what}: ${request} answers ${status}`, advice);
+}
+
+/** The scopes that `/v1/me` tells, at any depth; its shape is not documented. */
+function scopesIn(me: unknown): string[] | undefined {
+  const work: unknown[] = [me];
+  for (let value = work.pop(); value !== undefined; value = work.pop()) {
+    if (typeof value !== 'object' || value === null) continue;
+    for (const [name, child] of Object.entries(value)) {
+      if (name === 'scopes' && Array.isArray(child)) return child.filter((one) => typeof one === 'string');
+      if (child !== undefined) work.push(child);
+    }
+  }
+  return undefined;
+}
