@@ -5,8 +5,10 @@ import { backoff } from '../lib/backoff.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
+import { overdue, summary } from '../ops/health.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';
 import { createMetrics, type Metrics } from '../ops/metrics.ts';
+import { createNotifier, Service } from '../ops/systemd.ts';
 import { startUpkeep } from '../ops/upkeep.ts';
 import { prepareSchema, type Replica } from '../replica.ts';
 import { listen } from '../store/notify.ts';
@@ -14,7 +16,7 @@ import { discover } from '../sync/discovery.ts';
 import type { Listener } from '../sync/events.ts';
 import { supervise } from '../sync/supervisor.ts';
 import { VERSION } from '../version.ts';
-import { serveHttp } from './serving.ts';
+import { healthOptions, serveHttp } from './serving.ts';
 import { EMBEDDED_DIR, type EmbeddedOption, withReplica } from './session.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -53,22 +55,36 @@ export async function run(
 ): Promise<void> {
   const { worker } = replica;
   log.info({ version: VERSION, worker: worker.id, pid: process.pid }, 'starting');
+  const health = healthOptions(replica);
+  const service = new Service(createNotifier(process.env, log), {
+    healthy: () => overdue(health).length === 0,
+    status: () => summary(health),
+  });
   // First of all: whoever looks while Postgres or the upstream is waited for must get an answer.
   const http = await serveHttp(replica, metrics, log);
   try {
-    await replicate(replica, log, signal);
+    await replicate(replica, service, log, signal);
   } finally {
+    service.end();
     await http?.close();
   }
 }
 
-async function replicate(replica: Replica, log: Logger, signal: AbortSignal): Promise<void> {
+async function replicate(
+  replica: Replica,
+  service: Service,
+  log: Logger,
+  signal: AbortSignal,
+): Promise<void> {
   const { settings, worker, workerOptions, directory, discovery, db } = replica;
   try {
     const onWaiting = (what: string) => log.info({ for: what }, 'waiting');
     const options = { migrate: settings.MIGRATE_ON_START, patience: PATIENCE, onWaiting };
+    service.starting();
     const migrations = await prepareSchema(replica, options, signal);
     if (migrations.length > 0) log.info({ migrations }, 'schema migrated');
+    // Up from here on: an upstream that does not answer is waited for.
+    await service.ready();
     await connectionsFound(replica, log, signal);
   } catch (error) {
     // Asked to stop before there was anything to stop.
@@ -83,7 +99,11 @@ async function replicate(replica: Replica, log: Logger, signal: AbortSignal): Pr
   ];
   try {
     const connections = () => directory.connections;
-    signal.addEventListener('abort', () => log.info('stopping'), { once: true });
+    const stopping = () => {
+      log.info('stopping');
+      void service.stopping(settings.SHUTDOWN_TIMEOUT);
+    };
+    signal.addEventListener('abort', stopping, { once: true });
     const finished = await supervise(worker, workerOptions, connections, settings.POLL_INTERVAL, signal);
     log[finished ? 'info' : 'warn'](finished ? 'stopped' : 'stopped, dropping the page in hand');
   } finally {

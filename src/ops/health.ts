@@ -26,6 +26,17 @@ export function overdue({ loops, overdueAfter }: HealthOptions): readonly LoopHe
   return loops().filter((loop) => now - loop.dueAt > overdueAfter);
 }
 
+/** How this worker's connections stand, in one line. */
+export function summary({ loops }: HealthOptions): string {
+  const all = loops();
+  const parked = all.filter((loop) => loop.failure?.parked === true).length;
+  const failing = all.filter((loop) => loop.failure !== undefined).length - parked;
+  const parts = [`${all.length} connections`, `${all.length - parked - failing} replicating`];
+  if (failing > 0) parts.push(`${failing} retrying`);
+  if (parked > 0) parts.push(`${parked} parked`);
+  return parts.join(', ');
+}
+
 export interface Readiness {
   readonly status: 'ready' | 'degraded' | 'unready';
   readonly reason?: string;
