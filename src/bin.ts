@@ -9,7 +9,17 @@ if (major < 24) {
   );
   process.exit(1);
 } else {
-  import('./main.ts').then((main) => main.main());
+  // As PID 1 a signal without a handler is lost, and loading takes a moment. Nothing is touched yet: the daemon has
+  // ended well, any other command has not done what it should.
+  const early = () => process.exit(process.argv[2] === 'run' ? 0 : 1);
+  process.on('SIGTERM', early);
+  process.on('SIGINT', early);
+  import('./main.ts').then((main) => {
+    const done = main.main();
+    process.off('SIGTERM', early);
+    process.off('SIGINT', early);
+    return done;
+  });
 }
 
 export {};

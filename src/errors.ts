@@ -46,6 +46,26 @@ const REMEDIES: Partial<Record<ErrorKind, string>> = {
   bad_request: 'the upstream refuses the request; check WHATSAPP_USE_CONNECTION_IDS and the key',
 };
 
+/** What to do about a failure of Postgres, by SQLSTATE or network code, where it is known better. */
+const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'nothing listens there: check host and port of DATABASE_URL, and that Postgres runs',
+  ENOTFOUND: 'the host of DATABASE_URL has no address: check its spelling and DNS',
+  ETIMEDOUT: 'no answer: check host, port and firewall',
+  '28P01': 'wrong password: check DATABASE_URL',
+  '28000': 'the server does not let this user in: check DATABASE_URL and pg_hba.conf',
+  '3D000': 'there is no such database: create it, or check DATABASE_URL',
+  '42501': 'the role lacks a privilege: run `wa-replica doctor`',
+  '25006': 'the server is read-only (a standby?): point DATABASE_URL at the primary',
+  '53100': 'the disk of Postgres is full',
+  '53300': 'Postgres has no connection free: raise max_connections, or lower DB_POOL_SIZE',
+  DEPTH_ZERO_SELF_SIGNED_CERT:
+    'the certificate is self-signed: name its CA by sslrootcert, or NODE_EXTRA_CA_CERTS',
+  SELF_SIGNED_CERT_IN_CHAIN: 'the CA is not known here: name it by sslrootcert, or NODE_EXTRA_CA_CERTS',
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'the CA is not known here: name it by sslrootcert, or NODE_EXTRA_CA_CERTS',
+  ERR_TLS_CERT_ALTNAME_INVALID: "the certificate is for another name: use the server's name in DATABASE_URL",
+  CERT_HAS_EXPIRED: "the server's certificate has expired: renew it",
+};
+
 interface Details {
   /** What failed, without values: `GET /v1/whatsapp/sync`, `apply`. */
   readonly where: string;
@@ -74,7 +94,7 @@ export class ReplicaError extends Error {
     this.kind = kind;
     this.code = details.code;
     this.where = details.where;
-    this.hint = details.hint ?? REMEDIES[kind];
+    this.hint = details.hint ?? remedy(kind, details.code);
     this.status = details.status;
     this.retryAfter = details.retryAfter;
   }
@@ -93,9 +113,10 @@ export class ReplicaError extends Error {
   }
 }
 
-/** What to do about a failure of this kind; undefined for a kind that needs nobody. */
-export function remedy(kind: string): string | undefined {
-  return REMEDIES[kind as ErrorKind];
+/** What to do about a failure of this kind, and code; undefined for a kind that needs nobody. */
+export function remedy(kind: string, code?: string): string | undefined {
+  const known = kind === 'database' && code !== undefined ? DATABASE_REMEDIES[code] : undefined;
+  return known ?? REMEDIES[kind as ErrorKind];
 }
 
 /** Whether a failure of this kind parks its connection. */

@@ -64,6 +64,7 @@ export class PassProgress {
 
   /** A line per connection and one for all. */
   summary(results: readonly PassResult[]): string {
+    for (const { connectionId, caughtUp } of results) if (caughtUp) this.#done.add(connectionId);
     const lines = results.map((result) => {
       const counts = this.#countsOf(result.connectionId);
       if (!result.caughtUp) return `${result.connectionId}: not caught up: ${result.error}\n`;

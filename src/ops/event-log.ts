@@ -12,10 +12,17 @@ export function eventLog(log: Logger): Listener {
   return (event) => {
     switch (event.type) {
       case 'page': {
-        const { type: _, tally, cursor, connectionId, requestTook, applyTook, ...rest } = event;
+        const { type: _, tally, cursor, connectionId, requestTook, applyTook, hasMore, ...rest } = event;
         const took = { request_ms: Math.round(requestTook), apply_ms: Math.round(applyTook) };
         log.debug(
-          { connection_id: connectionId, cursor: cursor.toString(), ...rest, ...took, tally },
+          {
+            connection_id: connectionId,
+            cursor: cursor.toString(),
+            has_more: hasMore,
+            ...rest,
+            ...took,
+            tally,
+          },
           'page',
         );
         if (event.quarantined > 0) {

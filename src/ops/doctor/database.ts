@@ -1,5 +1,5 @@
 import { type Kysely, sql } from 'kysely';
-import { codeOf } from '../../errors.ts';
+import { codeOf, remedy } from '../../errors.ts';
 import { schemaVersion } from '../../store/migrator.ts';
 import { probeListen } from '../../store/notify.ts';
 import { type Database, TABLES } from '../../store/schema.ts';
@@ -12,22 +12,6 @@ export interface DatabaseCheck {
   readonly listenUrl: string | undefined;
   readonly hasListenUrl: boolean;
 }
-
-/** What to do where Postgres cannot be reached, by SQLSTATE or network code. */
-const CONNECT_REMEDIES: Readonly<Record<string, string>> = {
-  ECONNREFUSED: 'nothing listens there: check host and port of DATABASE_URL, and that Postgres runs',
-  ENOTFOUND: 'the host of DATABASE_URL has no address: check its spelling and DNS',
-  ETIMEDOUT: 'no answer: check host, port and firewall',
-  '28P01': 'wrong password: check DATABASE_URL',
-  '28000': 'the server does not let this user in: check DATABASE_URL and pg_hba.conf',
-  '3D000': 'there is no such database: create it, or check DATABASE_URL',
-  DEPTH_ZERO_SELF_SIGNED_CERT:
-    'the certificate is self-signed: name its CA by sslrootcert, or NODE_EXTRA_CA_CERTS',
-  SELF_SIGNED_CERT_IN_CHAIN: 'the CA is not known here: name it by sslrootcert, or NODE_EXTRA_CA_CERTS',
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'the CA is not known here: name it by sslrootcert, or NODE_EXTRA_CA_CERTS',
-  ERR_TLS_CERT_ALTNAME_INVALID: "the certificate is for another name: use the server's name in DATABASE_URL",
-  CERT_HAS_EXPIRED: "the server's certificate has expired: renew it",
-};
 
 /** Oldest Postgres that the tables work on. */
 const OLDEST = 140_000;
@@ -46,12 +30,7 @@ export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
     server = rows[0]!;
   } catch (error) {
     const code = codeOf(error);
-    return [
-      problem(
-        `database: not reachable (${code})`,
-        CONNECT_REMEDIES[code] ?? 'check DATABASE_URL and the server',
-      ),
-    ];
+    return [problem(`database: not reachable (${code})`, remedy('database', code) ?? 'check DATABASE_URL')];
   }
   const after = Date.now();
   findings.push(
