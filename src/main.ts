@@ -37,7 +37,7 @@ export async function main(): Promise<void> {
   }
   process.exitCode = status;
   // A socket that is slow to close must not keep a finished command alive.
-  setTimeout(() => process.exit(status), 500).unref();
+  setTimeout(() => process.exit(status), 200).unref();
 }
 
 /** The environment over the `.env` file, where there is one. It is put into the process's own, where pg looks for

@@ -30,6 +30,8 @@ export interface Replica {
   readonly db: Kysely<Database>;
   /** Small and apart, so that page work cannot keep leases and wake-ups waiting. */
   readonly control: Kysely<Database>;
+  /** For whoever looks at the replica from outside, so that looks keep neither leases nor pages waiting. */
+  readonly looks: Kysely<Database>;
   /** One connection without limits, for what may take long: migrations, renaming. Opened at first use. */
   readonly maintenance: Kysely<Database>;
   readonly upstream: UpstreamClient;
@@ -57,8 +59,14 @@ export interface Wiring {
 /** What a statement's answer may take beyond its limits before its connection is cut, in milliseconds. */
 const SILENCE_MARGIN = 2_000;
 
-/** How long pools and sockets may take to close, in milliseconds. */
+/** How long a look may be without an answer from Postgres, in milliseconds: whoever looks has little patience. */
+const LOOK_TIMEOUT = 4_000;
+
+/** How long pools and sockets may take to close, at most, in milliseconds. */
 const CLOSE_TIMEOUT = 1_000;
+
+/** What else the end of the process takes, in milliseconds. */
+const LAST_MOMENTS = 500;
 
 /** Puts the parts together; opens no connection yet. */
 export function assemble({
@@ -83,6 +91,7 @@ export function assemble({
     });
   const db = pool(settings.DB_POOL_SIZE, 'pages', leaseTtl + SILENCE_MARGIN);
   const control = pool(2, 'leases', leaseTtl + SILENCE_MARGIN);
+  const looks = pool(2, 'looks', LOOK_TIMEOUT);
   const maintenance = pool(1, 'maintenance');
   const upstream = new UpstreamClient({
     baseUrl: settings.WHATSAPP_USE_BASE_URL,
@@ -101,6 +110,14 @@ export function assemble({
     version: VERSION,
     host: hostname(),
   };
+  const admission = new Admission({
+    concurrency: settings.MAX_CONCURRENCY,
+    rate: settings.REQUEST_RATE,
+    // Room for the largest single answer (R19), whatever the number of connections.
+    budget: settings.MAX_RESPONSE_BYTES * 4,
+    backoff: { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX },
+    keyOf: (connectionId) => directory.keyOf(connectionId),
+  });
   const context: LoopContext = {
     db,
     worker: info.workerId,
@@ -118,39 +135,37 @@ export function assemble({
       maxResponseBytes: settings.MAX_RESPONSE_BYTES,
     },
     resetConfirm: settings.RESET_CONFIRM,
-    admission: new Admission({
-      concurrency: settings.MAX_CONCURRENCY,
-      rate: settings.REQUEST_RATE,
-      // Room for the largest single answer (R19), whatever the number of connections.
-      budget: settings.MAX_RESPONSE_BYTES * 4,
-      backoff: { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX },
-      keyOf: (connectionId) => directory.keyOf(connectionId),
-    }),
+    admission,
     writes: pLimit(settings.DB_POOL_SIZE),
     reached,
     listen,
   };
-  const workerOptions = { info, leaseTtl, shutdownTimeout: settings.SHUTDOWN_TIMEOUT, control };
+  // SHUTDOWN_TIMEOUT is for the whole end (R16): what comes after the drain is taken off it.
+  const shutdown = settings.SHUTDOWN_TIMEOUT;
+  const closeTimeout = Math.min(CLOSE_TIMEOUT, shutdown / 4);
+  const shutdownTimeout = Math.max(shutdown / 2, shutdown - closeTimeout - LAST_MOMENTS);
+  const workerOptions = { info, leaseTtl, shutdownTimeout, control };
   const worker = new Worker(context, workerOptions);
   return {
     settings,
     databaseUrl: url,
     db,
     control,
+    looks,
     maintenance,
     upstream,
     directory,
-    discovery: new Discovery({ db, maintenance, upstream, directory, listen, removal }),
+    discovery: new Discovery({ db, maintenance, upstream, admission, directory, listen, removal }),
     worker,
     workerOptions,
     reached,
     async close() {
       const closed = Promise.allSettled(
-        [db, control, maintenance].map((one) => one.destroy()).concat(upstream.close()),
+        [db, control, looks, maintenance].map((one) => one.destroy()).concat(upstream.close()),
       );
       // A pool waits for its queries, and a server that is out of reach never ends them.
       const late = new AbortController();
-      await Promise.race([closed, sleep(CLOSE_TIMEOUT, late.signal)]);
+      await Promise.race([closed, sleep(closeTimeout, late.signal)]);
       late.abort();
     },
   };

@@ -8,9 +8,11 @@ import { eventLog } from '../ops/event-log.ts';
 import { overdue, summary } from '../ops/health.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';
 import { createMetrics, type Metrics } from '../ops/metrics.ts';
+import { SchemaWatch } from '../ops/schema-watch.ts';
 import { createNotifier, Service } from '../ops/systemd.ts';
 import { startUpkeep } from '../ops/upkeep.ts';
 import { prepareSchema, type Replica } from '../replica.ts';
+import { requireKnownSchema } from '../store/migrator.ts';
 import { listen } from '../store/notify.ts';
 import { discover } from '../sync/discovery.ts';
 import type { Listener } from '../sync/events.ts';
@@ -34,36 +36,51 @@ export function runCommand(terminal: Terminal): Command {
     .action(async (options: EmbeddedOption) => {
       let started: Replica | undefined;
       let metrics: Metrics | undefined;
+      const schema = new SchemaWatch();
       const listen = (log: Logger, settings: Settings) => {
         metrics = createMetrics(settings.METRICS_PER_CONNECTION);
-        const others = [metrics.listen, discoveryListener(() => started!, terminal.signal)];
+        const others = [metrics.listen, schema.listen, discoveryListener(() => started!, terminal.signal)];
         return severalListeners(eventLog(log), ...others);
       };
       await withReplica(terminal, { ...options, needsUpstream: true, listen }, async (replica, log) => {
         started = replica;
-        await run(replica, log, terminal.signal, metrics);
+        await run(replica, log, terminal.signal, { metrics: metrics!, schema });
       });
     });
 }
 
-/** The daemon's life, from the schema to the drain. Aborting the signal ends it well. */
+/** What is told of what happens, beside the log. */
+interface Watchers {
+  readonly metrics: Metrics;
+  readonly schema: SchemaWatch;
+}
+
+/**
+ * The daemon's life, from the schema to the drain. Aborting the signal ends it well.
+ * @throws ReplicaError `schema_newer` after a drain where the schema has moved on under it.
+ */
 export async function run(
   replica: Replica,
   log: Logger,
   signal: AbortSignal,
-  metrics: Metrics = createMetrics(true),
+  watchers: Watchers = { metrics: createMetrics(true), schema: new SchemaWatch() },
 ): Promise<void> {
   const { worker } = replica;
   log.info({ version: VERSION, worker: worker.id, pid: process.pid }, 'starting');
-  const health = healthOptions(replica);
+  // Without a lease it is on standby only once it has looked for one; the second look comes after the first has ended.
+  let looks = 0;
+  const health = healthOptions(replica, () => worker.size > 0 || looks > 1);
   const service = new Service(createNotifier(process.env, log), {
     healthy: () => overdue(health).length === 0,
     status: () => summary(health),
   });
   // First of all: whoever looks while Postgres or the upstream is waited for must get an answer.
-  const http = await serveHttp(replica, metrics, log);
+  const http = await serveHttp(replica, health, watchers.metrics, log);
   try {
-    await replicate(replica, service, log, signal);
+    const onLook = () => {
+      looks++;
+    };
+    await replicate(replica, { service, schema: watchers.schema, onLook }, log, signal);
   } finally {
     service.end();
     await http?.close();
@@ -72,11 +89,11 @@ export async function run(
 
 async function replicate(
   replica: Replica,
-  service: Service,
+  { service, schema, onLook }: { service: Service; schema: SchemaWatch; onLook: () => void },
   log: Logger,
   signal: AbortSignal,
 ): Promise<void> {
-  const { settings, worker, workerOptions, directory, discovery, db } = replica;
+  const { settings, worker, workerOptions, directory, discovery, db, looks } = replica;
   try {
     const onWaiting = (what: string) => log.info({ for: what }, 'waiting');
     const options = { migrate: settings.MIGRATE_ON_START, patience: PATIENCE, onWaiting };
@@ -93,23 +110,37 @@ async function replicate(
   }
   log.info({ connections: directory.connections.length }, 'replicating');
   const upkeep = startUpkeep(db, log);
+  const outdated = new AbortController();
+  const ending = AbortSignal.any([signal, outdated.signal]);
+  const watching = async () => {
+    const check = () => requireKnownSchema(looks, settings.WA_REPLICA_SCHEMA);
+    const error = await schema.newer(check, ending);
+    if (error === undefined) return;
+    log.fatal(errorFields(error), 'the schema is newer');
+    outdated.abort(error);
+  };
   const beside = [
-    listening(replica, log, signal),
-    discover(discovery, settings.DISCOVERY_INTERVAL, () => worker.held, eventLog(log), signal),
+    listening(replica, log, ending),
+    discover(discovery, settings.DISCOVERY_INTERVAL, () => worker.held, eventLog(log), ending),
+    watching(),
   ];
   try {
-    const connections = () => directory.connections;
+    const connections = () => {
+      onLook();
+      return directory.connections;
+    };
     const stopping = () => {
       log.info('stopping');
       void service.stopping(settings.SHUTDOWN_TIMEOUT);
     };
-    signal.addEventListener('abort', stopping, { once: true });
-    const finished = await supervise(worker, workerOptions, connections, settings.POLL_INTERVAL, signal);
+    ending.addEventListener('abort', stopping, { once: true });
+    const finished = await supervise(worker, workerOptions, connections, settings.POLL_INTERVAL, ending);
     log[finished ? 'info' : 'warn'](finished ? 'stopped' : 'stopped, dropping the page in hand');
   } finally {
     await upkeep.stop();
     await Promise.race([Promise.allSettled(beside), sleep(1_000, new AbortController().signal)]);
   }
+  outdated.signal.throwIfAborted();
 }
 
 /** Hears what other processes announce, where LISTEN is on. */

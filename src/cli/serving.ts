@@ -1,4 +1,5 @@
 import { codeOf } from '../errors.ts';
+import { singleFlight } from '../lib/single-flight.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import type { HealthOptions } from '../ops/health.ts';
 import { routes } from '../ops/http/routes.ts';
@@ -7,6 +8,7 @@ import { webhookRoute } from '../ops/http/webhook.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import type { Replica } from '../replica.ts';
+import { poolUse } from '../store/database.ts';
 import { schemaVersion } from '../store/migrator.ts';
 import { WakeUp } from '../sync/wake-up.ts';
 import { CommandFailed } from './terminal.ts';
@@ -17,16 +19,17 @@ import { CommandFailed } from './terminal.ts';
  * @throws CommandFailed where it cannot listen. */
 export async function serveHttp(
   replica: Replica,
+  health: HealthOptions,
   metrics: Metrics,
   log: Logger,
 ): Promise<HttpServer | undefined> {
-  const { settings, control: db, worker } = replica;
+  const { settings, db: pages, control: leases, looks, worker } = replica;
   const { HTTP_HOST: host, HTTP_PORT: port, HTTP_AUTH_TOKEN: token, WEBHOOK_SECRET: secrets } = settings;
   if (port === 'off') return undefined;
   const all = routes({
-    db,
+    db: looks,
     token,
-    health: healthOptions(replica),
+    health,
     metrics,
     report: {
       schema: settings.WA_REPLICA_SCHEMA,
@@ -34,6 +37,7 @@ export async function serveHttp(
       window: settings.RETENTION_WINDOW,
     },
     leases: () => worker.size,
+    pools: () => ({ pages: poolUse(pages), leases: poolUse(leases), looks: poolUse(looks) }),
   });
   if (secrets !== undefined) all.push(webhookRoute({ secrets, onEvent: eventHandler(replica), log }));
   try {
@@ -47,19 +51,21 @@ export async function serveHttp(
   }
 }
 
-/** How the health of this process is judged. */
-export function healthOptions({ settings, control: db, worker }: Replica): HealthOptions {
+/** How the health of this process is judged.
+ * @param begun whether it knows its connections and has looked for leases. */
+export function healthOptions({ settings, looks, worker }: Replica, begun: () => boolean): HealthOptions {
   const { REQUEST_TIMEOUT, LEASE_TTL, READY_MAX_LAG, WA_REPLICA_SCHEMA } = settings;
   return {
     loops: () => worker.health,
     // A statement may take as long as a request: neither is a hang.
     overdueAfter: 3 * Math.max(REQUEST_TIMEOUT, LEASE_TTL),
     maxLag: READY_MAX_LAG,
-    db,
-    migrated: async () => {
-      const { pending, unknown } = await schemaVersion(db, WA_REPLICA_SCHEMA);
+    begun,
+    // Anyone may ask; it is answered to all who ask at once.
+    migrated: singleFlight(async () => {
+      const { pending, unknown } = await schemaVersion(looks, WA_REPLICA_SCHEMA);
       return pending.length + unknown.length === 0;
-    },
+    }),
   };
 }
 

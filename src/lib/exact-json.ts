@@ -36,7 +36,9 @@ export function parseExact(text: string): unknown {
 
 /** The digits of a marked number, or undefined where `value` is anything else. */
 export function exactNumber(value: unknown): string | undefined {
-  return typeof value === 'string' && value.startsWith(MARK) ? value.slice(MARK.length) : undefined;
+  return typeof value === 'string' && value.charCodeAt(0) === 1 && value.startsWith(MARK)
+    ? value.slice(MARK.length)
+    : undefined;
 }
 
 /** Whether a value of the parsed JSON is a number, marked or not. */

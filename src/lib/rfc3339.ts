@@ -12,6 +12,7 @@ const DAYS = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
  */
 export function parseTime(text: string): string | null | undefined {
   if (text === '') return null;
+  if (isPlainUtc(text)) return text === `${ZERO_TIME}Z` ? null : text;
   const match = RFC3339.exec(text);
   if (match === null) return undefined;
   const year = Number(match[1]);
@@ -55,4 +56,36 @@ function shifted(y: number, mo: number, d: number, h: number, mi: number, s: num
   date.setUTCHours(h, mi, s);
   const shiftedYear = date.getUTCFullYear();
   return shiftedYear >= 1 && shiftedYear <= 9999 ? date.toISOString().slice(0, 19) : undefined;
+}
+
+const ZERO = 48;
+
+/**
+ * Whether the text is already as Postgres shall store it: `2026-11-01T10:00:00Z`, with up to six digits of a fraction,
+ * in a month's first 28 days. Nearly every time that comes is; the pattern above costs ten times as much.
+ */
+function isPlainUtc(text: string): boolean {
+  const { length } = text;
+  if (length < 20 || length > 27 || text.charCodeAt(length - 1) !== 90) return false;
+  const digits = (at: number, count: number) => {
+    let value = 0;
+    for (let i = at; i < at + count; i++) {
+      const digit = text.charCodeAt(i) - ZERO;
+      if (digit < 0 || digit > 9) return -1;
+      value = value * 10 + digit;
+    }
+    return value;
+  };
+  if (text[4] !== '-' || text[7] !== '-' || text[10] !== 'T' || text[13] !== ':' || text[16] !== ':')
+    return false;
+  const month = digits(5, 2);
+  const day = digits(8, 2);
+  if (digits(0, 4) < 2 || month < 1 || month > 12 || day < 1 || day > 28) return false;
+  const [hour, minute, second] = [digits(11, 2), digits(14, 2), digits(17, 2)];
+  if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59) return false;
+  if (length === 20) return true;
+  // A fraction that ends with 0 is written shorter by the pattern above: one instant, one text.
+  return (
+    text[19] === '.' && length > 21 && digits(20, length - 21) >= 0 && text.charCodeAt(length - 2) !== ZERO
+  );
 }

@@ -1,7 +1,6 @@
-import { sql } from 'kysely';
 import { remedy } from '../errors.ts';
+import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import type { Db } from '../store/database.ts';
 import type { LoopHealth } from '../sync/loop.ts';
 
 export interface HealthOptions {
@@ -11,8 +10,10 @@ export interface HealthOptions {
   readonly overdueAfter: number;
   /** READY_MAX_LAG in milliseconds. */
   readonly maxLag: number;
-  readonly db: Db;
-  /** Whether the schema is this program's. */
+  /** Whether it knows its connections and has looked for leases: before, having none is no standby. */
+  readonly begun: () => boolean;
+  /** Whether the schema is this program's.
+   * @throws what Postgres throws. */
   readonly migrated: () => Promise<boolean>;
 }
 
@@ -54,6 +55,8 @@ export interface Readiness {
 
 /** Whether this worker replicates: "alive but not syncing" is unready. One without connections is on standby, ready. */
 export async function readiness(options: HealthOptions): Promise<Readiness> {
+  // Asked first: what follows is of one moment.
+  const database = await databaseProblem(options);
   const now = performance.now();
   const loops = options.loops();
   const isCurrent = (loop: LoopHealth) =>
@@ -75,25 +78,23 @@ export async function readiness(options: HealthOptions): Promise<Readiness> {
     what_to_do: loop.failure === undefined ? null : (remedy(loop.failure.kind) ?? null),
   }));
   const reason =
-    (await databaseProblem(options)) ??
+    database ??
+    (options.begun() ? undefined : 'the connections are not known yet') ??
     (late.length > 0 && connections.current === 0 ? 'no connection is current' : undefined);
   if (reason !== undefined) return { status: 'unready', reason, connections, behind };
   return { status: late.length > 0 ? 'degraded' : 'ready', connections, behind };
 }
 
-async function databaseProblem({ db, migrated }: HealthOptions): Promise<string | undefined> {
-  const timeout = AbortSignal.timeout(PROBE_TIMEOUT);
-  const late = new Promise<'late'>((resolve) => {
-    timeout.addEventListener('abort', () => resolve('late'), { once: true });
-  });
-  const probe = async () => {
-    await sql`select 1`.execute(db);
-    return (await migrated()) ? undefined : "the schema is not this version's";
-  };
+async function databaseProblem({ migrated }: HealthOptions): Promise<string | undefined> {
+  const answered = new AbortController();
+  const late = sleep(PROBE_TIMEOUT, answered.signal).then(() => 'late' as const);
   try {
-    const result = await Promise.race([probe(), late]);
-    return result === 'late' ? 'the database does not answer' : result;
+    const result = await Promise.race([migrated(), late]);
+    if (result === 'late') return 'the database does not answer';
+    return result ? undefined : "the schema is not this version's";
   } catch {
     return 'the database is out of reach';
+  } finally {
+    answered.abort();
   }
 }

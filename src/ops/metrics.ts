@@ -1,13 +1,23 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Kind, Outcome } from '../model.ts';
+import type { PoolUse } from '../store/database.ts';
 import type { Listener } from '../sync/events.ts';
+import { VERSION } from '../version.ts';
 import type { StatusReport } from './status.ts';
+
+/** What is asked at each scrape, and not counted as it happens. */
+export interface Sample {
+  /** Where the connections stand; undefined while the database is out of reach. */
+  readonly report: StatusReport | undefined;
+  readonly leases: number;
+  /** How each pool of connections to Postgres is used, by name. */
+  readonly pools: Readonly<Record<string, PoolUse>>;
+}
 
 export interface Metrics {
   readonly listen: Listener;
-  /** The metrics in Prometheus' text form.
-   * @param report where the connections stand; undefined while the database is out of reach. */
-  render(report: StatusReport | undefined, leases: number): Promise<string>;
+  /** The metrics in Prometheus' text form. */
+  render(sample: Sample): Promise<string>;
   readonly contentType: string;
 }
 
@@ -16,10 +26,14 @@ export function createMetrics(perConnection: boolean): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
-  const pages = new Counter({ name: 'wa_replica_pages_total', help: 'Pages written.', registers });
+  const pages = new Counter({
+    name: 'wa_replica_pages_total',
+    help: 'Pages taken, empty ones too.',
+    registers,
+  });
   const rows = new Counter({
     name: 'wa_replica_rows_total',
-    help: 'Records by kind (message, conversation, contact) and what became of them.',
+    help: 'Records by kind (message, conversation, contact, participant) and outcome (inserted, updated, amended, unchanged, stale, quarantined).',
     labelNames: ['kind', 'outcome'] as const,
     registers,
   });
@@ -37,23 +51,44 @@ export function createMetrics(perConnection: boolean): Metrics {
   });
   const errors = new Counter({
     name: 'wa_replica_errors_total',
-    help: 'Turns that failed, by kind of error.',
+    help: 'Turns of a connection that failed, by kind of error.',
     labelNames: ['kind'] as const,
     registers,
   });
-  const leased = new Gauge({
-    name: 'wa_replica_leases',
-    help: 'Connections that this worker holds.',
-    registers,
-  });
+  const plain = (name: string, help: string) => new Gauge({ name, help, registers });
   const labelled = (name: string, help: string) =>
     new Gauge({ name, help, labelNames: ['connection_id'] as const, registers });
+  const build = new Gauge({
+    name: 'wa_replica_build_info',
+    help: 'Always 1; its label tells the version.',
+    labelNames: ['version'] as const,
+    registers,
+  });
+  build.set({ version: VERSION }, 1);
+  const leased = plain('wa_replica_leases', 'Connections that this worker holds.');
+  const reached = plain('wa_replica_database_up', '1 where the database answered this scrape, else 0.');
+  const pools = new Gauge({
+    name: 'wa_replica_db_connections',
+    help: 'Connections to Postgres by pool and state (busy, idle); waiting: pieces of work that wait for one.',
+    labelNames: ['pool', 'state'] as const,
+    registers,
+  });
   const lag = labelled('wa_replica_lag_seconds', 'Time since nothing more was to fetch, in seconds.');
   const left = labelled(
     'wa_replica_window_left_seconds',
     'Time before the upstream forgets what is missing, in seconds.',
   );
   const quarantined = labelled('wa_replica_quarantined', 'Open entries of the quarantine.');
+  // Over all connections: what alerts need where there are no series per connection.
+  const worstLag = plain('wa_replica_max_lag_seconds', 'The greatest lag of a connection, in seconds.');
+  const worstLeft = plain(
+    'wa_replica_min_window_left_seconds',
+    'The least of what any connection has left before the upstream forgets, in seconds.',
+  );
+  const allQuarantined = plain(
+    'wa_replica_quarantine_records',
+    'Open entries of the quarantine, of all connections.',
+  );
   const states = new Gauge({
     name: 'wa_replica_connections',
     help: 'Known connections by state.',
@@ -75,16 +110,29 @@ export function createMetrics(perConnection: boolean): Metrics {
       for (const [kind, count] of Object.entries(event.rejected))
         rows.inc({ kind, outcome: 'quarantined' }, count ?? 0);
     },
-    async render(report, leases) {
+    async render({ report, leases, pools: use }) {
       leased.set(leases);
+      reached.set(report === undefined ? 0 : 1);
+      for (const [pool, states] of Object.entries(use)) {
+        for (const [state, count] of Object.entries(states)) pools.set({ pool, state }, count);
+      }
       for (const gauge of [lag, left, quarantined, states]) gauge.reset();
+      // What is not known has no value; 0 would be one.
+      for (const gauge of [worstLag, worstLeft, allQuarantined]) gauge.remove();
+      if (report !== undefined) allQuarantined.set(0);
       for (const connection of report?.connections ?? []) {
         states.inc({ state: connection.state });
-        if (!perConnection || connection.state === 'removed') continue;
+        allQuarantined.inc(Number(connection.quarantined));
+        if (connection.state === 'removed' || !perConnection) continue;
         const { connection_id } = connection;
         lag.set({ connection_id }, connection.lag_seconds);
         left.set({ connection_id }, connection.window_left_seconds);
         quarantined.set({ connection_id }, Number(connection.quarantined));
+      }
+      const alive = (report?.connections ?? []).filter(({ state }) => state !== 'removed');
+      if (alive.length > 0) {
+        worstLag.set(Math.max(...alive.map((one) => one.lag_seconds)));
+        worstLeft.set(Math.min(...alive.map((one) => one.window_left_seconds)));
       }
       return await registry.metrics();
     },

@@ -5,8 +5,11 @@ import type { Db } from './database.ts';
 /** How many minutes of activity are shown. */
 export const ACTIVITY_MINUTES = 60;
 
-/** Records per minute and connection over the last hour, the oldest minute first, from the ledger. */
-export async function readActivity(db: Db): Promise<Map<ConnectionId, number[]>> {
+/** Records per minute, the oldest first, by connection. */
+export type Activity = ReadonlyMap<ConnectionId, readonly number[]>;
+
+/** Records per minute and connection over the last hour, from the ledger. */
+export async function readActivity(db: Db): Promise<Activity> {
   const { rows } = await sql<{ connection_id: string; minute: number; records: number }>`
     select connection_id,
       floor(extract(epoch from now() - applied_at) / 60)::integer as minute,
@@ -17,7 +20,8 @@ export async function readActivity(db: Db): Promise<Map<ConnectionId, number[]>>
   const activity = new Map<ConnectionId, number[]>();
   for (const { connection_id, minute, records } of rows) {
     const minutes = activity.get(connection_id) ?? new Array<number>(ACTIVITY_MINUTES).fill(0);
-    minutes[ACTIVITY_MINUTES - 1 - Math.min(Math.max(minute, 0), ACTIVITY_MINUTES - 1)] = records;
+    const at = ACTIVITY_MINUTES - 1 - Math.min(Math.max(minute, 0), ACTIVITY_MINUTES - 1);
+    minutes[at] = minutes[at]! + records;
     activity.set(connection_id, minutes);
   }
   return activity;

@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import type { EventEmitter } from 'node:events';
 import {
   IdentifierNode,
   Kysely,
@@ -13,6 +13,7 @@ import {
 } from 'kysely';
 import pg from 'pg';
 import { type Database, TABLES } from './schema.ts';
+import { cutWhenSilent } from './silence.ts';
 
 /** What the functions of the store take: the pool, or the transaction that the caller has open. */
 export type Db = Kysely<Database> | Transaction<Database>;
@@ -33,7 +34,7 @@ export interface DatabaseOptions {
   readonly silenceTimeout?: number;
 }
 
-/** How long a new connection to Postgres may take, in milliseconds. */
+/** How long a new connection to Postgres may take, at most, in milliseconds. */
 const CONNECT_TIMEOUT = 10_000;
 
 /**
@@ -46,7 +47,7 @@ export function openDatabase(options: DatabaseOptions): Kysely<Database> {
   const pool = new pg.Pool({
     ...(options.url === undefined ? {} : { connectionString: options.url }),
     max: options.poolSize,
-    connectionTimeoutMillis: CONNECT_TIMEOUT,
+    connectionTimeoutMillis: Math.min(CONNECT_TIMEOUT, options.silenceTimeout ?? CONNECT_TIMEOUT),
     idleTimeoutMillis: 30_000,
     keepAlive: true,
     application_name: options.applicationName,
@@ -58,22 +59,48 @@ export function openDatabase(options: DatabaseOptions): Kysely<Database> {
     client.on('error', options.onIdleError);
     if (options.silenceTimeout !== undefined) cutWhenSilent(client, options.silenceTimeout);
   });
-  return new Kysely<Database>({
+  dropReadOnly(pool);
+  const db = new Kysely<Database>({
     dialect: new PostgresDialect({ pool }),
     plugins: [new SchemaPlugin(options.schema)],
   });
+  pools.set(db, pool);
+  return db;
 }
 
-/** pg's own query_timeout fails the query, and gives the dead connection back to the pool. */
-function cutWhenSilent(client: pg.PoolClient, ms: number): void {
-  const { stream } = (client as unknown as { connection: { stream: Socket } }).connection;
-  stream.setTimeout(ms, () => stream.destroy(new SilenceError('nothing came from Postgres')));
+const pools = new WeakMap<Kysely<Database>, pg.Pool>();
+
+/** How many connections of a pool work, how many rest, and how much work waits for one. */
+export interface PoolUse {
+  readonly busy: number;
+  readonly idle: number;
+  readonly waiting: number;
 }
 
-/** A connection that was cut because nothing came. */
-class SilenceError extends Error {
-  override name = 'SilenceError';
-  readonly code = 'ETIMEDOUT';
+/** How a database that {@link openDatabase} opened is used now. */
+export function poolUse(db: Kysely<Database>): PoolUse {
+  const { totalCount = 0, idleCount = 0, waitingCount = 0 } = pools.get(db) ?? {};
+  return { busy: totalCount - idleCount, idle: idleCount, waiting: waitingCount };
+}
+
+/** SQLSTATE of a write to a server that only reads. */
+const READ_ONLY = '25006';
+
+/**
+ * After a failover a session may be with a server that only reads now, and stay there for as long as it is used. Once
+ * it says so it is ended when it is given back, and the next one begins with whoever is the writer then.
+ */
+function dropReadOnly(pool: pg.Pool): void {
+  const astray = new WeakSet<pg.PoolClient>();
+  pool.on('connect', (client) => {
+    const { connection } = client as unknown as { connection: EventEmitter };
+    connection.on('errorMessage', ({ code }: { code?: string }) => {
+      if (code === READ_ONLY) astray.add(client);
+    });
+  });
+  pool.on('release', (_, client) => {
+    if (astray.has(client)) (client as pg.PoolClient & pg.Client).end().catch(() => {});
+  });
 }
 
 /**

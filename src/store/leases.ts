@@ -94,9 +94,18 @@ export async function renewLeases(db: Db, workerId: string, ttl: number): Promis
   return rows.map((row) => ({ connectionId: row.connection_id, term: row.lease_term, dueIn: row.due_in }));
 }
 
-/** Gives a lease back, so that another worker may take it at once. Does nothing where the term is over. */
-export async function releaseLease(db: Db, connectionId: ConnectionId, term: string): Promise<void> {
-  await sql`update ${sql.table('sync_state')} set lease_owner = null, lease_expires_at = null
+/**
+ * Gives a lease back, so that another worker may take it at once. Does nothing where the term is over.
+ * @param due whether the next holder shall poll at once.
+ */
+export async function releaseLease(
+  db: Db,
+  connectionId: ConnectionId,
+  term: string,
+  due = false,
+): Promise<void> {
+  await sql`update ${sql.table('sync_state')} set lease_owner = null, lease_expires_at = null,
+      next_poll_at = case when ${due}::boolean then clock_timestamp() else next_poll_at end
     where connection_id = ${connectionId} and lease_term = ${term}::bigint`.execute(db);
 }
 

@@ -95,6 +95,11 @@ export async function requireCurrentSchema(db: Kysely<Database>, schema: string)
   }
 }
 
+/** @throws ReplicaError `schema_newer` where the schema has migrations that this program does not know. */
+export async function requireKnownSchema(db: Kysely<Database>, schema: string): Promise<void> {
+  refuseNewer(await schemaVersion(db, schema));
+}
+
 function refuseNewer(version: SchemaVersion): void {
   if (version.unknown.length === 0) return;
   throw new ReplicaError('schema_newer', {

@@ -165,8 +165,12 @@ export async function noteFailure(
     where connection_id = ${connectionId} and lease_term = ${term}::bigint`.execute(db);
 }
 
-/** Makes connections due now, whoever holds them. Rows that a page has locked come last, one by one. */
-export async function makeDue(db: Db, connectionIds: readonly ConnectionId[]): Promise<void> {
+/** Makes connections due now, whoever holds them; those whose row is locked are left out.
+ * @returns these. */
+export async function makeDueUnlessLocked(
+  db: Db,
+  connectionIds: readonly ConnectionId[],
+): Promise<ConnectionId[]> {
   const table = sql.table('sync_state');
   const { rows } = await sql<{ connection_id: string }>`
     update ${table} s set next_poll_at = clock_timestamp() from (
@@ -175,9 +179,13 @@ export async function makeDue(db: Db, connectionIds: readonly ConnectionId[]): P
     ) free where s.connection_id = free.connection_id
     returning s.connection_id`.execute(db);
   const done = new Set(rows.map((row) => row.connection_id));
-  for (const connectionId of connectionIds) {
-    if (done.has(connectionId)) continue;
-    await sql`update ${table} set next_poll_at = clock_timestamp()
+  return connectionIds.filter((connectionId) => !done.has(connectionId));
+}
+
+/** Makes connections due now, whoever holds them. Rows that a page has locked come last, one by one. */
+export async function makeDue(db: Db, connectionIds: readonly ConnectionId[]): Promise<void> {
+  for (const connectionId of await makeDueUnlessLocked(db, connectionIds)) {
+    await sql`update ${sql.table('sync_state')} set next_poll_at = clock_timestamp()
       where connection_id = ${connectionId}`.execute(db);
   }
 }

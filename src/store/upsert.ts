@@ -10,6 +10,8 @@ export interface UpsertTarget {
   readonly connectionId: ConnectionId;
   readonly numbering: number;
   readonly history: History;
+  /** Most of the messages are likely new: they are inserted without a look first. */
+  readonly expectNew: boolean;
 }
 
 /**
@@ -26,10 +28,37 @@ export async function upsert(
   target: UpsertTarget,
   partial = false,
 ): Promise<Tally> {
+  const expectNew = target.expectNew && entity === MESSAGE && !partial;
+  const inserted = expectNew ? await insertNew(db, entity, rows, target) : 0;
+  if (inserted === rows.length) return { ...emptyTally(), inserted };
   const counts = await statement(entity, rows, target, partial).execute(db);
   const tally = emptyTally();
   for (const { outcome, count } of counts.rows) tally[outcome] = count;
+  // Those that were inserted a moment ago were found as they are.
+  tally.inserted += inserted;
+  tally.unchanged -= inserted;
   return tally;
+}
+
+/**
+ * Inserts the rows that are not there yet, and leaves the others alone: they are neither locked nor written. For pages
+ * of mostly new rows, which need no join then: it costs a third of the statement above.
+ * @returns how many were inserted.
+ */
+async function insertNew(
+  db: Db,
+  entity: Entity,
+  rows: readonly Row[],
+  { connectionId, numbering }: UpsertTarget,
+): Promise<number> {
+  const { key, version } = entity;
+  const columns = sql.raw([key, ...contentColumns(entity), version].join(', '));
+  const result = await sql`
+    insert into ${sql.table(entity.table)} (connection_id, numbering, ${columns})
+    select ${connectionId}, ${numbering}::integer, ${columns}
+    from json_to_recordset(${JSON.stringify(rows)}::json) as r (${sql.raw(recordColumns(entity))})
+    on conflict (connection_id, ${sql.raw(key)}) do nothing`.execute(db);
+  return Number(result.numAffectedRows ?? 0n);
 }
 
 function statement(

@@ -1,10 +1,9 @@
-import pLimit, { type LimitFunction } from 'p-limit';
 import { ReplicaError } from '../errors.ts';
 import { type BackoffBounds, backoff } from '../lib/backoff.ts';
 import { ByteBudget, type Reservation } from '../lib/byte-budget.ts';
 import type { ConnectionId } from '../model.ts';
 import type { ApiKey } from '../upstream/client.ts';
-import { KeyGate } from './key-gate.ts';
+import { KeyGate, type Outcome } from './key-gate.ts';
 import type { LimitCap } from './page-limit.ts';
 
 export interface AdmissionOptions {
@@ -18,38 +17,43 @@ export interface AdmissionOptions {
   readonly keyOf: (connectionId: ConnectionId) => ApiKey;
 }
 
+/** What connections of one key share. */
 interface KeyState {
   readonly gate: KeyGate;
   readonly cap: LimitCap;
+  /** 429s in a row; those that came together are one. */
   limited: number;
+  /** Who waits, in the order in which they came. */
+  readonly line: { readonly ticket: number; readonly begin: () => void }[];
 }
 
+/** The longest delay of a timer, in milliseconds. */
+const MAX_DELAY = 2 ** 31 - 1;
+
 /**
- * When a request may begin: when its key is not limited, when the process has a request free, and when there is memory
- * for the answer; asked for in this order, so that a limited key keeps no request from another's connections
- * (R13, R14, R19). First come, first served: a backlog gives way after each page.
+ * When a request may begin: when its connection has no other in hand, when the process has one free and its key is not
+ * limited, and when there is memory for the answer (R13, R14, R19). First come, first served: a backlog gives way
+ * after each page. Who waits for a limited key keeps nobody else waiting, and nothing is promised to anybody before
+ * it begins, so that a 429 holds back everyone who waits.
  */
 export class Admission {
   readonly #options: AdmissionOptions;
-  readonly #slots: LimitFunction;
   readonly #budget: ByteBudget;
-  readonly #keys = new WeakMap<ApiKey, KeyState>();
+  readonly #keys = new Map<ApiKey, KeyState>();
+  /** Connections that have a request in hand, or one that waits; it settles at its end. */
+  readonly #inHand = new Map<ConnectionId, Promise<void>>();
+  #inFlight = 0;
+  #tickets = 0;
+  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
-    this.#slots = pLimit(options.concurrency);
     this.#budget = new ByteBudget(options.budget);
   }
 
-  /** What connections of one key share. */
-  of(connectionId: ConnectionId): KeyState {
-    const key = this.#options.keyOf(connectionId);
-    let state = this.#keys.get(key);
-    if (state === undefined) {
-      state = { gate: new KeyGate(this.#options.rate), cap: { most: Number.POSITIVE_INFINITY }, limited: 0 };
-      this.#keys.set(key, state);
-    }
-    return state;
+  /** What is learnt of the greatest limit that the connection's key may ask for. */
+  capOf(connectionId: ConnectionId): LimitCap {
+    return this.#stateOf(connectionId).cap;
   }
 
   /**
@@ -63,29 +67,122 @@ export class Admission {
     signal: AbortSignal,
     work: (key: ApiKey, held: Reservation) => Promise<T>,
   ): Promise<T> {
-    const state = this.of(connectionId);
-    await state.gate.enter(signal);
-    let outcome: Parameters<KeyGate['leave']>[0] = 'failed';
+    for (let other = this.#inHand.get(connectionId); other !== undefined; ) {
+      await other;
+      other = this.#inHand.get(connectionId);
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#inHand.set(connectionId, promise);
     try {
-      const result = await this.#slots(async () => {
-        const held = await this.#budget.reserve(expectedBytes, signal);
-        try {
-          return await work(this.#options.keyOf(connectionId), held);
-        } catch (error) {
-          held.release();
-          throw error;
-        }
-      });
-      state.limited = 0;
-      outcome = 'passed';
-      return result;
+      return await this.#admit(connectionId, expectedBytes, signal, work);
+    } finally {
+      this.#inHand.delete(connectionId);
+      resolve();
+    }
+  }
+
+  /** The same for a request whose answer is not kept. */
+  async ask<T>(
+    connectionId: ConnectionId,
+    expectedBytes: number,
+    signal: AbortSignal,
+    work: (key: ApiKey) => Promise<T>,
+  ): Promise<T> {
+    return await this.request(connectionId, expectedBytes, signal, async (key, held) => {
+      const answer = await work(key);
+      held.release();
+      return answer;
+    });
+  }
+
+  async #admit<T>(
+    connectionId: ConnectionId,
+    expectedBytes: number,
+    signal: AbortSignal,
+    work: (key: ApiKey, held: Reservation) => Promise<T>,
+  ): Promise<T> {
+    const state = this.#stateOf(connectionId);
+    await this.#begin(state, signal);
+    const { limited } = state;
+    let outcome: Outcome = 'failed';
+    try {
+      const held = await this.#budget.reserve(expectedBytes, signal);
+      try {
+        const result = await work(this.#options.keyOf(connectionId), held);
+        state.limited = 0;
+        outcome = 'passed';
+        return result;
+      } catch (error) {
+        held.release();
+        throw error;
+      }
     } catch (error) {
       if (error instanceof ReplicaError && error.kind === 'rate_limited') {
-        outcome = { limitedFor: backoff(state.limited++, this.#options.backoff, error.retryAfter) };
+        // Those that were under way together are refused together: that is one refusal.
+        if (state.limited === limited) state.limited++;
+        outcome = { limitedFor: backoff(state.limited - 1, this.#options.backoff, error.retryAfter) };
       }
       throw error;
     } finally {
-      state.gate.leave(outcome);
+      this.#inFlight--;
+      state.gate.leave(outcome, performance.now());
+      this.#next();
+    }
+  }
+
+  #stateOf(connectionId: ConnectionId): KeyState {
+    const key = this.#options.keyOf(connectionId);
+    let state = this.#keys.get(key);
+    if (state === undefined) {
+      const gate = new KeyGate(this.#options.rate, this.#options.concurrency);
+      state = { gate, cap: { most: Number.POSITIVE_INFINITY }, limited: 0, line: [] };
+      this.#keys.set(key, state);
+    }
+    return state;
+  }
+
+  /** Waits until a request of the key may begin.
+   * @throws the signal's reason where it is aborted first. */
+  async #begin({ line }: KeyState, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    await new Promise<void>((resolve, reject) => {
+      const abort = () => {
+        line.splice(line.indexOf(entry), 1);
+        reject(signal.reason);
+      };
+      const begin = () => {
+        signal.removeEventListener('abort', abort);
+        resolve();
+      };
+      const entry = { ticket: this.#tickets++, begin };
+      line.push(entry);
+      signal.addEventListener('abort', abort, { once: true });
+      this.#next();
+    });
+  }
+
+  /** Lets in whoever may begin now, and comes back when the next one may. */
+  #next(): void {
+    clearTimeout(this.#timer);
+    while (this.#inFlight < this.#options.concurrency) {
+      const now = performance.now();
+      let first: KeyState | undefined;
+      let soonest = Number.POSITIVE_INFINITY;
+      for (const state of this.#keys.values()) {
+        if (state.line.length === 0) continue;
+        const wait = state.gate.opensIn(now);
+        if (wait > 0) soonest = Math.min(soonest, wait);
+        else if (first === undefined || state.line[0]!.ticket < first.line[0]!.ticket) first = state;
+      }
+      if (first === undefined) {
+        if (soonest !== Number.POSITIVE_INFINITY) {
+          this.#timer = setTimeout(() => this.#next(), Math.min(soonest, MAX_DELAY));
+        }
+        return;
+      }
+      this.#inFlight++;
+      first.gate.enter(now);
+      first.line.shift()!.begin();
     }
   }
 }

@@ -28,12 +28,14 @@ export interface ApplyContext {
   readonly reached: Reached;
 }
 
-/** How the turn goes on after this page. Times in milliseconds. */
-export interface Timing {
+/** What `apply` is told of the turn. Times in milliseconds. */
+export interface ApplyPlan {
   /** A reading of the monotonic clock when the request began. */
   readonly requestedAt: number;
   /** Until the next poll where this page ends the backlog, by whether it changed anything. */
   readonly nextPollIn: (changed: boolean) => number;
+  /** Most of the page's messages are likely new (see `upsert`). */
+  readonly expectNew: boolean;
 }
 
 export type Applied =
@@ -57,13 +59,13 @@ export async function apply(
   at: Position,
   page: Page,
   changes: Changes,
-  timing: Timing,
+  plan: ApplyPlan,
 ): Promise<Applied> {
   try {
-    return await attempt(context, connectionId, at, page, changes, timing, false);
+    return await attempt(context, connectionId, at, page, changes, plan, false);
   } catch (error) {
     if (!refusesData(error)) throw error;
-    return await attempt(context, connectionId, at, page, changes, timing, true);
+    return await attempt(context, connectionId, at, page, changes, plan, true);
   }
 }
 
@@ -73,7 +75,7 @@ async function attempt(
   at: Position,
   page: Page,
   changes: Changes,
-  timing: Timing,
+  plan: ApplyPlan,
   carefully: boolean,
 ): Promise<Applied> {
   const { numbering } = at;
@@ -82,7 +84,7 @@ async function attempt(
       await limitTransaction(trx, context.limits);
       const state = await lockState(trx, connectionId);
       if (state === undefined || !isSame(state, at)) throw new Fenced(state);
-      const target = { connectionId, numbering, history: context.history };
+      const target = { connectionId, numbering, history: context.history, expectNew: plan.expectNew };
       const written = await write(trx, changes.batches, target, { carefully });
       const { tally, refused } = written;
       const rejects = refused.length === 0 ? changes.rejects : [...changes.rejects, ...refused];
@@ -94,7 +96,7 @@ async function attempt(
       const changed = hasChanged(tally) || rejects.length > 0;
       const move = {
         to: page.cursor,
-        requestedAgo: performance.now() - timing.requestedAt,
+        requestedAgo: performance.now() - plan.requestedAt,
         caughtUp: !page.hasMore,
         changed,
         inserted: {
@@ -102,7 +104,7 @@ async function attempt(
           contacts: tally.contact.inserted,
           messages: tally.message.inserted,
         },
-        nextPollIn: page.hasMore ? 0 : timing.nextPollIn(changed),
+        nextPollIn: page.hasMore ? 0 : plan.nextPollIn(changed),
         leaseTtl: context.leaseTtl,
       };
       const ledger = {

@@ -13,6 +13,7 @@ import {
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
 import type { UpstreamClient } from '../upstream/client.ts';
+import type { Admission } from './admission.ts';
 import type { Directory, Looked } from './directory.ts';
 import type { Listener } from './events.ts';
 
@@ -21,6 +22,7 @@ export interface DiscoveryContext {
   /** For what may take long. */
   readonly maintenance: Kysely<Database>;
   readonly upstream: UpstreamClient;
+  readonly admission: Admission;
   readonly directory: Directory;
   readonly listen: Listener;
   readonly removal: Removal;
@@ -93,9 +95,13 @@ export class Discovery {
 
   /** Asks for one connection's pairing; a failure is the loop's to tell, which asks the same upstream. */
   async followOne(connectionId: ConnectionId, signal: AbortSignal): Promise<void> {
-    const { db, upstream, directory } = this.#context;
+    const { db, upstream, admission } = this.#context;
+    // The loop waits meanwhile.
+    const soon = AbortSignal.any([signal, AbortSignal.timeout(PAIRING_TIMEOUT)]);
     try {
-      const status = await upstream.pairingStatus(directory.keyOf(connectionId), connectionId, signal);
+      const status = await admission.ask(connectionId, PAIRING_BYTES, soon, (key) =>
+        upstream.pairingStatus(key, connectionId, soon),
+      );
       await notePairing(db, connectionId, status);
     } catch {
       return;
@@ -174,6 +180,9 @@ function cannotTell(): ReplicaError {
   });
 }
 
+/** What an answer about the pairing may take: in milliseconds, and in bytes of the budget. */
+const PAIRING_TIMEOUT = 5_000;
+const PAIRING_BYTES = 4_096;
 /** The time over which the first look at the pairing of connections is spread, in milliseconds. */
 const FIRST_PAIRING = 10_000;
 

@@ -26,32 +26,52 @@ export class Refusal {
   }
 }
 
-/** Checks the known fields into `row`, and puts the unknown ones into `row.extra`. */
-export function readFields(
-  came: Record<string, unknown>,
-  fields: Readonly<Record<string, FieldType>>,
-  row: Row,
-  skip: (name: string) => boolean,
-): Refusal | undefined {
-  let extra: Record<string, Json> | undefined;
-  for (const name in came) {
-    const value = came[name];
-    if (skip(name)) continue;
-    const type = Object.hasOwn(fields, name) ? fields[name] : undefined;
-    if (type === undefined) {
-      const kept = toJsonb(value, raw, 1);
-      if (kept === undefined)
-        return new Refusal('too_deep', `an unknown field is nested over ${MAX_DEPTH} deep`);
-      extra ??= {};
-      define(extra, name, kept);
-    } else if (value !== null) {
+/**
+ * Reads the fields of one kind of record. The known ones are asked for by name, in one order for all, so that all rows
+ * get one shape; the record's own names are gone through only where there are others.
+ */
+export class FieldReader {
+  readonly #fields: readonly (readonly [name: string, type: FieldType])[];
+  readonly #own: readonly string[];
+  readonly #known: ReadonlySet<string>;
+
+  /** @param own fields that the caller handles itself. */
+  constructor(fields: Readonly<Record<string, FieldType>>, own: readonly string[]) {
+    this.#fields = Object.entries(fields);
+    this.#own = own;
+    this.#known = new Set([...Object.keys(fields), ...own]);
+  }
+
+  /** Checks the known fields into `row`, and puts the unknown ones into `row.extra`. */
+  read(came: Record<string, unknown>, row: Row): Refusal | undefined {
+    let known = 0;
+    for (const name of this.#own) if (came[name] !== undefined) known++;
+    for (const [name, type] of this.#fields) {
+      const value = came[name];
+      if (value === undefined) continue;
+      known++;
+      if (value === null) continue;
       const checked = checkField(value, type, name);
       if (checked instanceof Refusal) return checked;
       if (checked !== null) row[name] = checked;
     }
+    const names = Object.keys(came);
+    return names.length === known ? undefined : this.#readOthers(came, names, row);
   }
-  if (extra !== undefined) row.extra = extra;
-  return undefined;
+
+  #readOthers(came: Record<string, unknown>, names: readonly string[], row: Row): Refusal | undefined {
+    const extra: Record<string, Json> = {};
+    for (const name of names) {
+      if (this.#known.has(name)) continue;
+      const kept = toJsonb(came[name], raw, 1);
+      if (kept === undefined) {
+        return new Refusal('too_deep', `an unknown field is nested over ${MAX_DEPTH} deep`);
+      }
+      define(extra, name, kept);
+      row.extra = extra;
+    }
+    return undefined;
+  }
 }
 
 function raw(value: string): Json | undefined {

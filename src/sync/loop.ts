@@ -9,7 +9,7 @@ import { Journal, recordsIn } from './journal.ts';
 import { Pace } from './pace.ts';
 import { PageLimit } from './page-limit.ts';
 import { Recovery, type RecoveryContext } from './recovery.ts';
-import { type Turn, type TurnContext, turn } from './turn.ts';
+import { type Turn, type TurnContext, type TurnPlan, turn } from './turn.ts';
 
 /** How loops behave. Durations in milliseconds. */
 export interface LoopSettings {
@@ -65,6 +65,11 @@ export class ConnectionLoop {
   #at: Position;
   #trustedUntil = 0;
   #asleep = false;
+  /** Before this reading of the monotonic clock no event begins a turn. */
+  #notBefore = 0;
+  /** Events that came, and how many of them the last good poll came after. */
+  #events = 0;
+  #lookedFor = 0;
   #unmoved = 0;
   readonly #limit: PageLimit;
   readonly #recovery: Recovery;
@@ -73,15 +78,18 @@ export class ConnectionLoop {
   #polledAt: number | undefined;
   #dueAt = Number.POSITIVE_INFINITY;
   #interval = 0;
+  /** Whether most messages of the page before were new; a first sync begins with nothing. */
+  #expectNew: boolean;
 
   constructor(context: LoopContext, lease: Lease) {
     this.#context = context;
     this.connectionId = lease.connectionId;
     this.#at = lease;
+    this.#expectNew = lease.cursor === 0n && lease.epoch === 1;
     this.#journal = new Journal(context.listen, lease.connectionId, lease.failures);
     const { pollInterval, pollIntervalIdle, pageLimit, pageLimitMax, maxResponseBytes } = context.settings;
     this.#pace = new Pace(pollInterval, pollIntervalIdle);
-    const { cap } = context.admission.of(lease.connectionId);
+    const cap = context.admission.capOf(lease.connectionId);
     this.#limit = new PageLimit(pageLimit, pageLimitMax, maxResponseBytes, cap);
     this.#fetcher = new Fetcher(context, lease.connectionId, this.#limit);
     this.#recovery = new Recovery(context, lease.connectionId, this.#limit);
@@ -115,8 +123,19 @@ export class ConnectionLoop {
   /** Makes the connection due now; in mid-turn, again after it. Called when something happened at the upstream: a
    * poll that brings nothing is then followed by others, since the event may be ahead of the sync endpoint. */
   wake(): void {
+    this.#events++;
     this.#pace.expect();
     this.#alarm.ring();
+  }
+
+  /** Whether something was announced that no poll has looked for yet. */
+  get owesPoll(): boolean {
+    return this.#events > this.#lookedFor;
+  }
+
+  /** Looks at once whether another has the lease, where it is not sure of it and at rest. */
+  doubt(): void {
+    if (this.#asleep && performance.now() > this.#trustedUntil) this.#alarm.ring();
   }
 
   /** The same, unless a turn is under way. */
@@ -156,6 +175,10 @@ export class ConnectionLoop {
         pause = UNTRUSTED_PAUSE;
         continue;
       }
+      if (ended === 'rung' && performance.now() < this.#notBefore) {
+        pause = this.#notBefore - performance.now();
+        continue;
+      }
       try {
         const done = await this.#explained(signal);
         if (done === 'lease_lost') return 'lease_lost';
@@ -173,8 +196,12 @@ export class ConnectionLoop {
 
   /** Whether another has the lease. A renewal tells nothing of it: it passes over what is locked, too. */
   async #isLost(): Promise<boolean> {
-    const stored = await readPosition(this.#context.db, this.connectionId).catch(() => undefined);
-    return stored !== undefined && stored.term !== this.term;
+    try {
+      const stored = await readPosition(this.#context.db, this.connectionId);
+      return stored?.term !== this.term;
+    } catch {
+      return false;
+    }
   }
 
   /** A turn, and what can be done where it fails. */
@@ -194,16 +221,20 @@ export class ConnectionLoop {
   async #turn(signal: AbortSignal): Promise<TurnEnd> {
     const { listen } = this.#context;
     let nextIn = 0;
-    const pace = (changed: boolean) => {
-      nextIn = this.#pace.after(changed);
-      return nextIn;
-    };
     const at = this.#at;
+    const events = this.#events;
     const startedAt = performance.now();
-    const progress = (due: boolean) => {
-      this.#dueAt = due ? performance.now() : Number.POSITIVE_INFINITY;
+    const plan: TurnPlan = {
+      nextPollIn: (changed) => {
+        nextIn = this.#pace.after(changed);
+        return nextIn;
+      },
+      expectNew: this.#expectNew,
+      progress: (due) => {
+        this.#dueAt = due ? performance.now() : Number.POSITIVE_INFINITY;
+      },
     };
-    const result = await turn(this.#context, this.#fetcher, this.connectionId, at, pace, progress, signal);
+    const result = await turn(this.#context, this.#fetcher, this.connectionId, at, plan, signal);
     const { page, applied } = result;
     if (!applied.done) {
       // Another has moved the cursor (a resync), or holds the lease: go on from what is stored, or stop.
@@ -214,6 +245,8 @@ export class ConnectionLoop {
       return { caughtUp: false, nextIn: 0 };
     }
     this.#at = { ...at, cursor: page.cursor };
+    const { inserted } = applied.tally.message;
+    if (result.changes.came.message > 0) this.#expectNew = inserted * 2 > result.changes.came.message;
     // The commit extended the lease, at some time after the turn began.
     this.trustUntil(startedAt + this.#context.leaseTtl * 0.9);
     this.#journal.page(result, applied);
@@ -221,6 +254,8 @@ export class ConnectionLoop {
     this.#limit.good(recordsIn(result), page.body.length, page.hasMore);
     this.#recovery.good();
     this.#journal.recovered();
+    this.#lookedFor = events;
+    this.#notBefore = 0;
     this.#polledAt = performance.now();
     this.#interval = page.hasMore ? 0 : nextIn;
     return { caughtUp: !page.hasMore, nextIn: page.hasMore ? 0 : nextIn };
@@ -247,6 +282,11 @@ export class ConnectionLoop {
         : backoff(failures - 1, settings.backoff, error.retryAfter),
     );
     const { failures } = this.#journal;
+    // An event may cut the pause short, but not below what the upstream asked for, nor so that many events make
+    // many attempts.
+    const { min } = settings.backoff;
+    const floor = Math.max(Math.min(error.retryAfter ?? 0, max * 4), Math.min(min * failures, max));
+    this.#notBefore = performance.now() + Math.min(floor, retryIn);
     try {
       const failure = { kind: error.kind, message: error.message, nextPollIn: retryIn, failures };
       await noteFailure(db, connectionId, this.#at.term, failure);

@@ -1,11 +1,11 @@
-import { ENTITIES, type Entity, PARTICIPANT_FIELDS } from '../entities.ts';
+import { CONTACT, CONVERSATION, ENTITIES, type Entity, MESSAGE, PARTICIPANT_FIELDS } from '../entities.ts';
 import { exactNumber, int64, parseExact } from '../lib/exact-json.ts';
 import { sliceArray } from '../lib/json-slice.ts';
 import { cutBytes, mayNeedMending, mendJson } from '../lib/text.ts';
 import { type Cursor, type Kind, MAX_RECORD_ID_BYTES, type Reject, type Row } from '../model.ts';
 import { type Page, recordBytes } from '../upstream/page.ts';
 import { type Batch, partialsIn, toBatches } from './batches.ts';
-import { checkId, Refusal, readFields } from './fields.ts';
+import { checkId, FieldReader, Refusal } from './fields.ts';
 
 /** What a page says, ready to be written, and what of it cannot be stored. */
 export interface Changes {
@@ -59,7 +59,7 @@ export function normaliseRecords(
 ): { batches: Batch[]; rejects: Reject[] } {
   const rejects: Reject[] = [];
   const rows: Row[] = [];
-  const indexes = new Map<Row, number>();
+  const indexes: number[] = [];
   const fallback = cursor.toString();
   for (const [index, came] of records.entries()) {
     const record = mend ? mendJson(came) : came;
@@ -72,10 +72,10 @@ export function normaliseRecords(
     if (row instanceof Refusal) rejects.push(reject(entity, record, bytes(index), row));
     else {
       rows.push(row);
-      indexes.set(row, index);
+      indexes.push(index);
     }
   }
-  return { batches: toBatches(entity, rows, (row) => bytes(indexes.get(row)!)), rejects };
+  return { batches: toBatches(entity, rows, (row) => bytes(indexes[rows.indexOf(row)]!)), rejects };
 }
 
 /** A record that came alone, from its bytes; mended as in a page (R10). */
@@ -109,7 +109,7 @@ function normaliseRecord(
   const digits = version === undefined ? fallback : int64(version);
   if (digits === undefined) return new Refusal('seq_invalid', '"seq" is not an integer from 0 to 2^63-1');
   row[entity.version] = digits;
-  const problem = readFields(came, entity.fields, row, (name) => name === entity.key || isOwn(entity, name));
+  const problem = READERS[entity.kind].read(came, row);
   if (problem !== undefined) return problem;
   if (entity.kind === 'conversation' && came.participants !== undefined && came.participants !== null) {
     const participants = normaliseParticipants(came.participants, (index, participant, refusal) =>
@@ -121,13 +121,13 @@ function normaliseRecord(
   return row;
 }
 
-/** Fields of a record that have a handling of their own. */
-function isOwn(entity: Entity, name: string): boolean {
-  return (
-    (entity.version === 'seq' && name === 'seq') ||
-    (entity.kind === 'conversation' && name === 'participants')
-  );
-}
+/** Beside them, what this file handles itself: key, version, membership. */
+const READERS: Readonly<Record<Kind, FieldReader>> = {
+  message: new FieldReader(MESSAGE.fields, ['message_id', 'seq']),
+  conversation: new FieldReader(CONVERSATION.fields, ['conversation_id', 'seq', 'participants']),
+  contact: new FieldReader(CONTACT.fields, ['person_id']),
+};
+const PARTICIPANT_READER = new FieldReader(PARTICIPANT_FIELDS, ['participant_jid']);
 
 function normaliseParticipants(
   value: unknown,
@@ -153,7 +153,7 @@ export function normaliseParticipant(value: unknown): Row | Refusal {
   const jid = checkId(came.participant_jid, 'participant_jid');
   if (jid instanceof Refusal) return jid;
   const row: Row = { participant_jid: jid };
-  return readFields(came, PARTICIPANT_FIELDS, row, (name) => name === 'participant_jid') ?? row;
+  return PARTICIPANT_READER.read(came, row) ?? row;
 }
 
 function reject(entity: Entity, record: unknown, json: Buffer, refusal: Refusal): Reject {

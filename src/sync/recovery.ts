@@ -122,17 +122,7 @@ export class Recovery {
 
   /** A request of our own, admitted like any other; its answer is not kept. */
   async #ask<T>(signal: AbortSignal, work: (key: ApiKey) => Promise<T>): Promise<T> {
-    const { admission } = this.#context;
-    return await admission.request(
-      this.#connectionId,
-      this.#limit.expectedBytes,
-      signal,
-      async (key, held) => {
-        const answer = await work(key);
-        held.release();
-        return answer;
-      },
-    );
+    return await this.#context.admission.ask(this.#connectionId, this.#limit.expectedBytes, signal, work);
   }
 
   /** A new epoch and a new numbering; at most once an hour without a person (R6). */

@@ -45,7 +45,7 @@ export async function retryDeadLetter(db: Kysely<Database>, id: string, history:
     const whole = rejects.find((reject) => reject.kind === letter.kind);
     if (whole !== undefined) return await still(trx, letter, whole.code, whole.reason);
     const { connection_id: connectionId, numbering } = letter;
-    const target = { connectionId, numbering, history };
+    const target = { connectionId, numbering, history, expectNew: false };
     const written = await write(trx, batches, target, { carefully: true });
     const { tally, refused } = written;
     const again = refused.find((reject) => reject.kind === letter.kind);

@@ -16,10 +16,18 @@ export interface TurnContext extends ApplyContext {
   readonly writes: LimitFunction;
 }
 
+/** What a turn is told by its loop. */
+export interface TurnPlan {
+  /** Until the next poll where this page ends the backlog, in milliseconds, by whether it changed anything. */
+  readonly nextPollIn: (changed: boolean) => number;
+  /** Most of the page's messages are likely new. */
+  readonly expectNew: boolean;
+  /** Told at every step: true where it has begun and should end soon, false where it waits for room. */
+  readonly progress: (due: boolean) => void;
+}
+
 /**
  * The main job, once: fetch a page, check it, write it, move the cursor. The next page is fetched meanwhile.
- * @param nextPollIn until the next poll where this page ends the backlog, in milliseconds, by whether it changed anything.
- * @param progress told at every step: true where it has begun and should end soon, false where it waits for room.
  * @throws ReplicaError where the page could not be had or stored; the stored position is as it was then.
  */
 export async function turn(
@@ -27,21 +35,21 @@ export async function turn(
   fetcher: Fetcher,
   connectionId: ConnectionId,
   at: Position,
-  nextPollIn: (changed: boolean) => number,
-  progress: (due: boolean) => void,
+  plan: TurnPlan,
   signal: AbortSignal,
 ): Promise<Turn> {
+  const { nextPollIn, expectNew, progress } = plan;
   const fetched = await fetcher.take(at, progress, signal);
   const { page, changes, requestedAt } = fetched;
   context.reached('fetched');
   try {
     if (page.hasMore && page.cursor !== page.from) fetcher.prefetch(page, at, signal);
     const startedAt = performance.now();
-    const timing = { requestedAt, nextPollIn };
+    const told = { requestedAt, nextPollIn, expectNew };
     progress(false);
     const applied = await context.writes(() => {
       progress(true);
-      return apply(context, connectionId, at, page, changes, timing);
+      return apply(context, connectionId, at, page, changes, told);
     });
     if (!applied.done) fetcher.drop();
     return { ...fetched, applied, applyTook: performance.now() - startedAt };

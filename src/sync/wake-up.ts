@@ -1,8 +1,13 @@
+import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from '../store/database.ts';
 import { announceDue } from '../store/notify.ts';
-import { makeDue } from '../store/state.ts';
+import { makeDueUnlessLocked } from '../store/state.ts';
 import type { Worker } from './worker.ts';
+
+/** Pauses between attempts at a row that is locked, in milliseconds; each is twice the one before. */
+const FIRST_PAUSE = 50;
+const LAST_PAUSE = 10_000;
 
 /**
  * Makes connections due at once, on whichever worker holds them: the loop here directly, one elsewhere by NOTIFY, and
@@ -12,6 +17,8 @@ export class WakeUp {
   readonly #db: Db;
   readonly #worker: Worker;
   readonly #waiting = new Set<ConnectionId>();
+  /** Those whose row was locked, and that are come back to. */
+  readonly #locked = new Set<ConnectionId>();
   #next: Promise<void> | undefined;
   #current: Promise<void> = Promise.resolve();
 
@@ -26,8 +33,7 @@ export class WakeUp {
     const elsewhere: ConnectionId[] = [];
     for (const id of connectionIds) {
       // Woken here it needs no row: the loop is the one that would read it.
-      if (this.#worker.holds(id)) this.#worker.wake(id);
-      else elsewhere.push(id);
+      if (!this.#worker.wake(id)) elsewhere.push(id);
     }
     if (elsewhere.length === 0) return;
     for (const id of elsewhere) this.#waiting.add(id);
@@ -43,8 +49,22 @@ export class WakeUp {
     this.#waiting.clear();
     this.#current = this.#next ?? Promise.resolve();
     this.#next = undefined;
-    // The hint first: a page in hand holds its row's lock, and must not keep the others waiting.
+    // The hint first: it is the quicker one.
     await announceDue(this.#db, ids);
-    await makeDue(this.#db, ids);
+    const locked = await makeDueUnlessLocked(this.#db, ids);
+    if (locked.length > 0) void this.#later(locked);
+  }
+
+  /** A page in hand holds the lock of its row. Waiting for it would keep a connection of the leases' busy, and the
+   * wake-ups of others waiting; it is come back to instead, as long as a page may last. */
+  async #later(ids: readonly ConnectionId[]): Promise<void> {
+    let left = ids.filter((id) => !this.#locked.has(id));
+    for (const id of left) this.#locked.add(id);
+    const mine = left;
+    for (let pause = FIRST_PAUSE; left.length > 0 && pause < LAST_PAUSE; pause *= 2) {
+      await sleep(pause, new AbortController().signal);
+      left = await makeDueUnlessLocked(this.#db, left).catch(() => left);
+    }
+    for (const id of mine) this.#locked.delete(id);
   }
 }

@@ -110,9 +110,13 @@ export class Worker {
     this.#held.get(connectionId)?.yielding.abort(new DOMException('dropped', 'AbortError'));
   }
 
-  /** Makes a connection due now, where its loop is here: something happened at the upstream. */
-  wake(connectionId: ConnectionId): void {
-    this.#held.get(connectionId)?.loop.wake();
+  /** Makes a connection due now, where its loop is here: something happened at the upstream.
+   * @returns false where it is not, or is about to end. */
+  wake(connectionId: ConnectionId): boolean {
+    const held = this.#held.get(connectionId);
+    if (held === undefined) return false;
+    held.loop.wake();
+    return !held.yielding.signal.aborted && !this.#stopping.signal.aborted;
   }
 
   /** Makes all of them due now. */
@@ -132,10 +136,15 @@ export class Worker {
   async stop(): Promise<boolean> {
     this.#stopping.abort();
     this.#context.reached('stopping');
+    const ended = Promise.allSettled([...this.#held.values()].map((held) => held.done));
     const work = (async () => {
-      await Promise.allSettled([...this.#held.values()].map((held) => held.done));
+      // First, so that the shares of the others have grown when the leases come free: a page that takes long keeps
+      // back its own connection only.
+      await signOff(this.#options.control, this.id).catch(() => {});
+      await ended;
       this.#tending.abort();
       await this.#tended;
+      // Again: a heartbeat may have been on its way.
       await signOff(this.#options.control, this.id);
       await announceLeases(this.#options.control);
     })();
@@ -163,16 +172,16 @@ export class Worker {
     try {
       const end = await loop.run(dueIn, signal, once);
       if (end === 'lease_lost') listen({ type: 'lease_lost', connectionId });
-      else await this.#giveBack(connectionId, loop.term);
+      else await this.#giveBack(loop);
       return end;
     } finally {
       this.#held.delete(connectionId);
     }
   }
 
-  async #giveBack(connectionId: ConnectionId, term: string): Promise<void> {
+  async #giveBack({ connectionId, term, owesPoll }: ConnectionLoop): Promise<void> {
     try {
-      await releaseLease(this.#options.control, connectionId, term);
+      await releaseLease(this.#options.control, connectionId, term, owesPoll);
       this.#context.listen({ type: 'lease_returned', connectionId });
     } catch (cause) {
       // It runs out by itself.
@@ -222,7 +231,9 @@ export class Worker {
       if (this.#orphans.get(connectionId) === term) await releaseLease(control, connectionId, term);
     }
     this.#orphans = orphans;
-    if (registered) await heartbeat(control, info);
+    // A lease that another has taken counts in our share until its loop knows.
+    for (const { loop } of this.#held.values()) loop.doubt();
+    if (registered && !this.#stopping.signal.aborted) await heartbeat(control, info);
   }
 
   /** The holder trusts its lease for less time than the database does, from the start of the attempt (R15). */

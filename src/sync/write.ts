@@ -27,7 +27,7 @@ export interface Written {
   readonly tally: Record<Kind, Tally>;
   /** What Postgres refused. */
   readonly refused: Reject[];
-  /** What it took, by batch. */
+  /** What it took whole, by batch. A partial record does not make up for one that was refused (R7). */
   readonly good: { readonly entity: Entity; readonly rows: readonly Row[] }[];
 }
 
@@ -52,7 +52,7 @@ export async function write(
     const putAndCount = async (rows: readonly Row[]) => addTally(tally[kind], await put(rows));
     if (!carefully) {
       await putAndCount(batch.rows);
-      good.push({ entity, rows: batch.rows });
+      if (!partial) good.push({ entity, rows: batch.rows });
       continue;
     }
     const bad = await halve(batch.rows, (rows) => attempt(trx, () => putAndCount(rows)));
@@ -73,7 +73,7 @@ export async function write(
         refused.push(rejectOf(entity, batch, row, code));
       }
     }
-    good.push({ entity, rows });
+    if (!partial) good.push({ entity, rows });
   }
   return { tally, refused, good };
 }

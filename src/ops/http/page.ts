@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { remedy } from '../../errors.ts';
 import { humanDuration } from '../../lib/durations.ts';
+import type { Activity } from '../../store/activity.ts';
 import type { ConnectionState, ConnectionStatus } from '../../store/status.ts';
 import type { StatusReport } from '../status.ts';
-import { REFRESH, STYLE } from './page-assets.ts';
+import { ICON, REFRESH, STYLE } from './page-assets.ts';
 
 /** What a state means, in a word or two. */
 const STATES: Record<ConnectionState, string> = {
@@ -27,6 +28,13 @@ const ORDER: readonly ConnectionState[] = [
   'removed',
 ];
 
+const FAILING: readonly ConnectionState[] = ['stalled', 'parked', 'backing_off'];
+
+export interface RenderedPage {
+  readonly html: string;
+  readonly headers: Readonly<Record<string, string>>;
+}
+
 /** Text as HTML shows it, and as nothing else. */
 export function escapeHtml(text: string): string {
   const entities: Record<string, string> = {
@@ -41,18 +49,50 @@ export function escapeHtml(text: string): string {
 
 /**
  * The one page: where every connection stands, at a glance. Shows no text of a message and no name of a person.
- * @param report undefined while the database is out of reach.
  * @param activity records per minute, by connection.
  */
-export function renderPage(
-  report: StatusReport | undefined,
-  activity: ReadonlyMap<string, readonly number[]>,
-): { html: string; headers: Record<string, string> } {
+export function renderPage(report: StatusReport, activity: Activity): RenderedPage {
+  const { connections, workers, version, schema_version } = report;
+  const sorted = [...connections].sort(
+    (a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || (a.connection_id < b.connection_id ? -1 : 1),
+  );
+  const quarantined = connections.reduce((sum, one) => sum + Number(one.quarantined), 0);
+  const facts = [
+    plural(workers.length, 'worker'),
+    `${quarantined.toLocaleString('en')} in quarantine`,
+    `version ${version}`,
+    `schema ${schema_version ?? '–'}`,
+  ];
+  const cards = sorted.map((one) => card(one, activity.get(one.connection_id) ?? []));
+  return document({ ...headlineOf(report), facts: facts.join(' · '), main: cards.join('') });
+}
+
+/** The page while there is nothing to show. */
+export function renderOutage(reason: string): RenderedPage {
+  return document({
+    headline: `Nothing to show: ${reason}.`,
+    alarm: true,
+    facts:
+      'Replication waits, and goes on by itself where nobody is needed. This page looks again meanwhile.',
+    main: '',
+  });
+}
+
+interface Content {
+  readonly headline: string;
+  readonly alarm: boolean;
+  readonly facts: string;
+  /** HTML: list items. */
+  readonly main: string;
+}
+
+function document({ headline, alarm, facts, main }: Content): RenderedPage {
   const nonce = randomBytes(16).toString('base64');
   const policy = [
     "default-src 'none'",
     `style-src 'nonce-${nonce}'`,
     `script-src 'nonce-${nonce}'`,
+    'img-src data:',
     "connect-src 'self'",
     "base-uri 'none'",
     "form-action 'none'",
@@ -64,11 +104,18 @@ export function renderPage(
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>wa-replica</title>
+<title>${alarm ? '⚠ ' : ''}wa-replica</title>
+<link rel="icon" href="${ICON}">
 <style nonce="${nonce}">${STYLE}</style>
 </head>
 <body>
-<main id="main" aria-live="polite">${report === undefined ? outage() : overview(report, activity)}</main>
+<header>
+<h1>wa-replica</h1>
+<p id="headline" class="${alarm ? 'alarm' : 'calm'}" role="status">${escapeHtml(headline)}</p>
+<p id="facts">${escapeHtml(facts)}</p>
+<p id="stale" role="alert" hidden>No answer: what you see is out of date.</p>
+</header>
+<main><ul id="connections">${main}</ul></main>
 <script nonce="${nonce}">${REFRESH}</script>
 </body>
 </html>
@@ -76,52 +123,52 @@ export function renderPage(
   return { html, headers: { 'content-security-policy': policy, 'referrer-policy': 'no-referrer' } };
 }
 
-function outage(): string {
-  return '<h1>wa-replica</h1><p class="alarm">The database is out of reach. Replication waits for it and goes on by itself.</p>';
-}
-
-function overview(report: StatusReport, activity: ReadonlyMap<string, readonly number[]>): string {
-  const { connections, workers, version, schema_version } = report;
-  const sorted = [...connections].sort(
-    (a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || (a.connection_id < b.connection_id ? -1 : 1),
-  );
+function headlineOf({ connections, workers }: StatusReport): Pick<Content, 'headline' | 'alarm'> {
+  const wanted = connections.filter((one) => one.state !== 'removed');
   const count = (states: readonly ConnectionState[]) =>
-    connections.filter((one) => states.includes(one.state)).length;
-  const bad = count(['parked', 'stalled', 'backing_off']);
-  const quarantined = connections.reduce((sum, one) => sum + Number(one.quarantined), 0);
-  const headline =
-    connections.length === 0
-      ? 'No connections are known yet.'
-      : bad > 0
-        ? `${bad} of ${connections.length} connections ${bad === 1 ? 'does' : 'do'} not replicate`
-        : workers.length === 0
-          ? 'No worker is alive: nothing is replicated'
-          : `${count(['live'])} of ${connections.length} connections are live`;
-  const alarm = bad > 0 || (workers.length === 0 && connections.length > 0);
-  return `<header><h1>wa-replica</h1>
-<p class="${alarm ? 'alarm' : 'headline'}" role="status">${headline}</p>
-<p class="quiet">${workers.length} ${workers.length === 1 ? 'worker' : 'workers'} · ${quarantined} in quarantine · version ${escapeHtml(version)} · schema ${escapeHtml(schema_version ?? '–')}</p></header>
-<ul class="connections">${sorted.map((one) => card(one, activity.get(one.connection_id) ?? [])).join('')}</ul>`;
+    wanted.filter((one) => states.includes(one.state)).length;
+  const failing = count(FAILING);
+  const live = count(['live']);
+  if (wanted.length === 0) return { headline: 'No connections are known yet', alarm: false };
+  if (workers.length === 0) return { headline: 'No worker is alive: nothing is replicated', alarm: true };
+  const all = plural(wanted.length, 'connection');
+  if (failing > 0)
+    return { headline: `${failing} of ${all} ${failing === 1 ? 'does' : 'do'} not replicate`, alarm: true };
+  if (live < wanted.length)
+    return { headline: `${live} of ${all} live, the others on their way`, alarm: false };
+  return { headline: live === 1 ? 'The connection is live' : `All ${all} are live`, alarm: false };
 }
 
 function card(status: ConnectionStatus, minutes: readonly number[]): string {
-  const { rows } = status;
-  const number = (text: string) => Number(text).toLocaleString('en');
+  const { rows, state } = status;
   const total = BigInt(rows.messages) + BigInt(rows.conversations) + BigInt(rows.contacts);
-  const share = status.window_left_seconds / Math.max(1, status.window_left_seconds + status.lag_seconds);
-  const windowClass = share < 0.25 ? 'alarm' : share < 0.5 ? 'warn' : '';
-  return `<li class="card ${status.state}" tabindex="0">
+  const parts = [
+    plural(rows.messages, 'message'),
+    plural(rows.conversations, 'conversation'),
+    plural(rows.contacts, 'contact'),
+  ];
+  const leftClass = state === 'removed' ? '' : windowClass(status);
+  const idle = status.worker === null && state !== 'removed' ? ', no worker has it' : '';
+  return `<li class="card ${state}" tabindex="0">
 <h2>${escapeHtml(status.connection_id)}</h2>
-<p class="state"><span class="dot" aria-hidden="true"></span>${STATES[status.state]}</p>
+<p class="state"><span class="dot" aria-hidden="true"></span>${STATES[state]}${idle}</p>
 <dl>
 <div><dt>behind</dt><dd>${humanDuration(status.lag_seconds)}</dd></div>
-<div><dt>window left</dt><dd class="${windowClass}">${humanDuration(status.window_left_seconds)}</dd></div>
-<div><dt>rows</dt><dd title="${number(rows.messages)} messages, ${number(rows.conversations)} conversations, ${number(rows.contacts)} contacts">${Number(total).toLocaleString('en')}</dd></div>
-<div><dt>quarantined</dt><dd>${number(status.quarantined)}</dd></div>
+<div><dt>window left</dt><dd class="${leftClass}">${humanDuration(status.window_left_seconds)}</dd></div>
+<div><dt>rows</dt><dd>${total.toLocaleString('en')}</dd></div>
+<div><dt>quarantined</dt><dd>${grouped(status.quarantined)}</dd></div>
 </dl>
+<p class="parts">${parts.join(', ')}</p>
 ${sparkline(minutes)}
 ${problem(status)}
 </li>`;
+}
+
+/** Under half of the window it warns, under a quarter it alarms (R17). */
+function windowClass({ window_left_seconds: left, lag_seconds: lag }: ConnectionStatus): string {
+  const share = left / Math.max(1, left + lag);
+  if (share < 0.25) return 'alarm';
+  return share < 0.5 ? 'warn' : '';
 }
 
 function problem(status: ConnectionStatus): string {
@@ -129,14 +176,29 @@ function problem(status: ConnectionStatus): string {
   const what = remedy(status.last_error_kind);
   const advice = what === undefined ? '' : `<br><strong>${escapeHtml(what)}</strong>`;
   const text = `${status.last_error_kind}: ${status.last_error ?? ''}`;
-  return `<p class="problem">${escapeHtml(text)}, ${status.consecutive_failures} failures in a row${advice}</p>`;
+  const failures = plural(status.consecutive_failures, 'failure');
+  return `<p class="problem">${escapeHtml(text)}, ${failures} in a row${advice}</p>`;
 }
 
 /** Records per minute over the last hour, as a line. */
 function sparkline(minutes: readonly number[]): string {
-  const most = Math.max(1, ...minutes);
+  const most = Math.max(0, ...minutes);
   const sum = minutes.reduce((a, b) => a + b, 0);
-  const points = minutes.map((count, i) => `${i * 4},${(30 - (count / most) * 28).toFixed(1)}`).join(' ');
-  const label = `${sum} records in the last hour, at most ${Math.max(0, ...minutes)} in a minute`;
-  return `<svg class="spark" viewBox="0 0 236 32" preserveAspectRatio="none" role="img" aria-label="${label}"><title>${label}</title><polyline points="${points}"/></svg>`;
+  const line = minutes.length > 0 ? minutes : [0, 0];
+  const step = 236 / (line.length - 1);
+  const points = line
+    .map((count, i) => `${(i * step).toFixed(0)},${(30 - (count / Math.max(1, most)) * 28).toFixed(1)}`)
+    .join(' ');
+  const label = `${plural(sum, 'record')} in the last hour, at most ${most.toLocaleString('en')} in a minute`;
+  return `<svg class="spark" viewBox="0 0 236 32" preserveAspectRatio="none" role="img" aria-label="${label}"><polyline points="${points}"/></svg>
+<p class="parts">${label}</p>`;
+}
+
+/** @param count a number, or an int64 as text. */
+function plural(count: number | string, word: string): string {
+  return `${grouped(count)} ${word}${String(count) === '1' ? '' : 's'}`;
+}
+
+function grouped(count: number | string): string {
+  return BigInt(count).toLocaleString('en');
 }

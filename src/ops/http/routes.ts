@@ -1,11 +1,13 @@
 import type { Kysely } from 'kysely';
-import { readActivity } from '../../store/activity.ts';
+import { sqlstate } from '../../errors.ts';
+import { singleFlight } from '../../lib/single-flight.ts';
+import { type Activity, readActivity } from '../../store/activity.ts';
 import type { Database } from '../../store/schema.ts';
 import { type HealthOptions, overdue, type Readiness, readiness } from '../health.ts';
-import type { Metrics } from '../metrics.ts';
+import type { Metrics, Sample } from '../metrics.ts';
 import { type ReportOptions, readReport, type StatusReport } from '../status.ts';
 import { guarded, isTrusted } from './access.ts';
-import { renderPage } from './page.ts';
+import { renderOutage, renderPage } from './page.ts';
 import type { Reply, Route } from './server.ts';
 
 export interface RouteOptions {
@@ -17,11 +19,16 @@ export interface RouteOptions {
   readonly metrics: Metrics;
   readonly report: ReportOptions;
   readonly leases: () => number;
+  /** How the pools of connections to Postgres are used, by name. */
+  readonly pools: () => Sample['pools'];
 }
 
 /** What the daemon serves beside the webhook. */
 export function routes(options: RouteOptions): Route[] {
-  const { db, token, health, metrics, report, leases } = options;
+  const { db, token, health, metrics, leases, pools } = options;
+  // Many may look at once; Postgres is asked once.
+  const report = singleFlight(() => readReport(db, options.report));
+  const activity = singleFlight(() => readActivity(db));
   const open: Route[] = [
     { method: 'GET', path: '/healthz', answer: () => healthz(health) },
     {
@@ -31,7 +38,7 @@ export function routes(options: RouteOptions): Route[] {
     },
   ];
   const closed: Route[] = [
-    { method: 'GET', path: '/status', answer: async () => json(200, await readReport(db, report)) },
+    { method: 'GET', path: '/status', answer: async () => status(report) },
     {
       method: 'GET',
       path: '/metrics',
@@ -39,10 +46,14 @@ export function routes(options: RouteOptions): Route[] {
         status: 200,
         type: metrics.contentType,
         // Without a database the process's own are still worth having.
-        body: await metrics.render(await readReport(db, report).catch(() => undefined), leases()),
+        body: await metrics.render({
+          report: await report().catch(() => undefined),
+          leases: leases(),
+          pools: pools(),
+        }),
       }),
     },
-    { method: 'GET', path: '/', answer: () => page(db, report) },
+    { method: 'GET', path: '/', answer: () => page(report, activity) },
   ];
   return [...open, ...closed.map((route) => guarded(route, token))];
 }
@@ -63,17 +74,36 @@ function readyz(state: Readiness, trusted: boolean): Reply {
   );
 }
 
-async function page(db: Kysely<Database>, options: ReportOptions): Promise<Reply> {
-  let report: StatusReport | undefined;
-  let activity = new Map<string, number[]>();
+async function status(report: () => Promise<StatusReport>): Promise<Reply> {
   try {
-    report = await readReport(db, options);
-    activity = await readActivity(db);
-  } catch {
-    report = undefined;
+    return json(200, await report());
+  } catch (error) {
+    return json(503, { error: whyNot(error) });
   }
-  const { html, headers } = renderPage(report, activity);
-  return { status: report === undefined ? 503 : 200, type: 'text/html; charset=utf-8', body: html, headers };
+}
+
+async function page(report: () => Promise<StatusReport>, activity: () => Promise<Activity>): Promise<Reply> {
+  const answer = (status: number, { html, headers }: ReturnType<typeof renderPage>) => {
+    return { status, type: 'text/html; charset=utf-8', body: html, headers };
+  };
+  try {
+    return answer(200, renderPage(await report(), await activity()));
+  } catch (error) {
+    return answer(503, renderOutage(whyNot(error)));
+  }
+}
+
+/** SQLSTATEs of a table, a schema or a column that is not there, and of one that the role may not read. */
+const WHY: Readonly<Record<string, string>> = {
+  '42P01': "the schema is not this version's",
+  '3F000': "the schema is not this version's",
+  '42703': "the schema is not this version's",
+  '42501': 'the role of DATABASE_URL lacks a privilege, see `wa-replica doctor`',
+};
+
+/** Why there is nothing to show. */
+function whyNot(error: unknown): string {
+  return WHY[sqlstate(error) ?? ''] ?? 'the database is out of reach';
 }
 
 function json(status: number, value: unknown): Reply {

@@ -68,7 +68,9 @@ async function handle(
   try {
     const path = (request.url ?? '/').split('?')[0];
     const there = routes.filter((route) => route.path === path);
-    const route = there.find((one) => one.method === request.method);
+    // What HEAD would have answered has no body; Node leaves it out.
+    const method = request.method === 'HEAD' ? 'GET' : request.method;
+    const route = there.find((one) => one.method === method);
     if (route !== undefined) reply = await route.answer(request);
     else if (there.length > 0) {
       reply = {

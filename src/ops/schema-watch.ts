@@ -1,0 +1,45 @@
+import { ReplicaError } from '../errors.ts';
+import { jitter } from '../lib/backoff.ts';
+import { Alarm } from '../lib/wait.ts';
+import type { Listener } from '../sync/events.ts';
+
+/** SQLSTATEs of a statement that names a table or a column which is not there. */
+const MISSING: ReadonlySet<string | undefined> = new Set(['42P01', '42703']);
+
+/** How often the schema's version is looked at, in milliseconds. */
+const EVERY = 30_000;
+
+/**
+ * Notices that a newer program has migrated the schema under a worker that runs: now and then, and at once where a
+ * statement fails for what a migration may have taken away.
+ */
+export class SchemaWatch {
+  readonly #every: number;
+  readonly #alarm = new Alarm();
+
+  /** @param every milliseconds. */
+  constructor(every = EVERY) {
+    this.#every = every;
+  }
+
+  readonly listen: Listener = (event) => {
+    if (event.type !== 'failed' && event.type !== 'worker_failed') return;
+    if (MISSING.has(event.error.code)) this.#alarm.ring();
+  };
+
+  /**
+   * Watches until the schema is newer, or until the signal.
+   * @param check throws the error `schema_newer` where it is; what else it throws (an outage) says nothing.
+   * @returns that error; undefined where the signal came first.
+   */
+  async newer(check: () => Promise<void>, signal: AbortSignal): Promise<ReplicaError | undefined> {
+    while ((await this.#alarm.sleep(jitter(this.#every), signal)) !== 'aborted') {
+      try {
+        await check();
+      } catch (error) {
+        if (error instanceof ReplicaError && error.kind === 'schema_newer') return error;
+      }
+    }
+    return undefined;
+  }
+}
