@@ -48,7 +48,7 @@ function environment(): Terminal['env'] {
 }
 
 /** Says on stderr what went wrong, in the words of whoever can mend it. */
-function explain(error: unknown, { stderr, signal }: Terminal): number {
+export function explain(error: unknown, { stderr, signal }: Terminal): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof ConfigError) {
     stderr.write(`wa-replica: wrong configuration:\n${error.problems.map((one) => `  - ${one}\n`).join('')}`);

@@ -19,7 +19,7 @@ import type { Listener } from './sync/events.ts';
 import type { LoopContext } from './sync/loop.ts';
 import { Worker, type WorkerOptions } from './sync/worker.ts';
 import { fixedKey, keyInFile } from './upstream/api-key.ts';
-import { UpstreamClient } from './upstream/client.ts';
+import { type ApiKey, UpstreamClient } from './upstream/client.ts';
 import { VERSION } from './version.ts';
 
 /** Everything that replicates, put together from the settings; the commands take what they need of it. */
@@ -93,18 +93,8 @@ export function assemble({
   const control = pool(2, 'leases', leaseTtl + SILENCE_MARGIN);
   const looks = pool(2, 'looks', LOOK_TIMEOUT);
   const maintenance = pool(1, 'maintenance');
-  const upstream = new UpstreamClient({
-    baseUrl: settings.WHATSAPP_USE_BASE_URL,
-    requestTimeout: settings.REQUEST_TIMEOUT,
-    maxSockets: settings.MAX_CONCURRENCY,
-    userAgent: `wa-replica/${VERSION}`,
-  });
-  const file = env.WHATSAPP_USE_API_KEY_FILE;
-  const keys = settings.WHATSAPP_USE_API_KEY ?? [];
-  const directory = new Directory(
-    keys.map((key, place) => (file === undefined ? fixedKey(key) : keyInFile(file, place, key))),
-    givenConnections(settings),
-  );
+  const { upstream, keys } = openUpstream(settings, env);
+  const directory = new Directory(keys, givenConnections(settings));
   const info = {
     workerId: `${hostname()}-${randomBytes(4).toString('hex')}`,
     version: VERSION,
@@ -169,6 +159,24 @@ export function assemble({
       late.abort();
     },
   };
+}
+
+/** The upstream and the keys for it; all that a command needs which leaves the database alone. */
+export function openUpstream(
+  settings: Settings,
+  env: Environment,
+): { readonly upstream: UpstreamClient; readonly keys: readonly ApiKey[] } {
+  const upstream = new UpstreamClient({
+    baseUrl: settings.WHATSAPP_USE_BASE_URL,
+    requestTimeout: settings.REQUEST_TIMEOUT,
+    maxSockets: settings.MAX_CONCURRENCY,
+    userAgent: `wa-replica/${VERSION}`,
+  });
+  const file = env.WHATSAPP_USE_API_KEY_FILE;
+  const keys = (settings.WHATSAPP_USE_API_KEY ?? []).map((key, place) =>
+    file === undefined ? fixedKey(key) : keyInFile(file, place, key),
+  );
+  return { upstream, keys };
 }
 
 export function givenConnections(settings: Settings): readonly ConnectionId[] | undefined {

@@ -18,7 +18,7 @@ import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
 
-/** Entries that `list` shows at most. */
+/** Entries that `list` shows at most, as a table. */
 const MOST = 1000;
 
 interface Filters {
@@ -97,7 +97,7 @@ async function onDatabase(
 }
 
 async function list({ stdout }: Terminal, db: Kysely<Database>, filters: Filters): Promise<void> {
-  const letters = await listDeadLetters(db, filters, MOST);
+  const letters = await listDeadLetters(db, filters, filters.json ? null : MOST);
   if (filters.json) {
     for (const letter of letters) stdout.write(`${JSON.stringify(letter)}\n`);
     return;

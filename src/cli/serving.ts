@@ -77,9 +77,8 @@ function eventHandler({
   const wakeUp = new WakeUp(control, worker);
   return async (id) => {
     const { connections } = directory;
-    // A connection without a name has one in its events; one that is not ours is nobody's here.
-    if (id !== undefined && connections.includes(id)) await wakeUp.wake([id]);
-    else if (connections.length === 1 && connections[0] === UNNAMED_CONNECTION)
-      await wakeUp.wake(connections);
+    // A connection without a name has one in its events. Another worker may know one that is not known here yet.
+    if (connections.length === 1 && connections[0] === UNNAMED_CONNECTION) await wakeUp.wake(connections);
+    else if (id !== undefined) await wakeUp.wake([id]);
   };
 }

@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
-import { remedy } from '../errors.ts';
+import { codeOf, remedy } from '../errors.ts';
 import { humanDuration } from '../lib/durations.ts';
 import { sleep } from '../lib/wait.ts';
 import { readReport, type StatusReport } from '../ops/status.ts';
@@ -34,7 +34,12 @@ async function watch(terminal: Terminal, replica: Replica, json: boolean): Promi
   while (!signal.aborted) {
     // Home and clear below: no flicker, and nothing of the scrollback is lost.
     if (stdout.isTTY && !json) stdout.write('\u001b[H\u001b[J');
-    await show(terminal, replica, json);
+    try {
+      await show(terminal, replica, json);
+    } catch (error) {
+      // Whoever watches wants to see the end of an outage, too.
+      terminal.stderr.write(`wa-replica: the database does not answer (${codeOf(error)})\n`);
+    }
     await sleep(WATCH_EVERY, signal);
   }
 }
@@ -48,19 +53,38 @@ async function show({ stdout }: Terminal, { db, settings }: Replica, json: boole
   stdout.write(json ? `${JSON.stringify(report)}\n` : describe(report, stdout.isTTY === true));
 }
 
+/** What a table may take of a terminal, in columns. */
+const WIDTH = 100;
+/** What is left of an id and of a worker's name at the least; `…` included. */
+const SHORTEST = 9;
+
 /** The report as a table of at most 100 columns, and a line of explanation for each that needs one. */
-export function describe(report: StatusReport, colour: boolean): string {
-  const { connections, workers } = report;
+export function describe({ connections, workers }: StatusReport, colour: boolean): string {
   if (connections.length === 0)
     return 'no connections are known yet: start `wa-replica run` or `wa-replica sync`\n';
-  const head = ['connection', 'state', 'cursor', 'rows', 'caught up', 'lag', 'window', 'worker'];
-  const lines = textTable(head, connections.map(cells)).trimEnd().split('\n');
+  const lines = tableOf(connections);
+  const at = lines[0]!.indexOf('state');
   const painted = lines.map((line, i) =>
-    i === 0 || !colour ? line : paint(line, connections[i - 1]!.state),
+    i === 0 || !colour ? line : paint(line, at, connections[i - 1]!.state),
   );
-  const notes = connections.flatMap(note);
   const alive = workers.map((one) => `${one.worker_id} (${one.connections})`).join(', ');
-  return `${[...painted, '', ...notes, `workers: ${alive === '' ? 'none alive' : alive}`].join('\n')}\n`;
+  const end = `workers: ${alive === '' ? 'none alive' : alive}; times in UTC`;
+  return `${[...painted, '', ...connections.flatMap(note), end].join('\n')}\n`;
+}
+
+function tableOf(connections: readonly ConnectionStatus[]): string[] {
+  const head = ['connection', 'state', 'cursor', 'rows', 'caught up', 'lag', 'window', 'worker'];
+  const draw = (idWidth: number, workerWidth: number) =>
+    textTable(
+      head,
+      connections.map((one) => cells(one, idWidth, workerWidth)),
+    ).split('\n');
+  const widest = (lines: readonly string[]) => Math.max(...lines.map((line) => line.length));
+  // The ids have what the other columns leave; the workers' names are shortened first.
+  const full = widest(draw(WIDTH, WIDTH));
+  if (full <= WIDTH) return draw(WIDTH, WIDTH).slice(0, -1);
+  const rest = widest(draw(SHORTEST, SHORTEST)) - Math.max(SHORTEST, head[0]!.length);
+  return draw(Math.max(SHORTEST, WIDTH - rest), SHORTEST).slice(0, -1);
 }
 
 const COLOURS: Partial<Record<ConnectionState, 'green' | 'yellow' | 'red' | 'dim'>> = {
@@ -73,25 +97,23 @@ const COLOURS: Partial<Record<ConnectionState, 'green' | 'yellow' | 'red' | 'dim
   removed: 'dim',
 };
 
-function paint(line: string, state: ConnectionState): string {
-  const colour = COLOURS[state];
-  return colour === undefined
-    ? line
-    : line.replace(state, styleText(colour, state, { validateStream: false }));
+function paint(line: string, at: number, state: ConnectionState): string {
+  const painted = styleText(COLOURS[state] ?? 'dim', state, { validateStream: false });
+  return line.slice(0, at) + painted + line.slice(at + state.length);
 }
 
-function cells(status: ConnectionStatus): string[] {
+function cells(status: ConnectionStatus, idWidth: number, workerWidth: number): string[] {
   const { conversations, contacts, messages } = status.rows;
   const rows = BigInt(conversations) + BigInt(contacts) + BigInt(messages);
   return [
-    cut(status.connection_id, 22),
+    cut(printable(status.connection_id), idWidth),
     status.state,
-    cut(status.cursor, 19),
+    status.cursor,
     rows.toString(),
     status.caught_up_at?.slice(5, 16).replace('T', ' ') ?? '–',
     compact(status.lag_seconds),
     compact(status.window_left_seconds),
-    cut(status.worker ?? '–', 13),
+    cut(status.worker ?? '–', workerWidth),
   ];
 }
 
@@ -101,23 +123,30 @@ function compact(seconds: number): string {
   return `${text[0]}${text[1]}`;
 }
 
+/** Ids and names that belong together begin alike, and differ at the end. */
 function cut(text: string, width: number): string {
-  return text.length <= width ? text : `${text.slice(0, width - 1)}…`;
+  if (text.length <= width) return text;
+  const end = Math.ceil((width - 1) / 2);
+  return `${text.slice(0, width - 1 - end)}…${text.slice(text.length - end)}`;
+}
+
+/** An id is the upstream's: it must not move the cursor of a terminal. */
+function printable(text: string): string {
+  return text.replace(/\p{C}/gu, '\uFFFD');
 }
 
 function note(status: ConnectionStatus): string[] {
   const lines: string[] = [];
+  const id = printable(status.connection_id);
   if (status.last_error_kind !== null) {
     const what = remedy(status.last_error_kind);
     const advice = what === undefined ? '' : `\n    ${what}`;
     lines.push(
-      `${status.connection_id}: ${status.last_error_kind}: ${status.last_error}, ${status.consecutive_failures} failures in a row${advice}`,
+      `${id}: ${status.last_error_kind}: ${status.last_error}, ${status.consecutive_failures} failures in a row${advice}`,
     );
   }
   if (status.quarantined !== '0') {
-    lines.push(
-      `${status.connection_id}: ${status.quarantined} records in quarantine, see \`wa-replica quarantine list\``,
-    );
+    lines.push(`${id}: ${status.quarantined} in quarantine, see \`wa-replica quarantine list\``);
   }
   return lines;
 }

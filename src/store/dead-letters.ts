@@ -48,11 +48,15 @@ function matching({ ids = [], connection, kind, code, all }: DeadLetterFilter) {
     and (${all === true} or resolved_at is null)`;
 }
 
-/** Entries, the newest first. */
-export async function listDeadLetters(db: Db, filter: DeadLetterFilter, most: number): Promise<DeadLetter[]> {
+/** Entries, the newest first. @param most null for all. */
+export async function listDeadLetters(
+  db: Db,
+  filter: DeadLetterFilter,
+  most: number | null,
+): Promise<DeadLetter[]> {
   const { rows } = await sql<DeadLetter>`
     select ${SUMMARY} from ${sql.table('quarantine')} where ${matching(filter)}
-    order by last_seen_at desc, quarantine_id desc limit ${most}`.execute(db);
+    order by last_seen_at desc, quarantine_id desc limit ${most}::bigint`.execute(db);
   return rows;
 }
 

@@ -173,13 +173,16 @@ export async function makeDueUnlessLocked(
 ): Promise<ConnectionId[]> {
   const table = sql.table('sync_state');
   const { rows } = await sql<{ connection_id: string }>`
-    update ${table} s set next_poll_at = clock_timestamp() from (
+    with free as (
       select connection_id from ${table} where connection_id = any(${[...connectionIds]}::text[])
       for no key update skip locked
-    ) free where s.connection_id = free.connection_id
-    returning s.connection_id`.execute(db);
-  const done = new Set(rows.map((row) => row.connection_id));
-  return connectionIds.filter((connectionId) => !done.has(connectionId));
+    ), made as (
+      update ${table} s set next_poll_at = clock_timestamp() from free
+      where s.connection_id = free.connection_id
+    )
+    select s.connection_id from ${table} s left join free using (connection_id)
+    where s.connection_id = any(${[...connectionIds]}::text[]) and free.connection_id is null`.execute(db);
+  return rows.map((row) => row.connection_id);
 }
 
 /** Makes connections due now, whoever holds them. Rows that a page has locked come last, one by one. */

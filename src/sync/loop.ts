@@ -1,9 +1,9 @@
 import { ReplicaError } from '../errors.ts';
 import { type BackoffBounds, backoff } from '../lib/backoff.ts';
-import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Lease } from '../store/leases.ts';
 import { noteFailure, type Position, readPosition } from '../store/state.ts';
+import { Doorbell, EVENT_SPACING } from './doorbell.ts';
 import { Fetcher } from './fetcher.ts';
 import { Journal, recordsIn } from './journal.ts';
 import { Pace } from './pace.ts';
@@ -60,16 +60,11 @@ export interface OncePolicy {
 export class ConnectionLoop {
   readonly connectionId: ConnectionId;
   readonly #context: LoopContext;
-  readonly #alarm = new Alarm();
+  readonly #bell = new Doorbell();
   readonly #pace: Pace;
   #at: Position;
   #trustedUntil = 0;
   #asleep = false;
-  /** Before this reading of the monotonic clock no event begins a turn. */
-  #notBefore = 0;
-  /** Events that came, and how many of them the last good poll came after. */
-  #events = 0;
-  #lookedFor = 0;
   #unmoved = 0;
   readonly #limit: PageLimit;
   readonly #recovery: Recovery;
@@ -123,19 +118,18 @@ export class ConnectionLoop {
   /** Makes the connection due now; in mid-turn, again after it. Called when something happened at the upstream: a
    * poll that brings nothing is then followed by others, since the event may be ahead of the sync endpoint. */
   wake(): void {
-    this.#events++;
     this.#pace.expect();
-    this.#alarm.ring();
+    this.#bell.ring();
   }
 
   /** Whether something was announced that no poll has looked for yet. */
   get owesPoll(): boolean {
-    return this.#events > this.#lookedFor;
+    return this.#bell.isOwed;
   }
 
   /** Looks at once whether another has the lease, where it is not sure of it and at rest. */
   doubt(): void {
-    if (this.#asleep && performance.now() > this.#trustedUntil) this.#alarm.ring();
+    if (this.#asleep && performance.now() > this.#trustedUntil) this.#bell.shake();
   }
 
   /** The same, unless a turn is under way. */
@@ -166,17 +160,13 @@ export class ConnectionLoop {
     for (;;) {
       this.#asleep = true;
       this.#dueAt = performance.now() + pause;
-      const ended = await this.#alarm.sleep(pause, signal);
+      const rested = await this.#bell.rest(pause, signal);
       this.#asleep = false;
-      if (ended === 'aborted') return 'aborted';
+      if (!rested) return 'aborted';
       if (performance.now() > this.#trustedUntil) {
         // The renewal is late: no request is made on a lease that another may have by now.
         if (await this.#isLost()) return 'lease_lost';
         pause = UNTRUSTED_PAUSE;
-        continue;
-      }
-      if (ended === 'rung' && performance.now() < this.#notBefore) {
-        pause = this.#notBefore - performance.now();
         continue;
       }
       try {
@@ -222,7 +212,7 @@ export class ConnectionLoop {
     const { listen } = this.#context;
     let nextIn = 0;
     const at = this.#at;
-    const events = this.#events;
+    const events = this.#bell.count;
     const startedAt = performance.now();
     const plan: TurnPlan = {
       nextPollIn: (changed) => {
@@ -254,8 +244,8 @@ export class ConnectionLoop {
     this.#limit.good(recordsIn(result), page.body.length, page.hasMore);
     this.#recovery.good();
     this.#journal.recovered();
-    this.#lookedFor = events;
-    this.#notBefore = 0;
+    this.#bell.answered(events);
+    this.#bell.deafen(page.hasMore ? 0 : EVENT_SPACING);
     this.#polledAt = performance.now();
     this.#interval = page.hasMore ? 0 : nextIn;
     return { caughtUp: !page.hasMore, nextIn: page.hasMore ? 0 : nextIn };
@@ -286,7 +276,7 @@ export class ConnectionLoop {
     // many attempts.
     const { min } = settings.backoff;
     const floor = Math.max(Math.min(error.retryAfter ?? 0, max * 4), Math.min(min * failures, max));
-    this.#notBefore = performance.now() + Math.min(floor, retryIn);
+    this.#bell.deafen(Math.min(floor, retryIn));
     try {
       const failure = { kind: error.kind, message: error.message, nextPollIn: retryIn, failures };
       await noteFailure(db, connectionId, this.#at.term, failure);

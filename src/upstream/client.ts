@@ -22,6 +22,16 @@ export interface ClientOptions {
 
 /** Bound on the answers that are no pages, in bytes. */
 const SMALL_ANSWER = 16 * 1024 ** 2;
+const isSmall = (bytes: number) => bytes <= SMALL_ANSWER;
+
+/** A request: what is its own about it. */
+interface Ask {
+  readonly key: ApiKey;
+  readonly connectionId?: ConnectionId | undefined;
+  readonly method?: 'GET' | 'POST' | 'DELETE';
+  readonly path: string;
+  readonly body?: string;
+}
 
 interface Answer {
   readonly status: number;
@@ -102,7 +112,7 @@ export class UpstreamClient {
     path: string,
     signal: AbortSignal,
   ): Promise<{ status: number; date: Date | undefined; body: unknown }> {
-    const answer = await this.#attempt(key, connectionId, path, signal, (bytes) => bytes <= SMALL_ANSWER);
+    const answer = await this.#attempt({ key, connectionId, path }, signal, isSmall);
     const date = Date.parse(String(answer.headers.date ?? ''));
     let body: unknown;
     try {
@@ -111,6 +121,23 @@ export class UpstreamClient {
       body = undefined;
     }
     return { status: answer.status, date: Number.isNaN(date) ? undefined : new Date(date), body };
+  }
+
+  /**
+   * A request of the rest of the API; JSON both ways. Undefined where the answer has no body.
+   * @param body sent as JSON, where there is one.
+   * @throws ReplicaError with the kind that R13 gives.
+   */
+  async call(
+    key: ApiKey,
+    method: 'GET' | 'POST' | 'DELETE',
+    path: string,
+    signal: AbortSignal,
+    body?: unknown,
+  ): Promise<unknown> {
+    const ask = { key, method, path, ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
+    const answer = await this.#ask(ask, signal, isSmall);
+    return answer.body.length === 0 ? undefined : json(answer.body, whereOf(ask));
   }
 
   /** Drops what is open and keeps nothing; requests under way end as `network`. */
@@ -123,49 +150,51 @@ export class UpstreamClient {
     connectionId: ConnectionId | undefined,
     path: string,
     signal: AbortSignal,
-    admits: (bytes: number) => boolean = (bytes) => bytes <= SMALL_ANSWER,
+    admits: (bytes: number) => boolean = isSmall,
   ): Promise<Answer> {
-    const where = `GET ${path.split('?')[0]}`;
-    let answer = await this.#attempt(key, connectionId, path, signal, admits);
+    return await this.#ask({ key, connectionId, path }, signal, admits);
+  }
+
+  /** @throws ReplicaError for any status but 200, and 201 and 204 for what is no GET. */
+  async #ask(ask: Ask, signal: AbortSignal, admits: (bytes: number) => boolean): Promise<Answer> {
+    let answer = await this.#attempt(ask, signal, admits);
     // The key may have been rotated in its file: R13 parks a refused key, so look once before.
-    if ((answer.status === 401 || answer.status === 403) && (await key.reload())) {
-      answer = await this.#attempt(key, connectionId, path, signal, admits);
+    if ((answer.status === 401 || answer.status === 403) && (await ask.key.reload())) {
+      answer = await this.#attempt(ask, signal, admits);
     }
-    if (answer.status === 200) return answer;
+    if (answer.status === 200 || (ask.method !== undefined && [201, 204].includes(answer.status)))
+      return answer;
     throw new ReplicaError(kindOfStatus(answer.status), {
-      where,
+      where: whereOf(ask),
       code: `HTTP ${answer.status}`,
       status: answer.status,
       retryAfter: parseRetryAfter(answer.headers['retry-after'], Date.now()),
     });
   }
 
-  async #attempt(
-    key: ApiKey,
-    connectionId: ConnectionId | undefined,
-    path: string,
-    signal: AbortSignal,
-    admits: (bytes: number) => boolean,
-  ): Promise<Answer> {
-    const where = `GET ${path.split('?')[0]}`;
+  async #attempt(ask: Ask, signal: AbortSignal, admits: (bytes: number) => boolean): Promise<Answer> {
+    const where = whereOf(ask);
+    const { key, connectionId, method = 'GET', path, body: sent } = ask;
     const { baseUrl, requestTimeout, userAgent } = this.#options;
     const timeout = AbortSignal.timeout(requestTimeout);
     try {
       const { statusCode, headers, body } = await this.#dispatcher.request({
         origin: baseUrl.origin,
         path: baseUrl.pathname.replace(/\/$/, '') + path,
-        method: 'GET',
+        method,
+        body: sent ?? null,
         headers: {
           authorization: `Bearer ${key.value}`,
           accept: 'application/json',
           'user-agent': userAgent,
+          ...(sent === undefined ? {} : { 'content-type': 'application/json' }),
           ...(connectionId === undefined || connectionId === UNNAMED_CONNECTION
             ? {}
             : { 'x-whatsapp-use-connection-id': connectionId }),
         },
         signal: AbortSignal.any([signal, timeout]),
       });
-      if (statusCode !== 200) {
+      if (statusCode !== 200 && statusCode !== 201) {
         // The status says it all; the text is not for logs, and a body that does not end is not waited for.
         await body.dump({ limit: 65_536, signal: AbortSignal.timeout(1_000) }).catch(() => {});
         return { status: statusCode, headers, body: Buffer.alloc(0) };
@@ -179,6 +208,11 @@ export class UpstreamClient {
       throw new ReplicaError(/TIMEOUT|ETIMEDOUT/.test(code) ? 'timeout' : 'network', { where, code });
     }
   }
+}
+
+/** A request's place in errors: no query, which may hold more than a place. */
+function whereOf({ method = 'GET', path }: Ask): string {
+  return `${method} ${path.split('?')[0]}`;
 }
 
 /** Reads a body as long as it is admitted (R19): what is too large is not read to its end. */

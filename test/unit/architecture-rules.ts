@@ -40,6 +40,8 @@ const FILES: Readonly<Record<string, readonly string[]>> = {
   'main.ts': ['embedded/errors.ts'],
   'cli/demo.ts': ['demo', 'simulator'],
   'cli/simulate.ts': ['simulator'],
+  // Manages the upstream's endpoints, which is no part of replicating.
+  'cli/webhook.ts': ['upstream'],
 };
 
 /** Who opens a write transaction: a page's, a reset's (R6), and the other writers (R22). Each locks the state row. */

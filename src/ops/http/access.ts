@@ -39,9 +39,9 @@ function isLocal(request: IncomingMessage): boolean {
 }
 
 function tokenOf(header: string): string | undefined {
-  const [scheme, value = ''] = header.split(' ');
-  if (/^bearer$/i.test(scheme!)) return value;
-  if (!/^basic$/i.test(scheme!)) return undefined;
+  const [, scheme = '', value = ''] = /^(\S+) +(.*)$/.exec(header) ?? [];
+  if (/^bearer$/i.test(scheme)) return value;
+  if (!/^basic$/i.test(scheme)) return undefined;
   const pair = Buffer.from(value, 'base64').toString('utf8');
   return pair.slice(pair.indexOf(':') + 1);
 }

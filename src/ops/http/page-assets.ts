@@ -52,12 +52,16 @@ async function refresh() {
   try {
     const response = await fetch(location.origin + location.pathname,
       { cache: 'no-store', signal: AbortSignal.timeout(10000) });
-    next = new DOMParser().parseFromString(await response.text(), 'text/html');
+    const text = await response.text();
+    // Without its head: the style there has a nonce of its own.
+    const body = text.slice(text.indexOf('<header>'), text.indexOf('</main>'));
+    next = new DOMParser().parseFromString(body, 'text/html');
   } catch {}
   const headline = next?.getElementById('headline');
   byId('stale').hidden = Boolean(headline);
-  if (!headline) { document.title = '⚠ wa-replica'; return; }
-  document.title = next.title;
+  const alarm = !headline || headline.className === 'alarm';
+  document.title = (alarm ? '⚠ ' : '') + 'wa-replica';
+  if (!headline) return;
   if (byId('headline').textContent !== headline.textContent) byId('headline').textContent = headline.textContent;
   byId('headline').className = headline.className;
   byId('facts').textContent = next.getElementById('facts').textContent;

@@ -189,7 +189,7 @@ function sparkline(minutes: readonly number[]): string {
   const points = line
     .map((count, i) => `${(i * step).toFixed(0)},${(30 - (count / Math.max(1, most)) * 28).toFixed(1)}`)
     .join(' ');
-  const label = `${plural(sum, 'record')} in the last hour, at most ${most.toLocaleString('en')} in a minute`;
+  const label = `last hour: ${plural(sum, 'record')}, peak ${grouped(most)} a minute`;
   return `<svg class="spark" viewBox="0 0 236 32" preserveAspectRatio="none" role="img" aria-label="${label}"><polyline points="${points}"/></svg>
 <p class="parts">${label}</p>`;
 }

@@ -76,7 +76,7 @@ async function handle(
       reply = {
         status: 405,
         body: 'method not allowed\n',
-        headers: { allow: there.map((one) => one.method).join(', ') },
+        headers: { allow: there.map((one) => (one.method === 'GET' ? 'GET, HEAD' : one.method)).join(', ') },
       };
     } else reply = { status: 404, body: 'not found\n' };
   } catch (error) {

@@ -1,0 +1,207 @@
+import type { Kysely } from 'kysely';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { compareWithTruth } from '../../src/demo/compare.ts';
+import type { AccessKey } from '../../src/simulator/access.ts';
+import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
+import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { type Database, TABLES } from '../../src/store/schema.ts';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { openTestDatabase, quickSettings } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
+import { startWorker, type TestWorker, type TestWorkerOptions } from '../support/worker.ts';
+
+let database: TestDatabase;
+let db: Kysely<Database>;
+let simulator: Simulator;
+let key: AccessKey;
+const workers: TestWorker[] = [];
+
+beforeEach(async () => {
+  database = await createTestDatabase({ migrated: true });
+  db = openTestDatabase(database.url);
+  simulator = await startSimulator({ connections: ['conn_a'], messages: 200, meShape: 'none' });
+  key = simulator.world.keys.get(DEFAULT_API_KEY)!;
+});
+afterEach(async () => {
+  await Promise.all(workers.splice(0).map((worker) => worker.stop()));
+  await simulator.close();
+  await db.destroy();
+  await database.drop();
+});
+
+async function start(env: Record<string, string> = {}, options: TestWorkerOptions = {}): Promise<TestWorker> {
+  const settings = { ...quickSettings(database.url, simulator.url), ...env };
+  const worker = await startWorker(settings, { discovers: false, ...options });
+  workers.push(worker);
+  return worker;
+}
+
+const replicatedAs = (name: string, id: string) =>
+  waitFor(
+    async () => (await compareWithTruth(db, name, simulator.world.truth(id))).differences.length === 0,
+    { what: `${name} to equal the truth of ${id}` },
+  );
+const jidKnown = () =>
+  waitFor(
+    async () => (await database.query('select from whatsapp.connections where jid is not null')).length,
+    {
+      what: 'the jid',
+    },
+  );
+
+/** In which tables the connection has rows, and how many. */
+async function rowsOf(connectionId: string): Promise<Record<string, number>> {
+  const counts: Record<string, number> = {};
+  for (const table of TABLES) {
+    if (table === 'workers' || table === 'kysely_migration') continue;
+    const rows = await database.query<{ n: string }>(
+      `select count(*) as n from whatsapp.${table} where connection_id = $1`,
+      [connectionId],
+    );
+    if (rows[0]!.n !== '0') counts[table] = Number(rows[0]!.n);
+  }
+  return counts;
+}
+
+/** The rows that a rename takes along; pages and polls go on meanwhile. */
+async function contentOf(connectionId: string): Promise<Record<string, number>> {
+  const { sync_pages: _, ...content } = await rowsOf(connectionId);
+  return content;
+}
+
+test('a key that lists none is one connection named default, addressed without the header', async () => {
+  const worker = await start();
+  expect(worker.directory.connections).toEqual(['default']);
+  // With any header at all the simulator would answer 404.
+  await replicatedAs('default', 'conn_a');
+});
+
+test('of several keys that list none only the first is used, and somebody is told', async () => {
+  simulator.world.addKey({ key: 'pa_live_two', connections: ['conn_a'], meShape: 'none' });
+  const worker = await start({ WHATSAPP_USE_API_KEY: `${DEFAULT_API_KEY},pa_live_two` });
+  expect(worker.directory.connections).toEqual(['default']);
+  expect(worker.events).toContainEqual({ type: 'nameless_keys', keys: 1 });
+});
+
+describe('once ids are listed, default is renamed', () => {
+  test('in every table, by its account, never duplicated, and the loop goes on', async () => {
+    simulator.world.connection('conn_a').injectRaw('message', '{"message_id": 7}');
+    const worker = await start({ DISCOVERY_INTERVAL: '200ms' }, { discovers: true });
+    await replicatedAs('default', 'conn_a');
+    simulator.world.applyChanges(100);
+    await replicatedAs('default', 'conn_a');
+    await jidKnown();
+    const before = await contentOf('default');
+    expect(Object.keys(before)).toEqual(expect.arrayContaining(['message_revisions', 'quarantine']));
+    // Another account is listed beside it, and before it.
+    simulator.world.addConnection('conn_0');
+    simulator.world.applyChanges(30, 'conn_0');
+    key.meShape = 'ids';
+    await waitFor(() => worker.told('connection_renamed').length, { what: 'the renaming' });
+    expect(worker.told('connection_renamed')).toEqual(['conn_a']);
+    expect(await contentOf('conn_a')).toEqual(before);
+    expect(await rowsOf('default')).toEqual({});
+    await replicatedAs('conn_0', 'conn_0');
+    simulator.world.applyChanges(50, 'conn_a');
+    await replicatedAs('conn_a', 'conn_a');
+    expect(await database.query('select from whatsapp.sync_state where epoch <> 1')).toEqual([]);
+    expect(await rowsOf('default')).toEqual({});
+  });
+
+  test('at once, not only when its lease has run out', async () => {
+    const slow = { LEASE_TTL: '1h', POLL_INTERVAL: '100ms' };
+    const worker = await start(slow);
+    await replicatedAs('default', 'conn_a');
+    key.meShape = 'ids';
+    await worker.look();
+    simulator.world.applyChanges(20);
+    await replicatedAs('conn_a', 'conn_a');
+  });
+
+  test('also where its jid was never noted and the key reaches that one only', async () => {
+    const worker = await start();
+    await replicatedAs('default', 'conn_a');
+    await database.query('update whatsapp.connections set jid = null');
+    key.meShape = 'ids';
+    await worker.look();
+    expect(worker.told('connection_renamed')).toEqual(['conn_a']);
+    expect(await rowsOf('default')).toEqual({});
+  });
+
+  test('only when the accounts can be told: until then nothing begins anew', async () => {
+    const worker = await start();
+    await replicatedAs('default', 'conn_a');
+    await worker.discovery.followOne('default', new AbortController().signal);
+    await jidKnown();
+    simulator.faults.script({ kind: 'bad_gateway' }, 2, { route: 'status' });
+    key.meShape = 'ids';
+    await worker.look();
+    expect(await rowsOf('conn_a')).toEqual({});
+    expect(worker.events).toContainEqual({
+      type: 'discovery_failed',
+      error: expect.objectContaining({ kind: 'not_ready' }),
+    });
+    await worker.look();
+    expect(await rowsOf('conn_a')).toEqual({});
+    await worker.look();
+    expect(worker.told('connection_renamed')).toEqual(['conn_a']);
+    await replicatedAs('conn_a', 'conn_a');
+    expect(await rowsOf('default')).toEqual({});
+  });
+
+  test('not while the account is not paired, however long that is', async () => {
+    const worker = await start({}, { removal: { looks: 1, after: 0 } });
+    await replicatedAs('default', 'conn_a');
+    await worker.discovery.followOne('default', new AbortController().signal);
+    const { state } = simulator.world.connection('conn_a');
+    state.paired = false;
+    key.meShape = 'ids';
+    for (let looks = 0; looks < 3; looks++) await worker.look();
+    expect(await rowsOf('conn_a')).toEqual({});
+    expect(worker.told('connection_removed')).toEqual([]);
+    state.paired = true;
+    await worker.look();
+    expect(worker.told('connection_renamed')).toEqual(['conn_a']);
+  });
+
+  test('and another account is a connection of its own, while default keeps its data until it is removed', async () => {
+    const before = await start();
+    await replicatedAs('default', 'conn_a');
+    await before.discovery.followOne('default', new AbortController().signal);
+    await jidKnown();
+    await before.stop();
+    workers.pop();
+    // The key is exchanged for one of another account.
+    simulator.world.addConnection('conn_b');
+    simulator.world.applyChanges(40, 'conn_b');
+    key.connectionIds = ['conn_b'];
+    key.meShape = 'ids';
+    const worker = await start({}, { removal: { looks: 3, after: 0 } });
+    await replicatedAs('conn_b', 'conn_b');
+    expect(worker.told('connection_renamed')).toEqual([]);
+    // Without the header it would be the other account's messages by now.
+    expect(worker.worker.holds('default')).toBe(false);
+    await worker.look();
+    await worker.look();
+    expect(worker.told('connection_removed')).toEqual(['default']);
+    await replicatedAs('default', 'conn_a');
+  });
+
+  test('for every worker: whoever held it stops, and one holds it under its id', async () => {
+    const one = await start();
+    await replicatedAs('default', 'conn_a');
+    const other = await start();
+    await one.discovery.followOne('default', new AbortController().signal);
+    key.meShape = 'ids';
+    await other.look();
+    await one.look();
+    for (const worker of [one, other]) expect(worker.directory.connections).toEqual(['conn_a']);
+    simulator.world.applyChanges(40);
+    await replicatedAs('conn_a', 'conn_a');
+    await waitFor(() => !one.worker.holds('default') && !other.worker.holds('default'), {
+      what: 'the old loop to end',
+    });
+    expect([one, other].filter((worker) => worker.worker.holds('conn_a'))).toHaveLength(1);
+    expect(await rowsOf('default')).toEqual({});
+  });
+});

@@ -1,0 +1,99 @@
+import type { Kysely } from 'kysely';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import type { Database } from '../../src/store/schema.ts';
+import { WakeUp } from '../../src/sync/wake-up.ts';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
+import { startWorker, type TestWorker } from '../support/worker.ts';
+
+/* An event that comes while a connection changes hands is a hint all the same: the next holder acts on it. */
+
+let database: TestDatabase;
+let db: Kysely<Database>;
+let simulator: Simulator;
+const workers: TestWorker[] = [];
+
+beforeEach(async () => {
+  database = await createTestDatabase({ migrated: true });
+  db = openTestDatabase(database.url);
+  simulator = await startSimulator({ connections: ['conn_a'], messages: 20 });
+});
+afterEach(async () => {
+  await Promise.all(workers.splice(0).map((worker) => worker.stop()));
+  await simulator.close();
+  await db.destroy();
+  await database.drop();
+});
+
+/** A worker that polls once an hour. */
+async function start(): Promise<TestWorker> {
+  const never = { POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h' };
+  const worker = await startWorker(
+    { ...quickSettings(database.url, simulator.url), ...never },
+    { discovers: false },
+  );
+  workers.push(worker);
+  return worker;
+}
+
+const replicated = () =>
+  waitFor(async () => (await differencesFromTruth(db, simulator)).length === 0, {
+    what: 'the tables to equal the truth',
+  });
+
+test('an event before the loop is given away', async () => {
+  const { worker } = await start();
+  await replicated();
+  simulator.world.applyChanges(10);
+  worker.wake('conn_a');
+  worker.yieldLeases(1);
+  await replicated();
+});
+
+test('an event whose poll is cut off by giving the loop away', async () => {
+  const { worker } = await start();
+  await replicated();
+  simulator.faults.script({ kind: 'hang' }, 1, { route: 'sync' });
+  worker.wake('conn_a');
+  await waitFor(() => simulator.stats.inFlight('conn_a') === 1, { what: 'the poll' });
+  simulator.world.applyChanges(10);
+  worker.yieldLeases(1);
+  await replicated();
+});
+
+test('an event for a loop that is about to end goes to whoever holds the connection next', async () => {
+  const { worker, control } = await start();
+  await replicated();
+  simulator.world.applyChanges(10);
+  worker.yieldLeases(1);
+  expect(worker.wake('conn_a')).toBe(false);
+  await new WakeUp(control, worker).wake(['conn_a']);
+  await replicated();
+});
+
+test('an event while the worker ends', async () => {
+  const first = await start();
+  await replicated();
+  simulator.world.applyChanges(10);
+  const stopped = first.stop();
+  workers.pop();
+  first.worker.wake('conn_a');
+  await stopped;
+  await start();
+  await replicated();
+});
+
+test('without an event nothing is polled before its time', async () => {
+  const { worker } = await start();
+  await replicated();
+  const polls = () => simulator.stats.recent.filter(({ route }) => route === 'sync').length;
+  const before = polls();
+  worker.yieldLeases(1);
+  await waitFor(() => worker.size === 0, { what: 'the lease to be given back' });
+  await waitFor(() => worker.size === 1, { what: 'the lease to be taken again' });
+  const taken = `select from whatsapp.sync_state where lease_owner is not null and next_poll_at > now() + interval '50 minutes'`;
+  expect(await database.query(taken)).toHaveLength(1);
+  expect(polls()).toBe(before);
+});

@@ -1,0 +1,25 @@
+import type { TestDatabase } from '../support/database.ts';
+
+const TABLES = ['messages', 'conversations', 'contacts', 'conversation_participants'];
+
+/** Makes Postgres refuse rows in which it says `refuse:` and an SQLSTATE, with just that. */
+export async function installRefusal(database: TestDatabase): Promise<void> {
+  await database.query(`
+    create function whatsapp.refuse() returns trigger language plpgsql as $$
+    declare code text := substring(to_jsonb(new)::text from 'refuse:([0-9A-Z]{5})');
+    begin
+      if code is not null then raise exception 'refused' using errcode = code; end if;
+      return new;
+    end $$`);
+  for (const table of TABLES) {
+    await database.query(
+      `create trigger refuse before insert or update on whatsapp.${table} for each row execute function whatsapp.refuse()`,
+    );
+  }
+}
+
+/** Whether it does. */
+export async function refusal(database: TestDatabase, state: 'on' | 'off'): Promise<void> {
+  const act = state === 'on' ? 'enable' : 'disable';
+  for (const table of TABLES) await database.query(`alter table whatsapp.${table} ${act} trigger refuse`);
+}

@@ -1,0 +1,122 @@
+import { describe, expect, test } from 'vitest';
+import { waitFor } from '../support/wait.ts';
+import { OneConnection } from './one-connection.ts';
+
+const scene = OneConnection.use();
+const EVERY_CURSOR = 9223372036854775807n;
+
+describe('at most one automatic start per connection and hour, then `stalled` (R6)', () => {
+  test('no third one either, and nothing is written meanwhile; it goes on when the upstream does', async () => {
+    await scene.upstream();
+    // The most hostile upstream there is: no cursor but 0 is ever good.
+    scene.connection.sync.refuse = { cursor: EVERY_CURSOR, status: 410 };
+    await scene.replicate();
+    const stalled = () => scene.failures().filter((one) => one.startsWith('stalled')).length;
+    await waitFor(() => stalled() >= 1, { what: 'the stall' });
+    expect(await scene.state()).toMatchObject({ epoch: 2, numbering: 2, last_error_kind: 'stalled' });
+    const before = await scene.books();
+    const [mark, seen] = [scene.asked.length, stalled()];
+    await waitFor(() => stalled() >= seen + 4, { what: 'more attempts' });
+    // It asks again and again, with the probe, and keeps what it has.
+    expect(scene.since(mark).filter((what) => what === '0 50').length).toBeGreaterThanOrEqual(3);
+    expect(await scene.books()).toEqual(before);
+    const failed = scene.worker.events.filter((event) => event.type === 'failed').at(-1)!;
+    expect(failed.error.verdict).toBe('retry');
+    expect(failed.error.hint).toContain('by itself');
+    scene.connection.sync.refuse = null;
+    scene.simulator.world.applyChanges(30);
+    await waitFor(scene.agrees, { what: 'the changes' });
+    expect(await scene.state()).toMatchObject({ epoch: 2, last_error_kind: null });
+  });
+
+  test('after the hour there may be another', async () => {
+    await scene.upstream();
+    scene.connection.sync.refuse = { cursor: EVERY_CURSOR, status: 410 };
+    await scene.replicate();
+    await waitFor(async () => (await scene.state()).last_error_kind === 'stalled', { what: 'the stall' });
+    for (const [minutes, epoch] of [
+      [59, 2],
+      [61, 3],
+    ] as const) {
+      await scene.database.query(
+        `update whatsapp.sync_state set epoch_started_at = now() - make_interval(mins => ${minutes})`,
+      );
+      const seen = scene.failures().length;
+      await waitFor(() => scene.failures().length >= seen + 3, { what: 'more attempts' });
+      expect(await scene.state()).toMatchObject({ epoch, numbering: epoch });
+    }
+  });
+
+  test('lower answers count in the same hour', async () => {
+    await scene.upstream();
+    scene.connection.sync.ahead = 'lower';
+    await scene.replicate({ RESET_CONFIRM: '0s' });
+    for (const kind of ['no failure', 'stalled']) {
+      await waitFor(scene.agrees, { what: 'the backlog' });
+      // More changes than records: the newest seq of the new numbering is lower for certain.
+      scene.simulator.world.applyChanges(2_000);
+      await waitFor(scene.agrees, { what: 'the changes' });
+      scene.connection.restartNumbering(1n);
+      await waitFor(
+        async () =>
+          ((await scene.state()).last_error_kind ?? 'no failure') === kind &&
+          (await scene.state()).epoch === 2,
+        {
+          what: kind,
+        },
+      );
+    }
+    expect(await scene.state()).toMatchObject({ epoch: 2, numbering: 2 });
+  });
+});
+
+describe('a probe that is not answered says nothing (R6)', () => {
+  test.each([
+    [{ kind: 'internal' }, 'upstream HTTP 500'],
+    [{ kind: 'rate_limited', retryAfter: 0 }, 'rate_limited HTTP 429'],
+    [{ kind: 'html' }, 'protocol undefined'],
+    [{ kind: 'answer', status: 409, body: '{}' }, 'not_paired HTTP 409'],
+  ] as const)('%o', async (fault, failure) => {
+    await scene.upstream();
+    await scene.replicate();
+    await waitFor(scene.agrees, { what: 'the backlog' });
+    const before = await scene.books();
+    scene.simulator.faults.script({ kind: 'answer', status: 410, body: '{}' }, 1, { route: 'sync' });
+    scene.simulator.faults.script(fault, 1, { route: 'sync' });
+    await waitFor(() => scene.worker.told('recovered').length > 0, { what: 'the recovery' });
+    expect(scene.failures()).toEqual([failure]);
+    expect(await scene.books()).toEqual(before);
+  });
+
+  test('but one that is too large is a 200', async () => {
+    await scene.upstream();
+    await scene.replicate();
+    await waitFor(scene.agrees, { what: 'the backlog' });
+    await scene.stop();
+    scene.connection.restartNumbering(1n);
+    scene.connection.sync.ahead = 410;
+    // Fifty records weigh more; a single one does not.
+    await scene.replicate({ MAX_RESPONSE_BYTES: '8KiB' });
+    await waitFor(async () => (await scene.state()).epoch === 2 && (await scene.agrees()), {
+      what: 'everything again',
+    });
+    expect(scene.failures()).toEqual([]);
+  });
+});
+
+test('a resync while the upstream refuses is not taken for an automatic start, and begins at 0', async () => {
+  await scene.upstream();
+  await scene.replicate();
+  await waitFor(scene.agrees, { what: 'the backlog' });
+  const body = '{"error":"no"}';
+  scene.simulator.faults.script({ kind: 'answer', status: 410, body }, 100_000, { route: 'sync' });
+  await waitFor(() => scene.failures().length > 0, { what: 'the refusals' });
+  await scene.database.query(
+    `update whatsapp.sync_state set epoch = epoch + 1, cursor = 0, epoch_reason = 'resync', next_poll_at = now()`,
+  );
+  scene.simulator.faults.clear();
+  await waitFor(async () => (await scene.state()).cursor !== '0' && (await scene.agrees()), {
+    what: 'everything again',
+  });
+  expect(await scene.state()).toMatchObject({ epoch: 2, numbering: 1, epoch_reason: 'resync' });
+});

@@ -1,0 +1,136 @@
+import { stripVTControlCharacters } from 'node:util';
+import { expect, describe as group, test } from 'vitest';
+import { describe } from '../../src/cli/status.ts';
+import type { StatusReport } from '../../src/ops/status.ts';
+import type { ConnectionStatus } from '../../src/store/status.ts';
+
+function connection(changes: Partial<ConnectionStatus> = {}): ConnectionStatus {
+  return {
+    connection_id: 'conn_00000001',
+    state: 'live',
+    epoch: 1,
+    cursor: '9007199254740993',
+    caught_up_at: '2026-11-23T09:12:31.123Z',
+    lag_seconds: 4.2,
+    window_left_seconds: 2_591_995,
+    consecutive_failures: 0,
+    last_error_kind: null,
+    last_error: null,
+    worker: 'host-1a2b3c4d',
+    rows: { conversations: '20', contacts: '30', messages: '9007199254740993' },
+    quarantined: '0',
+    ...changes,
+  };
+}
+
+function report(...connections: ConnectionStatus[]): StatusReport {
+  const at = '2026-11-23T09:00:00.000Z';
+  const worker = {
+    worker_id: 'host-1a2b3c4d',
+    started_at: at,
+    heartbeat_at: at,
+    version: '0.1.0',
+    host: 'host',
+  };
+  return { version: '0.1.0', schema_version: '0001', workers: [{ ...worker, connections: 1 }], connections };
+}
+
+const tableOf = (text: string) => text.split('\n\n')[0]?.split('\n') ?? [];
+
+test('one line for each connection, and one for the workers', () => {
+  expect(describe(report(connection()), false).split('\n')).toEqual([
+    'connection     state  cursor            rows              caught up    lag   window  worker',
+    'conn_00000001  live   9007199254740993  9007199254741043  11-23 09:12  4.2s  29d     host-1a2b3c4d',
+    '',
+    'workers: host-1a2b3c4d (1); times in UTC',
+    '',
+  ]);
+});
+
+test('what was never caught up, and what nobody holds', () => {
+  const starting = connection({
+    state: 'starting',
+    caught_up_at: null,
+    worker: null,
+    window_left_seconds: -90_000,
+  });
+  expect(
+    describe({ ...report(starting), workers: [] }, false)
+      .split('\n')
+      .slice(1),
+  ).toEqual([
+    'conn_00000001  starting  9007199254740993  9007199254741043  –          4.2s  −1d     –',
+    '',
+    'workers: none alive; times in UTC',
+    '',
+  ]);
+  expect(describe(report(), false)).toBe(
+    'no connections are known yet: start `wa-replica run` or `wa-replica sync`\n',
+  );
+});
+
+group('it fits 100 columns', () => {
+  const huge = { cursor: '9223372036854775807', state: 'catching_up', lag_seconds: 86_400 * 399 } as const;
+  const rows = { conversations: '0', contacts: '0', messages: '99999999999999' };
+  test.each<[what: string, Partial<ConnectionStatus>]>([
+    ['a long id', { connection_id: `conn_${'x'.repeat(300)}7` }],
+    ['a long worker', { worker: `${'long-host-name.'.repeat(10)}-1a2b3c4d` }],
+    [
+      'everything at its widest',
+      { ...huge, rows, connection_id: 'conn_'.repeat(200), worker: 'w'.repeat(100) },
+    ],
+  ])('with %s', (_, changes) => {
+    const lines = tableOf(describe(report(connection(changes), connection()), false));
+    expect(lines).toHaveLength(3);
+    for (const line of lines) expect(line.length).toBeLessThanOrEqual(100);
+    // The table uses what there is: the names end with what tells them apart.
+    expect(lines[1]).toContain('…');
+    expect(lines[1]).toContain(changes.cursor ?? '9007199254740993');
+  });
+});
+
+test('an id that is cut is still told from its neighbours', () => {
+  const ids = ['a', 'b', 'c'].map((end) => `conn_${'0'.repeat(60)}${end}`);
+  const lines = tableOf(describe(report(...ids.map((id) => connection({ connection_id: id }))), false)).slice(
+    1,
+  );
+  expect(new Set(lines.map((line) => line.split(' ')[0])).size).toBe(3);
+});
+
+test('an id cannot move the cursor of a terminal', () => {
+  const id = 'conn\u001b[2J\u0007\r\n\u202Ex';
+  const text = describe(report(connection({ connection_id: id, quarantined: '2' })), false);
+  expect(text.replaceAll('\n', '')).not.toMatch(/\p{C}/u);
+  expect(tableOf(text)).toHaveLength(2);
+});
+
+test('colour paints the state, and nothing else', () => {
+  const connections = [
+    connection({ connection_id: 'live' }),
+    connection({ connection_id: 'a parked one', state: 'parked' }),
+    connection({ connection_id: 'removed', state: 'removed' }),
+  ];
+  const plain = describe(report(...connections), false);
+  const painted = describe(report(...connections), true);
+  expect(stripVTControlCharacters(painted)).toBe(plain);
+  const lines = tableOf(painted).slice(1);
+  expect(lines.map((line) => line.split('\u001b[')[1])).toEqual(['32mlive', '31mparked', '2mremoved']);
+  expect(lines.map((line) => line.split('\u001b[').length)).toEqual([3, 3, 3]);
+});
+
+test('says below the table what is wrong, and what to do about it', () => {
+  const parked = connection({
+    state: 'parked',
+    last_error_kind: 'unauthorized',
+    last_error: 'GET /v1/whatsapp/sync: HTTP 401',
+    consecutive_failures: 7,
+    quarantined: '12',
+  });
+  expect(describe(report(parked), false).split('\n\n')[1]?.split('\n')).toEqual([
+    'conn_00000001: unauthorized: GET /v1/whatsapp/sync: HTTP 401, 7 failures in a row',
+    '    check WHATSAPP_USE_API_KEY and its scope whatsapp:read',
+    'conn_00000001: 12 in quarantine, see `wa-replica quarantine list`',
+    'workers: host-1a2b3c4d (1); times in UTC',
+    '',
+  ]);
+});
