@@ -34,12 +34,14 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       has_more boolean not null default false,
       epoch_started_at timestamptz not null default now(),
       epoch_reason text not null default 'first',
+      last_reset_at timestamptz,
       stored_conversations bigint not null default 0,
       stored_contacts bigint not null default 0,
       stored_messages bigint not null default 0
     );
     comment on column sync_state.epoch is 'counts the starts from cursor 0; orders the ledger';
     comment on column sync_state.numbering is 'rises when the upstream numbers anew; orders rows';
+    comment on column sync_state.last_reset_at is 'when it last started over without a person';
     comment on column sync_state.stored_messages is 'rows in messages, kept in the page transaction';
 
     create table workers (

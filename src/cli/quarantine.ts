@@ -140,6 +140,14 @@ async function show({ stdout }: Terminal, db: Kysely<Database>, id: string): Pro
   stdout.write('\n');
 }
 
+/** Entries that were named and are not open: a mistyped number must not look like success.
+ * @throws CommandFailed. */
+function refuseMissing({ ids = [] }: DeadLetterFilter, found: number): void {
+  const missing = new Set(ids).size - found;
+  if (missing > 0)
+    throw new CommandFailed(`${missing} of the entries named ${missing === 1 ? 'is' : 'are'} not open`);
+}
+
 async function retry(
   { stdout }: Terminal,
   db: Kysely<Database>,
@@ -164,6 +172,7 @@ async function retry(
   }
   stdout.write(`${ids.length} retried, ${refused} still refused\n`);
   if (refused > 0) throw new CommandFailed(`${refused} of ${ids.length} cannot be stored`);
+  refuseMissing(filter, ids.length);
 }
 
 async function discard(

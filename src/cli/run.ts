@@ -189,12 +189,18 @@ async function connectionsFound(replica: Replica, log: Logger, signal: AbortSign
 
 /** What discovery has to know of failures: a connection that is gone, one that is parked. */
 function discoveryListener(replica: () => Replica, signal: AbortSignal): Listener {
+  const parked = new Set<ConnectionId>();
   return (event) => {
-    if (event.type !== 'failed' || event.error.verdict !== 'park') return;
-    const { discovery } = replica();
-    if (event.error.kind === 'not_found') discovery.notFound(event.connectionId);
-    // Once per row of failures: what the account's pairing is now belongs to the explanation.
-    if (event.failures === 1) void discovery.followOne(event.connectionId, signal);
+    if (event.type === 'failed' && event.error.verdict === 'park') {
+      const { connectionId, error } = event;
+      const { discovery } = replica();
+      if (error.kind === 'not_found') discovery.notFound(connectionId);
+      // Once: what the account's pairing is now belongs to the explanation.
+      if (!parked.has(connectionId)) void discovery.followOne(connectionId, signal);
+      parked.add(connectionId);
+    } else if (event.type === 'recovered' && parked.delete(event.connectionId)) {
+      void replica().discovery.followOne(event.connectionId, signal);
+    }
   };
 }
 

@@ -38,6 +38,8 @@ export function syncCommand(terminal: Terminal): Command {
           signal,
         );
         if (options.connection.length > 0) {
+          // Of several keys, which is theirs?
+          if (directory.keys.length > 1) await replica.discovery.look(signal);
           directory.assume(options.connection);
           await ensureConnections(db, options.connection);
         } else {

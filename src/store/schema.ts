@@ -33,6 +33,7 @@ export interface SyncStateTable {
   has_more: Generated<boolean>;
   epoch_started_at: Timestamp;
   epoch_reason: Generated<string>;
+  last_reset_at: NullableTimestamp;
   stored_conversations: Int64;
   stored_contacts: Int64;
   stored_messages: Int64;

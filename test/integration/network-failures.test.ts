@@ -101,7 +101,7 @@ async function expectNothingUntilHealed(fault: Fault, kind: string, times = 3): 
   expect(shown[0]).toMatchObject({ last_error_kind: kind });
   simulator.faults.clear();
   await agreed();
-  expect(replica.events.map(({ type }) => type)).toContain('recovered');
+  await waitFor(() => replica.events.some(({ type }) => type === 'recovered'), { what: 'it to say so' });
 }
 
 interface Seen {

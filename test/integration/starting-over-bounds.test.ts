@@ -39,7 +39,7 @@ describe('at most one automatic start per connection and hour, then `stalled` (R
       [61, 3],
     ] as const) {
       await scene.database.query(
-        `update whatsapp.sync_state set epoch_started_at = now() - make_interval(mins => ${minutes})`,
+        `update whatsapp.sync_state set last_reset_at = now() - make_interval(mins => ${minutes})`,
       );
       const seen = scene.failures().length;
       await waitFor(() => scene.failures().length >= seen + 3, { what: 'more attempts' });

@@ -100,7 +100,7 @@ describe('the upstream starts over at a low seq: a new epoch and numbering, and 
     await waitFor(scene.agrees, { what: 'everything again' });
   });
 
-  test('one lagging answer only looks like it: it is not applied, and nothing changes', async () => {
+  test('lagging answers only look like it: they are not applied, and nothing changes', async () => {
     await scene.upstream();
     await scene.replicate({ RESET_CONFIRM: '1h' });
     await waitFor(scene.agrees, { what: 'the backlog' });

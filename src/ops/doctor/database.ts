@@ -1,6 +1,6 @@
 import { type Kysely, sql } from 'kysely';
-import { codeOf, remedy } from '../../errors.ts';
-import { schemaVersion } from '../../store/migrator.ts';
+import { codeOf, remedy, sqlstate } from '../../errors.ts';
+import { type SchemaVersion, schemaVersion } from '../../store/migrator.ts';
 import { probeListen } from '../../store/notify.ts';
 import { type Database, TABLES } from '../../store/schema.ts';
 import { clockFinding, type Finding, ok, problem, warning } from './finding.ts';
@@ -43,7 +43,7 @@ export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   }
   findings.push(clockFinding('the database', server.now.getTime(), [before, after]));
   findings.push(...(await checkPrivileges(db, schema)));
-  findings.push(await checkSchema(db, schema));
+  findings.push(...(await checkSchema(db, schema)));
   findings.push(await checkListen(check));
   return findings;
 }
@@ -99,21 +99,38 @@ async function checkPrivileges(db: Kysely<Database>, schema: string): Promise<Fi
   ];
 }
 
-async function checkSchema(db: Kysely<Database>, schema: string): Promise<Finding> {
-  const { database, program, pending, unknown } = await schemaVersion(db, schema);
+async function checkSchema(db: Kysely<Database>, schema: string): Promise<Finding[]> {
+  let version: SchemaVersion;
+  try {
+    version = await schemaVersion(db, schema);
+  } catch (error) {
+    // What may not be read was told of with the privileges.
+    if (sqlstate(error) === '42501') return [];
+    throw error;
+  }
+  const { database, program, pending, unknown } = version;
   if (unknown.length > 0) {
-    return problem(
-      `schema: ${unknown.join(', ')} is newer than this program (${program})`,
-      'run a newer wa-replica',
-    );
+    const what = `schema: ${unknown.join(', ')} is newer than this program (${program})`;
+    return [problem(what, 'run a newer wa-replica')];
   }
-  if (pending.length > 0) {
-    return warning(
-      `schema: ${pending.length} pending, at ${database ?? 'nothing yet'}`,
-      'run `wa-replica migrate`, or let `run` do it',
-    );
+  if (pending.length === 0) return [ok(`schema: up to date (${program})`)];
+  const what = `schema: ${pending.length} pending, at ${database ?? 'nothing yet'}`;
+  if (database === undefined || (await ownsTables(db, schema))) {
+    return [warning(what, 'run `wa-replica migrate`, or let `run` do it')];
   }
-  return ok(`schema: up to date (${program})`);
+  return [
+    problem(`${what}; this role may not migrate`, 'run `wa-replica migrate` as the owner of the tables'),
+  ];
+}
+
+/** Whether the role may change what is there: that takes the owner. */
+async function ownsTables(db: Kysely<Database>, schema: string): Promise<boolean> {
+  const { rows } = await sql<{ owns: boolean }>`
+    select has_schema_privilege(n.oid, 'create') and not exists (
+      select from pg_class c where c.relnamespace = n.oid and c.relkind in ('r', 'p')
+        and c.relname = any(${[...TABLES]}::text[]) and not pg_has_role(c.relowner, 'usage')) as owns
+    from pg_namespace n where n.nspname = ${schema}`.execute(db);
+  return rows[0]?.owns === true;
 }
 
 async function checkListen({ db, listenUrl, hasListenUrl }: DatabaseCheck): Promise<Finding> {

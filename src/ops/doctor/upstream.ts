@@ -15,11 +15,14 @@ export interface UpstreamCheck {
 /** What to do where the upstream cannot be reached, by network code. */
 const REACH_REMEDIES: Readonly<Record<string, string>> = {
   ENOTFOUND: 'the host of WHATSAPP_USE_BASE_URL has no address: check its spelling, DNS and the proxy',
+  EAI_AGAIN: 'the host of WHATSAPP_USE_BASE_URL has no address now: check DNS and the proxy',
   ECONNREFUSED: 'nothing listens there: check WHATSAPP_USE_BASE_URL and the proxy',
   SELF_SIGNED_CERT_IN_CHAIN: 'a CA that is not known here (a proxy?): name it by NODE_EXTRA_CA_CERTS',
   DEPTH_ZERO_SELF_SIGNED_CERT: 'a self-signed certificate: name it by NODE_EXTRA_CA_CERTS',
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: 'a CA that is not known here (a proxy?): name it by NODE_EXTRA_CA_CERTS',
   ERR_TLS_CERT_ALTNAME_INVALID: 'the certificate is for another name: check WHATSAPP_USE_BASE_URL',
+  ERR_SSL_WRONG_VERSION_NUMBER:
+    'what answers there does not speak TLS: check scheme and port of WHATSAPP_USE_BASE_URL',
   CERT_HAS_EXPIRED: "the upstream's certificate has expired, or the clock here is wrong",
 };
 
@@ -27,31 +30,39 @@ const SCOPE = 'whatsapp:read';
 
 /** Checks reach, each key and its scope, and every connection's pairing and access. */
 export async function checkUpstream(check: UpstreamCheck, signal: AbortSignal): Promise<Finding[]> {
+  const { keys, given = [], upstream, baseUrl } = check;
   const findings: Finding[] = [];
-  for (const [place, key] of check.keys.entries()) {
-    const name = check.keys.length === 1 ? 'key' : `key ${place + 1}`;
-    try {
-      findings.push(...(await checkKey(check, name, key, place === 0, signal)));
-    } catch (error) {
-      if (signal.aborted || !(error instanceof ReplicaError)) throw error;
-      const code = error.code ?? codeOf(error);
-      findings.push(
-        problem(
-          `upstream: ${check.baseUrl.host} does not answer (${code})`,
-          REACH_REMEDIES[code] ?? remedy('network') ?? 'check the network',
-        ),
-      );
-      return findings;
+  const listed = new Set<ConnectionId>();
+  try {
+    for (const [place, key] of keys.entries()) {
+      const name = keys.length === 1 ? 'key' : `key ${place + 1}`;
+      findings.push(...(await checkKey(check, name, key, place === 0, listed, signal)));
     }
+    // They are asked for with the first key; where a key is refused, that comes first.
+    const unlisted = findings.some(({ level }) => level === 'problem')
+      ? []
+      : given.filter((id) => !listed.has(id));
+    for (const id of unlisted) {
+      if (listed.size > 0)
+        findings.push(warning(`${id}: no key lists it`, 'check WHATSAPP_USE_CONNECTION_IDS'));
+      findings.push(await checkConnection(upstream, keys[0]!, id, signal));
+    }
+  } catch (error) {
+    if (signal.aborted || !(error instanceof ReplicaError)) throw error;
+    const code = error.code ?? codeOf(error);
+    const advice = REACH_REMEDIES[code] ?? remedy('network') ?? 'check the network';
+    findings.push(problem(`upstream: ${baseUrl.host} does not answer (${code})`, advice));
   }
   return findings;
 }
 
+/** Checks a key, and the connections that it lists, which are added to `listed`. */
 async function checkKey(
-  { upstream, given, keys }: UpstreamCheck,
+  { upstream, given }: UpstreamCheck,
   name: string,
   key: ApiKey,
   first: boolean,
+  listed: Set<ConnectionId>,
   signal: AbortSignal,
 ): Promise<Finding[]> {
   const before = Date.now();
@@ -65,6 +76,10 @@ async function checkKey(
     findings.push(statusProblem(name, me.status, 'GET /v1/me'));
     return findings;
   }
+  if (!isObject(me.body)) {
+    findings.push(strange(name, 'GET /v1/me'));
+    return findings;
+  }
   const scopes = scopesIn(me.body);
   if (scopes !== undefined && !scopes.includes(SCOPE) && !scopes.includes('*')) {
     findings.push(
@@ -76,15 +91,14 @@ async function checkKey(
   } else {
     findings.push(ok(`${name}: accepted${scopes === undefined ? '' : `, with the scope ${SCOPE}`}`));
   }
-  const listed = connectionsIn(me.body) ?? [];
-  const own = given?.filter((id) => listed.includes(id) || keys.length === 1) ?? listed;
-  if (own.length === 0 && given === undefined) own.push(UNNAMED_CONNECTION);
-  for (const id of given ?? []) {
-    if (listed.length > 0 && keys.length === 1 && !listed.includes(id)) {
-      findings.push(warning(`${id}: the key does not list it`, 'check WHATSAPP_USE_CONNECTION_IDS'));
-    }
+  const ids = connectionsIn(me.body) ?? [];
+  // A key that lists none is one connection without a name.
+  const own = ids.length === 0 && given === undefined ? [UNNAMED_CONNECTION] : ids;
+  for (const id of own) {
+    if (given?.includes(id) === false || listed.has(id)) continue;
+    listed.add(id);
+    findings.push(await checkConnection(upstream, key, id, signal));
   }
-  for (const id of own) findings.push(await checkConnection(upstream, key, id, signal));
   return findings;
 }
 
@@ -96,11 +110,13 @@ async function checkConnection(
 ): Promise<Finding> {
   const status = await upstream.probe(key, id, '/v1/whatsapp/status', signal);
   if (status.status !== 200) return statusProblem(id, status.status, 'GET /v1/whatsapp/status');
-  const { paired, connected } = (status.body ?? {}) as { paired?: unknown; connected?: unknown };
+  if (!isObject(status.body)) return strange(id, 'GET /v1/whatsapp/status');
+  const { paired, connected } = status.body;
   if (paired === false)
     return problem(`${id}: the WhatsApp account is not paired`, remedy('not_paired') ?? 'pair it');
   const page = await upstream.probe(key, id, '/v1/whatsapp/sync?cursor=0&limit=1', signal);
   if (page.status !== 200) return statusProblem(id, page.status, 'GET /v1/whatsapp/sync');
+  if (!isObject(page.body) || page.body.cursor === undefined) return strange(id, 'GET /v1/whatsapp/sync');
   if (connected === false) {
     return warning(`${id}: paired, but not connected now`, 'messages come when the phone is online again');
   }
@@ -110,6 +126,15 @@ async function checkConnection(
 function statusProblem(what: string, status: number, request: string): Finding {
   const advice = remedy(kindOfStatus(status)) ?? 'try again later; if it stays, ask the vendor';
   return problem(`${what}: ${request} answers ${status}`, advice);
+}
+
+/** An answer with status 200 that is none of the API's: of a proxy's log-in page, or of another service. */
+function strange(what: string, request: string): Finding {
+  return problem(`${what}: ${request} answers 200, but not as the API does`, remedy('protocol') ?? '');
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 /** The scopes that `/v1/me` tells, at any depth; its shape is not documented. */

@@ -1,0 +1,133 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import type { Kysely } from 'kysely';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
+import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import type { Database } from '../../src/store/schema.ts';
+import { lockState, startEpoch } from '../../src/store/state.ts';
+import { retryDeadLetter } from '../../src/sync/retry.ts';
+import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
+import { startWorker, type TestWorker } from '../support/worker.ts';
+
+/* The statements of docs/scaling.md, as they stand there, and everything that writes, on what they make. */
+
+const DOCUMENT = path.join(import.meta.dirname, '../../docs/scaling.md');
+const STATEMENTS = /```sql\n(begin;\n[\s\S]*?commit;\n)```/.exec(readFileSync(DOCUMENT, 'utf8'))![1]!;
+
+let database: TestDatabase;
+let db: Kysely<Database>;
+let simulator: Simulator;
+const workers: TestWorker[] = [];
+
+beforeEach(async () => {
+  database = await createTestDatabase({ migrated: true });
+  db = openTestDatabase(database.url);
+  simulator = await startSimulator({ connections: 6, messages: 1_200 });
+});
+afterEach(async () => {
+  await stop();
+  await simulator.close();
+  await db.destroy();
+  await database.drop();
+});
+
+async function start(): Promise<TestWorker> {
+  const worker = await startWorker(quickSettings(database.url, simulator.url), { discovers: false });
+  workers.push(worker);
+  return worker;
+}
+
+async function stop(): Promise<void> {
+  await Promise.all(workers.splice(0).map((worker) => worker.stop()));
+}
+
+const replicated = () =>
+  waitFor(async () => (await differencesFromTruth(db, simulator)).length === 0, {
+    what: 'the tables to equal the truth',
+    deadlineMs: 30_000,
+  });
+
+/** Columns, keys and indexes by table, without what only a partition has. */
+const shape = () =>
+  database.query(`
+    select c.relname, array_agg(i.indexrelid::regclass::text order by i.indexrelid::regclass::text) as indexes,
+      (select array_agg(a.attname || ' ' || format_type(a.atttypid, a.atttypmod) || ' ' || a.attnotnull || a.attidentity::text::text
+        || coalesce(col_description(c.oid, a.attnum), '') order by a.attnum)
+        from pg_attribute a where a.attrelid = c.oid and a.attnum > 0) as columns
+    from pg_class c join pg_index i on i.indrelid = c.oid
+    where c.relnamespace = 'whatsapp'::regnamespace and not c.relispartition group by c.oid, c.relname order by 1`);
+
+test('partitioned on connection_id by the documented statements, everything goes on as before', async () => {
+  const bad = simulator.world.connections.values().next().value!;
+  bad.injectRaw('message', '{"message_id": 7}');
+  await start();
+  await replicated();
+  await stop();
+  const before = await shape();
+  const counts = () =>
+    database.query(`select (select count(*) from whatsapp.messages) as messages,
+      (select count(*) from whatsapp.sync_pages) as pages, (select count(*) from whatsapp.quarantine) as quarantined`);
+  const counted = await counts();
+
+  await database.query(STATEMENTS);
+  expect(await shape()).toEqual(before);
+  expect(await counts()).toEqual(counted);
+  const filled = await database.query(
+    "select distinct tableoid::regclass::text from whatsapp.messages where tableoid <> 'whatsapp.messages'::regclass",
+  );
+  expect(filled.length).toBeGreaterThan(1);
+
+  // Pages, with revisions, members and quarantined records.
+  await start();
+  simulator.world.applyChanges(800);
+  bad.injectRaw('message', '{"message_id": 8}');
+  await replicated();
+  expect((await database.query('select from whatsapp.message_revisions')).length).toBeGreaterThan(0);
+  expect(await database.query('select from whatsapp.quarantine where resolved_at is null')).toHaveLength(2);
+
+  // A resync reads everything again, and writes nothing.
+  const synced = 'select count(*) from whatsapp.messages where synced_at > $1';
+  const [{ now }] = (await database.query<{ now: Date }>('select now()')) as [{ now: Date }];
+  for (const id of simulator.world.connections.keys()) {
+    await db.transaction().execute(async (trx) => {
+      await lockState(trx, id);
+      await startEpoch(trx, id, 'resync', false);
+    });
+  }
+  const behind = 'select from whatsapp.sync_state where epoch < 2 or cursor = 0 or has_more';
+  await waitFor(async () => (await database.query(behind)).length === 0, { what: 'the resync' });
+  await replicated();
+  expect(await database.query(synced, [now])).toEqual([{ count: '0' }]);
+
+  // A dead letter is tried again.
+  const [letter] = await database.query<{ quarantine_id: string }>(
+    'select quarantine_id from whatsapp.quarantine',
+  );
+  const retried = await retryDeadLetter(db, letter!.quarantine_id, { on: true, deletedMessages: 'keep' });
+  expect(retried).toMatchObject({ refused: expect.any(String) });
+});
+
+test('an unnamed connection is renamed across partitions', async () => {
+  const [id] = simulator.world.connections.keys();
+  const key = simulator.world.keys.get(DEFAULT_API_KEY)!;
+  key.connectionIds = [id!];
+  key.meShape = 'none';
+  await database.query(STATEMENTS);
+  const worker = await start();
+  const rows = (of: string) =>
+    database
+      .query('select from whatsapp.messages where connection_id = $1', [of])
+      .then(({ length }) => length);
+  await waitFor(async () => (await rows('default')) === 200, { what: 'the messages' });
+  key.meShape = 'ids';
+  await worker.look();
+  expect(worker.told('connection_renamed')).toEqual([id]);
+  expect([await rows('default'), await rows(id!)]).toEqual([0, 200]);
+  key.connectionIds = null;
+  await worker.look();
+  simulator.world.applyChanges(200);
+  await replicated();
+});
