@@ -51,6 +51,8 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nothing listens there: check host and port of DATABASE_URL, and that Postgres runs',
   ENOTFOUND: 'the host of DATABASE_URL has no address: check its spelling and DNS',
   ETIMEDOUT: 'no answer: check host, port and firewall',
+  // The driver gives no code to these.
+  Error: 'no answer in time, or no TLS where the URL wants it: check host, port, firewall and sslmode',
   '28P01': 'wrong password: check DATABASE_URL',
   '28000': 'the server does not let this user in: check DATABASE_URL and pg_hba.conf',
   '3D000': 'there is no such database: create it, or check DATABASE_URL',

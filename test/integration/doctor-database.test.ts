@@ -89,16 +89,17 @@ describe('no way in', () => {
     const { hostname, port } = new URL(database.url);
     const proxy = await startTcpProxy({ host: hostname, port: Number(port) });
     proxy.blackhole();
-    const url = urlWith({ port: String(proxy.port }));
+    const url = urlWith({ port: String(proxy.port) });
     const { lines } = await examine(url);
-    expect(lines[0]).toMatch(/^✗ database: not reachable \((ETIMEDOUT|Error)\)$/);
+    expect(lines[0]).toMatch(/^✗ database: not reachable/);
+    expect(lines[1]).toMatch(/no answer.*check host, port/);
     await proxy.close();
   });
 
   test('a server without TLS, where the URL wants it', async () => {
     const { lines } = await examine(urlWith({ search: '?sslmode=verify-full' }));
     expect(lines[0]).toMatch(/^✗ database: not reachable/);
-    expect(lines[1]).toMatch(/^ {4}\w/);
+    expect(lines[1]).toMatch(/sslmode/);
   });
 });
 
@@ -213,19 +214,16 @@ describe('a role', () => {
     expect(await runCli(['migrate'], env)).toMatchObject({ status: 0 });
   });
 
-  test('that writes, but does not own the tables, may not migrate', async (context) => {
+  test('that writes, but does not own the tables, may not migrate', async () => {
     await database.query(`grant usage on schema ${SCHEMA} to ${quoted(role)}`);
     await database.query(
       `grant select, insert, update, delete on all tables in schema ${SCHEMA} to ${quoted(role)}`,
     );
     expect(await examine(url)).toMatchObject({ status: 0 });
-    await database.query(
-      'delete from whatsapp.kysely_migration where name = (select max(name) from whatsapp.kysely_migration)',
-    );
+    await database.query('delete from whatsapp.kysely_migration');
     const { status, lines } = await examine(url);
-    const [left] = await database.query('select from whatsapp.kysely_migration');
-    context.skip(left === undefined, 'with a single migration there is none that could be pending alone');
     expect(status).toBe(1);
+    expect(lines[3]).toMatch(/^✗ schema: \d+ pending, at nothing yet; this role may not migrate$/);
     expect(lines[4]).toBe('    run `wa-replica migrate` as the owner of the tables');
   });
 });

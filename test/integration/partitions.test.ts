@@ -75,6 +75,12 @@ test('partitioned on connection_id by the documented statements, everything goes
   await database.query(STATEMENTS);
   expect(await shape()).toEqual(before);
   expect(await counts()).toEqual(counted);
+  // Whoever adds a table adds it to the document.
+  const whole = await database.query<{ relname: string }>(
+    `select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'connection_id'
+      where c.relnamespace = 'whatsapp'::regnamespace and c.relkind = 'r' and not c.relispartition order by 1`,
+  );
+  expect(whole.map(({ relname }) => relname)).toEqual(['connections', 'sync_state']);
   const filled = await database.query(
     "select distinct tableoid::regclass::text from whatsapp.messages where tableoid <> 'whatsapp.messages'::regclass",
   );

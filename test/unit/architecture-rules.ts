@@ -24,7 +24,7 @@ const MODULES: Readonly<Record<Module, readonly Module[]>> = {
   upstream: ['lib', 'model', 'errors'],
   store: ['lib', 'model', 'errors', 'entities'],
   sync: ['upstream', 'store', 'lib', 'model', 'errors', 'entities'],
-  ops: ['sync', 'upstream', 'store', 'lib', 'model', 'errors', 'version'],
+  ops: ['sync', 'store', 'lib', 'model', 'errors', 'version'],
   replica: ['config', 'sync', 'upstream', 'store', 'lib', 'model', 'errors', 'version'],
   simulator: ['model'],
   embedded: [],
@@ -40,6 +40,8 @@ const FILES: Readonly<Record<string, readonly string[]>> = {
   'main.ts': ['embedded/errors.ts'],
   'cli/demo.ts': ['demo', 'simulator'],
   'cli/simulate.ts': ['simulator'],
+  // Asks the upstream itself.
+  'ops/doctor/upstream.ts': ['upstream'],
   // Manages the upstream's endpoints, which is no part of replicating.
   'cli/webhook.ts': ['upstream'],
 };

@@ -115,7 +115,7 @@ async function checkSchema(db: Kysely<Database>, schema: string): Promise<Findin
   }
   if (pending.length === 0) return [ok(`schema: up to date (${program})`)];
   const what = `schema: ${pending.length} pending, at ${database ?? 'nothing yet'}`;
-  if (database === undefined || (await ownsTables(db, schema))) {
+  if (await mayMigrate(db, schema)) {
     return [warning(what, 'run `wa-replica migrate`, or let `run` do it')];
   }
   return [
@@ -123,14 +123,14 @@ async function checkSchema(db: Kysely<Database>, schema: string): Promise<Findin
   ];
 }
 
-/** Whether the role may change what is there: that takes the owner. */
-async function ownsTables(db: Kysely<Database>, schema: string): Promise<boolean> {
-  const { rows } = await sql<{ owns: boolean }>`
+/** Whether the role may change what is there, which takes the owner; a schema that is not there is told of elsewhere. */
+async function mayMigrate(db: Kysely<Database>, schema: string): Promise<boolean> {
+  const { rows } = await sql<{ may: boolean }>`
     select has_schema_privilege(n.oid, 'create') and not exists (
       select from pg_class c where c.relnamespace = n.oid and c.relkind in ('r', 'p')
-        and c.relname = any(${[...TABLES]}::text[]) and not pg_has_role(c.relowner, 'usage')) as owns
+        and c.relname = any(${[...TABLES]}::text[]) and not pg_has_role(c.relowner, 'usage')) as may
     from pg_namespace n where n.nspname = ${schema}`.execute(db);
-  return rows[0]?.owns === true;
+  return rows[0]?.may !== false;
 }
 
 async function checkListen({ db, listenUrl, hasListenUrl }: DatabaseCheck): Promise<Finding> {
