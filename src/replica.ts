@@ -32,7 +32,7 @@ export interface Replica {
   readonly control: Kysely<Database>;
   /** For whoever looks at the replica from outside, so that looks keep neither leases nor pages waiting. */
   readonly looks: Kysely<Database>;
-  /** One connection without limits, for what may take long: migrations, renaming. Opened at first use. */
+  /** Without limits, for what may take long: migrations, indexes, renaming. Opened at first use. */
   readonly maintenance: Kysely<Database>;
   readonly upstream: UpstreamClient;
   readonly directory: Directory;
@@ -92,7 +92,7 @@ export function assemble({
   const db = pool(settings.DB_POOL_SIZE, 'pages', leaseTtl + SILENCE_MARGIN);
   const control = pool(2, 'leases', leaseTtl + SILENCE_MARGIN);
   const looks = pool(2, 'looks', LOOK_TIMEOUT);
-  const maintenance = pool(1, 'maintenance');
+  const maintenance = pool(2, 'maintenance');
   const { upstream, keys } = openUpstream(settings, env);
   const directory = new Directory(keys, givenConnections(settings));
   const info = {

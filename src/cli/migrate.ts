@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { prepareSchema } from '../replica.ts';
+import { buildIndexes } from '../store/indexes.ts';
 import { migrationState, schemaVersion } from '../store/migrator.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
@@ -33,7 +34,9 @@ export function migrateCommand(terminal: Terminal): Command {
         }
         const onWaiting = (what: string) => void stderr.write(`waiting for ${what}\n`);
         const done = await prepareSchema(replica, { migrate: true, patience: 10_000, onWaiting }, signal);
+        const built = await buildIndexes(replica.maintenance, schema);
         stdout.write(done.length === 0 ? 'the schema is up to date\n' : `migrated: ${done.join(', ')}\n`);
+        if (built.length > 0) stdout.write(`indexes built: ${built.join(', ')}\n`);
       });
     });
 }

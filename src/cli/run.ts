@@ -12,6 +12,7 @@ import { SchemaWatch } from '../ops/schema-watch.ts';
 import { createNotifier, Service } from '../ops/systemd.ts';
 import { startUpkeep } from '../ops/upkeep.ts';
 import { prepareSchema, type Replica } from '../replica.ts';
+import { buildIndexes } from '../store/indexes.ts';
 import { requireKnownSchema } from '../store/migrator.ts';
 import { listen } from '../store/notify.ts';
 import { discover } from '../sync/discovery.ts';
@@ -123,6 +124,7 @@ async function replicate(
     listening(replica, log, ending),
     discover(discovery, settings.DISCOVERY_INTERVAL, () => worker.held, eventLog(log), ending),
     watching(),
+    indexing(replica, log),
   ];
   try {
     const connections = () => {
@@ -141,6 +143,17 @@ async function replicate(
     await Promise.race([Promise.allSettled(beside), sleep(1_000, new AbortController().signal)]);
   }
   outdated.signal.throwIfAborted();
+}
+
+/** Builds large indexes that are missing, beside the replication, where this role migrates. */
+async function indexing({ settings, maintenance }: Replica, log: Logger): Promise<void> {
+  if (!settings.MIGRATE_ON_START) return;
+  try {
+    const indexes = await buildIndexes(maintenance, settings.WA_REPLICA_SCHEMA);
+    if (indexes.length > 0) log.info({ indexes }, 'indexes built');
+  } catch (error) {
+    log.warn(errorFields(error), 'cannot build indexes: the next start tries again');
+  }
 }
 
 /** Hears what other processes announce, where LISTEN is on. */

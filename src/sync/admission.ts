@@ -9,7 +9,7 @@ import type { LimitCap } from './page-limit.ts';
 export interface AdmissionOptions {
   /** Requests in flight per process. */
   readonly concurrency: number;
-  /** Requests a second per key. */
+  /** Requests a second per key, of all processes together. */
   readonly rate: number;
   /** Bytes of answers held at a time, process-wide. */
   readonly budget: number;
@@ -42,6 +42,7 @@ export class Admission {
   readonly #keys = new Map<ApiKey, KeyState>();
   /** Connections that have a request in hand, or one that waits; it settles at its end. */
   readonly #inHand = new Map<ConnectionId, Promise<void>>();
+  #processes = 1;
   #inFlight = 0;
   #tickets = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -54,6 +55,12 @@ export class Admission {
   /** What is learnt of the greatest limit that the connection's key may ask for. */
   capOf(connectionId: ConnectionId): LimitCap {
     return this.#stateOf(connectionId).cap;
+  }
+
+  /** Among how many processes each key's rate is shared. */
+  shareAmong(processes: number): void {
+    this.#processes = Math.max(1, processes);
+    for (const { gate } of this.#keys.values()) gate.shareAmong(this.#processes);
   }
 
   /**
@@ -135,6 +142,7 @@ export class Admission {
     let state = this.#keys.get(key);
     if (state === undefined) {
       const gate = new KeyGate(this.#options.rate, this.#options.concurrency);
+      gate.shareAmong(this.#processes);
       state = { gate, cap: { most: Number.POSITIVE_INFINITY }, limited: 0, line: [] };
       this.#keys.set(key, state);
     }

@@ -19,6 +19,8 @@ export class Directory {
   readonly #keys: readonly ApiKey[];
   readonly #given: readonly ConnectionId[] | undefined;
   readonly #keyOf = new Map<ConnectionId, ApiKey>();
+  /** Those that no key has listed so far: whose they are is a guess. */
+  readonly #assumed = new Set<ConnectionId>();
 
   /**
    * @param keys at least one, where anything is to be asked for.
@@ -45,7 +47,11 @@ export class Directory {
 
   /** Takes connections for this deployment's without asking. */
   assume(connectionIds: readonly ConnectionId[]): void {
-    for (const id of connectionIds) if (!this.#keyOf.has(id)) this.#keyOf.set(id, this.#keys[0]!);
+    for (const id of connectionIds) {
+      if (this.#keyOf.has(id)) continue;
+      this.#keyOf.set(id, this.#keys[0]!);
+      this.#assumed.add(id);
+    }
   }
 
   /** Takes what the database knows, so far as it is this deployment's, and forgets what it knows no more: another
@@ -58,7 +64,9 @@ export class Directory {
 
   /** Replicates a connection no longer. */
   forget(connectionId: ConnectionId): void {
-    if (!this.#given?.includes(connectionId)) this.#keyOf.delete(connectionId);
+    if (this.#given?.includes(connectionId)) return;
+    this.#keyOf.delete(connectionId);
+    this.#assumed.delete(connectionId);
   }
 
   /**
@@ -71,6 +79,7 @@ export class Directory {
       return { listed: this.#given, missing: [], errors: [], nameless: 0 };
     }
     const errors: unknown[] = [];
+    let silent: ApiKey | undefined;
     const listed = new Map<ConnectionId, ApiKey>();
     let empty = 0;
     for (const key of this.#keys) {
@@ -81,14 +90,18 @@ export class Directory {
       } catch (error) {
         if (signal.aborted) throw error;
         errors.push(error);
+        silent ??= key;
       }
     }
     const nothingKnown = this.#keyOf.size === 0 && listed.size === 0 && errors.length === 0;
     if (nothingKnown && this.#given === undefined) listed.set(UNNAMED_CONNECTION, this.#keys[0]!);
     const complete = errors.length === 0 && empty === 0;
     for (const [id, key] of listed) {
+      this.#assumed.delete(id);
       if (this.#given === undefined || this.#given.includes(id)) this.#keyOf.set(id, key);
     }
+    // What the others do not list is likely to be of the key that does not answer.
+    if (silent !== undefined) for (const id of this.#assumed) this.#keyOf.set(id, silent);
     // Given ids that no key lists may be right all the same: the list's shape is not documented.
     if (this.#given !== undefined) this.assume(this.#given);
     const wanted = this.connections;

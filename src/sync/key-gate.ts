@@ -7,7 +7,8 @@ export type Outcome = { readonly limitedFor: number } | 'passed' | 'failed';
  * Times are readings of the monotonic clock, in milliseconds.
  */
 export class KeyGate {
-  readonly #spacing: number;
+  readonly #rate: number;
+  #spacing: number;
   readonly #full: number;
   #nextAt = 0;
   #blockedUntil = 0;
@@ -19,8 +20,14 @@ export class KeyGate {
    * @param full how many at a time end the ramp.
    */
   constructor(rate: number, full: number) {
+    this.#rate = rate;
     this.#spacing = 1000 / rate;
     this.#full = full;
+  }
+
+  /** The rate is shared evenly among so many processes. */
+  shareAmong(processes: number): void {
+    this.#spacing = (1000 * processes) / this.#rate;
   }
 
   /** Until one more may begin: 0 or less is now, infinity is not before another has ended. */

@@ -24,6 +24,7 @@ export async function supervise(
     for (const id of worker.held) if (!set.has(id)) worker.drop(id);
     if (wanted.length === 0) return;
     const { workers, free } = await leaseSituation(control, wanted, leaseTtl);
+    worker.shareAmong(workers);
     const share = Math.ceil(wanted.length / Math.max(1, workers));
     const room = share - worker.size;
     if (room < 0) worker.yieldLeases(-room);

@@ -97,6 +97,11 @@ export class Worker {
     return done;
   }
 
+  /** Says how many workers there are: the rate of a key is for all of them. */
+  shareAmong(workers: number): void {
+    this.#context.admission.shareAmong(workers);
+  }
+
   /** Gives up to `count` leases to other workers; those that rest first. Each ends after the page in hand. */
   yieldLeases(count: number): void {
     const held = [...this.#held.values()].filter((one) => !one.yielding.signal.aborted);

@@ -1,8 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { statfsSync } from 'node:fs';
+import { lstatSync, readdirSync, statfsSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import pg from 'pg';
-import { startEmbeddedPostgres } from '../../src/embedded/server.ts';
+import { isAlive } from '../../src/embedded/postmaster.ts';
+import { destroyEmbeddedPostgres, startEmbeddedPostgres } from '../../src/embedded/server.ts';
 import { migrateToLatest } from '../../src/store/migrator.ts';
 import { cpuOfFamily } from './proc.ts';
 
@@ -57,13 +59,12 @@ export async function startBenchPostgres(
   settings: Readonly<Record<string, string>>,
   note: (line: string) => void,
 ): Promise<BenchPostgres> {
-  const folder = path.join(
-    dir ?? PARENT,
-    `wa-replica-bench-${process.pid}-${randomBytes(3).toString('hex')}`,
-  );
-  if (statfsSync(dir ?? PARENT).type === TMPFS) {
-    note(`${dir ?? PARENT} is memory, where fsync costs nothing: give a folder on a disk with --dir`);
+  const parent = dir ?? PARENT;
+  if (statfsSync(parent).type === TMPFS) {
+    note(`${parent} is memory, where fsync costs nothing: give a folder on a disk with --dir`);
   }
+  await sweep(parent);
+  const folder = path.join(parent, `wa-replica-bench-${process.pid}-${randomBytes(3).toString('hex')}`);
   const server = await startEmbeddedPostgres({ dir: folder, settings });
   const admin = await connect(server.url);
   const template = 'bench_template';
@@ -103,6 +104,18 @@ export async function startBenchPostgres(
       await server.destroy();
     },
   };
+}
+
+/** Deletes the servers of runs that were killed before they could do so. */
+async function sweep(parent: string): Promise<void> {
+  for (const name of readdirSync(parent)) {
+    const pid = /^wa-replica-bench-(\d+)-[0-9a-f]+$/.exec(name)?.[1];
+    if (pid === undefined || (await isAlive(Number(pid)))) continue;
+    const folder = path.join(parent, name);
+    if (lstatSync(folder, { throwIfNoEntry: false })?.uid !== process.geteuid?.()) continue;
+    await destroyEmbeddedPostgres(folder).catch(() => {});
+    await rm(folder, { recursive: true, force: true });
+  }
 }
 
 async function connect(url: string): Promise<pg.Client> {

@@ -72,25 +72,6 @@ describe('what the keys list is replicated', () => {
     expect(await messagesOf('conn_new')).toBeGreaterThan(0);
   });
 
-  test('of several keys, each connection with the key that lists it', async () => {
-    const keys = [
-      { key: 'pa_live_one', connections: ['conn_a', 'conn_b'] },
-      { key: 'pa_live_two', connections: ['conn_c'] },
-    ];
-    await simulate(['conn_a', 'conn_b', 'conn_c'], keys);
-    const worker = await start({ WHATSAPP_USE_API_KEY: 'pa_live_one,pa_live_two' });
-    await replicated();
-    // To the wrong key a connection is 404.
-    const statuses = () => new Set(simulator.stats.recent.map(({ status }) => status));
-    expect(statuses()).toEqual(new Set([200]));
-    // One moves to the other key.
-    simulator.world.keys.get('pa_live_one')!.connectionIds = ['conn_a'];
-    simulator.world.keys.get('pa_live_two')!.connectionIds = ['conn_b', 'conn_c'];
-    await worker.look();
-    simulator.world.applyChanges(60);
-    await replicated();
-  });
-
   test('only those that are named, where they are named, whatever the database knows', async () => {
     await simulate(['conn_a', 'conn_b']);
     await (await start()).stop();

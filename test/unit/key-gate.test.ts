@@ -58,6 +58,16 @@ describe('the rate', () => {
     }
   });
 
+  test('is shared by the processes that there are, and is whole again when they have gone', () => {
+    const gate = new KeyGate(10, FULL);
+    gate.shareAmong(4);
+    fill(gate, 1_000);
+    expect(gate.opensIn(1_000)).toBeCloseTo(400);
+    gate.shareAmong(1);
+    fill(gate, 1_400);
+    expect(gate.opensIn(1_400)).toBeCloseTo(100);
+  });
+
   test('says how long the wait is', () => {
     const gate = new KeyGate(10, FULL);
     fill(gate, 1_000);

@@ -1,0 +1,92 @@
+import type { Kysely } from 'kysely';
+import pg from 'pg';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { buildIndexes, LARGE_INDEXES, type LargeIndex } from '../../src/store/indexes.ts';
+import type { Database } from '../../src/store/schema.ts';
+import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
+import { openTestDatabase } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
+
+const BY_SENDER: LargeIndex = {
+  name: 'messages_by_sender',
+  table: 'messages',
+  definition: '(connection_id, sender_jid) where deleted_at is null',
+};
+const BY_PHONE: LargeIndex = {
+  name: 'contacts_by_phone',
+  table: 'contacts',
+  definition: '(connection_id, phone_e164)',
+};
+
+let database: TestDatabase;
+let db: Kysely<Database>;
+beforeEach(async () => {
+  database = await createTestDatabase({ migrated: true });
+  db = openTestDatabase(database.url);
+});
+afterEach(async () => {
+  await db.destroy();
+  await database.drop();
+});
+
+const found = () =>
+  database.query<{ name: string; valid: boolean; oid: string }>(`
+    select c.relname as name, i.indisvalid as valid, c.oid::text as oid from pg_index i
+    join pg_class c on c.oid = i.indexrelid where c.relname in ('messages_by_sender', 'contacts_by_phone') order by 1`);
+
+test('builds what is missing, once', async () => {
+  expect(await buildIndexes(db, SCHEMA, [BY_SENDER])).toEqual(['messages_by_sender']);
+  const before = await found();
+  expect(before).toMatchObject([{ name: 'messages_by_sender', valid: true }]);
+  expect(await buildIndexes(db, SCHEMA, [BY_SENDER, BY_PHONE])).toEqual(['contacts_by_phone']);
+  expect(await buildIndexes(db, SCHEMA, [BY_SENDER, BY_PHONE])).toEqual([]);
+  expect((await found())[1]).toEqual(before[0]);
+});
+
+test('what an attempt that was cut off has left is built again', async () => {
+  // A row that a unique index refuses leaves it invalid, as a server that is stopped in mid-build does.
+  await database.query(
+    `insert into whatsapp.contacts (connection_id, person_id) values ('c', 'a'), ('c', 'b')`,
+  );
+  const unique = 'create unique index concurrently contacts_by_phone on whatsapp.contacts (connection_id)';
+  await expect(database.query(unique)).rejects.toMatchObject({ code: '23505' });
+  expect(await found()).toMatchObject([{ valid: false }]);
+  expect(await buildIndexes(db, SCHEMA, [BY_PHONE])).toEqual(['contacts_by_phone']);
+  expect(await found()).toMatchObject([{ valid: true }]);
+});
+
+test('writes go on while it is built, and others neither wait nor build it too', async () => {
+  // An open write keeps the builder waiting.
+  const writer = new pg.Client({ connectionString: database.url });
+  await writer.connect();
+  await writer.query('begin');
+  await writer.query(`insert into whatsapp.messages (connection_id, message_id) values ('c', 'open')`);
+  const building = buildIndexes(db, SCHEMA, [BY_SENDER]);
+  await waitFor(async () => (await found()).length === 1, { what: 'the index to be begun' });
+  expect(await found()).toMatchObject([{ valid: false }]);
+  // Nobody's write is kept waiting, which a migration's index would do.
+  await database.query(
+    `set lock_timeout = '2s'; insert into whatsapp.messages (connection_id, message_id) values ('c', 'm')`,
+  );
+  const other = openTestDatabase(database.url);
+  expect(await buildIndexes(other, SCHEMA, [BY_SENDER])).toEqual([]);
+  await other.destroy();
+  await writer.query('commit');
+  await writer.end();
+  expect(await building).toEqual(['messages_by_sender']);
+  expect(await found()).toMatchObject([{ valid: true }]);
+});
+
+test('several that start at once build each once', async () => {
+  const others = [1, 2, 3].map(() => openTestDatabase(database.url));
+  const built = await Promise.all(others.map((one) => buildIndexes(one, SCHEMA, [BY_SENDER, BY_PHONE])));
+  expect(built.flat().sort()).toEqual(['contacts_by_phone', 'messages_by_sender']);
+  for (const other of others) await other.destroy();
+  expect((await found()).map(({ valid }) => valid)).toEqual([true, true]);
+});
+
+test('those of this version can be built', async () => {
+  await buildIndexes(db, SCHEMA);
+  expect(await buildIndexes(db, SCHEMA)).toEqual([]);
+  expect(new Set(LARGE_INDEXES.map(({ name }) => name)).size).toBe(LARGE_INDEXES.length);
+});
