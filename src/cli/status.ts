@@ -18,7 +18,7 @@ const WATCH_EVERY = 2_000;
 export function statusCommand(terminal: Terminal): Command {
   return new Command('status')
     .description('where every connection stands: state, cursor, rows, lag, window left, last error, worker')
-    .option('--json', 'as JSON, for programs; the form is documented and stable')
+    .option('--json', 'as JSON, for programs; the form is stable')
     .option('--watch', 'look again every two seconds, until Ctrl-C')
     .action(async (options: { json?: true; watch?: true }) => {
       await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async (replica) => {
