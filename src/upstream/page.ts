@@ -1,12 +1,13 @@
 import { int64, parseExact } from '../lib/exact-json.ts';
 import { sliceArray } from '../lib/json-slice.ts';
-import { mayNeedMending } from '../lib/text.ts';
+import { mendSource } from '../lib/text.ts';
 import type { Cursor } from '../model.ts';
 
 /** The arrays of a sync answer, by the upstream's names. */
 export type ArrayName = 'conversations' | 'contacts' | 'messages';
 
-/** One answer of the sync endpoint, read whole and checked (R11); the records in it are not checked yet. */
+/** One answer of the sync endpoint, read whole and checked (R11), its text mended (R10); the
+ * records in it are not checked yet. */
 export interface Page {
   /** The cursor that was sent. */
   readonly from: Cursor;
@@ -14,8 +15,6 @@ export interface Page {
   readonly cursor: Cursor;
   readonly hasMore: boolean;
   readonly records: Readonly<Record<ArrayName, readonly unknown[]>>;
-  /** Whether a text in it may have to be mended (R10). */
-  readonly mayNeedMending: boolean;
   /** The answer's bytes. */
   readonly body: Buffer;
 }
@@ -37,7 +36,7 @@ export function parsePage(body: Buffer, from: Cursor): Page {
   if (text.charCodeAt(0) === 0xfeff) text = text.slice(1);
   let answer: unknown;
   try {
-    answer = parseExact(text);
+    answer = parseExact(mendSource(text));
   } catch {
     throw new PageError(
       /^\s*</.test(text) ? 'the answer is HTML, not JSON' : 'the answer is not complete JSON',
@@ -61,7 +60,6 @@ export function parsePage(body: Buffer, from: Cursor): Page {
       contacts: arrayOf(fields, 'contacts'),
       messages: arrayOf(fields, 'messages'),
     },
-    mayNeedMending: mayNeedMending(text),
     body,
   };
 }
