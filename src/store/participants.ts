@@ -24,14 +24,19 @@ export function membershipDiff(connectionId: ConnectionId): RawBuilder<unknown> 
       from incoming i cross join lateral jsonb_to_recordset(i.participants) as p (${sql.raw(RECORD)})
       where i.participants is not null
     ),
+    stored_members as materialized (
+      select p.*
+      from incoming i cross join lateral (
+        -- by the key's index, conversation by conversation: see the upsert
+        select * from ${table} s
+        where s.connection_id = (select ${connectionId}::text) and s.conversation_id = i.conversation_id offset 0
+      ) p
+      where i.participants is not null
+    ),
     membership_diff as materialized (
       select distinct coalesce(m.conversation_id, s.conversation_id) as conversation_id
       from members m
-      full join (
-        select p.* from ${table} p
-        where p.connection_id = (select ${connectionId}::text)
-          and p.conversation_id in (select conversation_id from incoming where participants is not null)
-      ) s on s.conversation_id = m.conversation_id and s.participant_jid = m.participant_jid
+      full join stored_members s on s.conversation_id = m.conversation_id and s.participant_jid = m.participant_jid
       where m.participant_jid is null or s.participant_jid is null
         or (${sql.raw(of('m'))}) is distinct from (${sql.raw(of('s'))})
     )`;
@@ -44,11 +49,13 @@ export function membershipWrites(connectionId: ConnectionId): RawBuilder<unknown
   const set = FIELDS.map((field) => `${field} = excluded.${field}`).join(', ');
   return sql`,
     left_members as (
-      delete from ${table} p using judged j
-      where p.connection_id = (select ${connectionId}::text) and p.conversation_id = j.conversation_id
-        and j.participants is not null and j.outcome in ('inserted', 'updated', 'amended')
+      delete from ${table} p using judged j, stored_members s
+      where j.participants is not null and j.outcome in ('inserted', 'updated', 'amended')
+        and s.conversation_id = j.conversation_id
         and not exists (select from members m
-          where m.conversation_id = p.conversation_id and m.participant_jid = p.participant_jid)
+          where m.conversation_id = s.conversation_id and m.participant_jid = s.participant_jid)
+        and p.connection_id = (select ${connectionId}::text)
+        and p.conversation_id = s.conversation_id and p.participant_jid = s.participant_jid
     ),
     present_members as (
       insert into ${table} as t (connection_id, conversation_id, participant_jid, ${sql.raw(columns)})

@@ -17,37 +17,43 @@ interface Target {
 const COMPARED = ['content_type', 'body', 'media', 'deleted_at'];
 const KEPT = ['content_type', 'body', 'media', 'edited_at', 'deleted_at', 'seq', 'numbering'];
 
+/** For `judged`: what the stored row (`e`) holds of what is kept, so that it need not be looked up again. */
+export function replacedColumns(): string {
+  return [...KEPT, 'conversation_id', 'sent_at', 'first_synced_at']
+    .map((c) => `e.${c} as old_${c}`)
+    .join(', ');
+}
+
 /**
  * Common table expressions of the messages' upsert that keep every version it replaces: an overwritten text is
  * as lost after 30 days as a missing one. In the page's transaction, like the message itself (R1). A version held
  * from when the one before it was replaced, whatever receipts came meanwhile.
  */
 export function revisionWrite({ connectionId, numbering, history }: Target): RawBuilder<unknown> {
-  if (!history.on) return sql``;
   const redact = history.deletedMessages === 'redact';
-  const of = (alias: string, columns: readonly string[]) => columns.map((c) => `${alias}.${c}`).join(', ');
   const kept = KEPT.map((column) =>
     redact && (column === 'body' || column === 'media')
-      ? `case when j.deleted_at is null then e.${column} end`
-      : `e.${column}`,
+      ? `case when j.deleted_at is null then j.old_${column} end`
+      : `j.old_${column}`,
   );
+  const compared = (prefix: string) => COMPARED.map((column) => `j.${prefix}${column}`).join(', ');
   const table = sql.table('message_revisions');
   const raw = sql.raw;
   return sql`,
     replaced as (
       insert into ${table} (connection_id, message_id, revision, ${raw(KEPT.join(', '))}, held_from, held_until)
-      select e.connection_id, e.message_id, coalesce(l.revision, 0) + 1,
-        ${raw(kept.join(', '))}, coalesce(l.held_until, e.first_synced_at), now()
+      select ${connectionId}, j.message_id, coalesce(l.revision, 0) + 1,
+        ${raw(kept.join(', '))}, coalesce(l.held_until, j.old_first_synced_at), now()
       from judged j
-      join ${sql.table('messages')} e on e.connection_id = (select ${connectionId}::text) and e.message_id = j.message_id
       left join lateral (select r.revision, r.held_until from ${table} r
-        where r.connection_id = e.connection_id and r.message_id = e.message_id
+        where r.connection_id = ${connectionId} and r.message_id = j.message_id
         order by r.revision desc limit 1) l on true
       where j.outcome in ('updated', 'amended')
-        and (${raw(of('e', COMPARED))}) is distinct from (${raw(of('j', COMPARED))})
+        and (${raw(compared('old_'))}) is distinct from (${raw(compared(''))})
         -- a whole record that completes an older, partial one replaces nothing
-        and (e.numbering, e.seq) <= (${numbering}::integer, j.seq)
-        and (e.conversation_id is not null or e.sent_at is not null or e.body is not null or e.media is not null)
+        and (j.old_numbering, j.old_seq) <= (${numbering}::integer, j.seq)
+        and (j.old_conversation_id is not null or j.old_sent_at is not null
+          or j.old_body is not null or j.old_media is not null)
     )${
       redact
         ? sql`,

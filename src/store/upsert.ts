@@ -4,7 +4,7 @@ import { type ConnectionId, emptyTally, type Outcome, type Row, type Tally } fro
 import type { Db } from './database.ts';
 import { membershipDiff, membershipWrites } from './participants.ts';
 import { recordset } from './recordset.ts';
-import { type History, revisionWrite } from './revisions.ts';
+import { type History, replacedColumns, revisionWrite } from './revisions.ts';
 
 /** Where and as what a batch is written. */
 export interface UpsertTarget {
@@ -42,26 +42,40 @@ function statement(
   const { key, version } = entity;
   const content = contentColumns(entity);
   const stored = sql.table(entity.table);
-  const { connectionId, numbering } = target;
+  const { connectionId, numbering, history } = target;
   const raw = sql.raw;
+  const list = (columns: readonly string[], alias: string) => columns.map((c) => `${alias}.${c}`).join(', ');
   const members = entity === CONVERSATION;
-  const columns = `connection_id, ${[key, ...content, version].join(', ')}, numbering`;
-  const values = (outcomes: string) => sql`
-      select ${connectionId}, ${raw([key, ...content, version].map((c) => `j.${c}`).join(', '))}, ${numbering}::integer
+  const types = { ...columnTypes(entity), ...(members && { participants: 'jsonb' }) };
+  const revisions = entity === MESSAGE && history.on;
+  const columns = [key, ...content, version];
+  const judgedAs = (outcomes: string) => sql`
+      select ${connectionId}, ${raw(list(columns, 'j'))}, ${numbering}::integer
       from judged j where j.outcome in (${raw(outcomes)})`;
+  const written = raw(`connection_id, ${columns.join(', ')}, numbering`);
   return sql`
-    with incoming as (select * from ${recordset(rows, members ? { ...types(entity), participants: 'jsonb' } : types(entity))})${members ? membershipDiff(connectionId) : sql``},
+    with incoming as (
+      select * from ${recordset(rows, types)}
+    )${members ? membershipDiff(connectionId) : sql``},
     judged as materialized (
-      select i.${raw(key)}, ${raw(incomingContent(content, partial))},
-        i.${raw(version)}${raw(members ? ', i.participants' : '')},
+      select i.${raw(key)}, ${raw(incomingContent(content, partial))}, i.${raw(version)},
+        ${raw(members ? 'i.participants,' : revisions ? `${replacedColumns()},` : '')}
         ${raw(verdict(entity, partial))} as outcome
       from (select *, ${numbering}::integer as numbering from incoming) i
-      left join ${stored} e on e.connection_id = (select ${connectionId}::text) and e.${raw(key)} = i.${raw(key)}
+      left join lateral (
+        -- One look-up in the key's index per row whatever the statistics say, which are old when a backlog comes in: a
+        -- limit keeps the planner from reading all of the connection for one join, the sub-select from taking it for
+        -- an empty one.
+        select * from ${stored} s
+        where s.connection_id = (select ${connectionId}::text) and s.${raw(key)} = i.${raw(key)} limit 1
+      ) e on true
       ${raw(members ? 'left join membership_diff d on d.conversation_id = i.conversation_id' : '')}
-    )${entity === MESSAGE ? revisionWrite(target) : sql``}${members ? membershipWrites(connectionId) : sql``},
-    added as (insert into ${stored} (${raw(columns)})${values("'inserted'")}),
-    written as (
-      insert into ${stored} as t (${raw(columns)})${values("'updated', 'amended'")}
+    )${revisions ? revisionWrite(target) : sql``}${members ? membershipWrites(connectionId) : sql``},
+    added as (
+      insert into ${stored} (${written})${judgedAs("'inserted'")}
+    ),
+    changed as (
+      insert into ${stored} as t (${written})${judgedAs("'updated', 'amended'")}
       on conflict (connection_id, ${raw(key)}) do update set ${raw(assignments(entity, content))}
     )
     select outcome, count(*)::integer as count from judged group by outcome`;
@@ -72,7 +86,7 @@ function contentColumns(entity: Entity): string[] {
   return [...Object.keys(entity.fields), 'extra'];
 }
 
-function types(entity: Entity): Record<string, string> {
+function columnTypes(entity: Entity): Record<string, string> {
   const fields = Object.entries(entity.fields).map(([name, type]) => [name, columnType(type)]);
   return { [entity.key]: 'text', ...Object.fromEntries(fields), extra: 'jsonb', [entity.version]: 'bigint' };
 }
