@@ -34,7 +34,6 @@ const said = new Map<string, string>();
 beforeAll(async () => {
   simulator = await startSimulator({ messages: 100, connections: ['conn_a', 'conn_b'], apiKey: KEY });
   connection = simulator.world.connection('conn_a');
-  await database.query(`create role zanzibar_role login superuser password '${PASSWORD}'`).catch(() => {});
   const url = new URL(database.url);
   proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
   url.port = String(proxy.port);
