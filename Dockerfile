@@ -34,7 +34,7 @@ USER 1000:1000
 STOPSIGNAL SIGTERM
 # Fails where a loop hangs, never for an outage of Postgres or of the upstream; /readyz tells of these.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
-  CMD ["node", "-e", "const port = process.env.HTTP_PORT || '8080'; if (port !== 'off') fetch(`http://127.0.0.1:${port}/healthz`).then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))"]
+  CMD ["node", "-e", "const { HTTP_HOST = '0.0.0.0', HTTP_PORT: port = '8080' } = process.env; const host = ['0.0.0.0', '::'].includes(HTTP_HOST) ? '127.0.0.1' : HTTP_HOST; if (port !== 'off') require('node:http').get({ host, port, path: '/healthz' }, ({ statusCode }) => process.exit(statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 # Node is process 1 and takes the signals itself; there is no shell or npm between.
 ENTRYPOINT ["node", "/app/dist/src/bin.js"]
 CMD ["run"]
