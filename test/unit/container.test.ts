@@ -151,8 +151,8 @@ describe('docker-compose.yml', () => {
       (name) => !passed.includes(name) && !passed.includes(`${name}_FILE`),
     );
     expect(missing).toEqual([]);
-    const other = /^(PG[A-Z]+|HTTPS_PROXY|NO_PROXY|HTTP_AUTH_TOKEN_FILE)$/;
-    expect(passed.filter((name) => !(name in SETTINGS) && !other.test(name))).toEqual([]);
+    const names = passed.map((name) => name.replace(/_FILE$/, ''));
+    expect(names.filter((name) => !(name in SETTINGS) && !/^(HTTPS|NO)_PROXY$/.test(name))).toEqual([]);
   });
 
   test('sets nothing that loadSettings would refuse, and no secret of the daemon', () => {
@@ -172,15 +172,32 @@ describe('docker-compose.yml', () => {
     expect(Object.keys(compose.volumes).sort()).toEqual(['grafana', 'postgres', 'prometheus']);
   });
 
-  test('opens the page and Grafana to this machine alone, with a token from a file', () => {
+  test('takes its secrets from files, which the commands in its head make', () => {
     const { secrets } = compose;
-    expect(secrets).toEqual({ http_auth_token: { file: './secrets/http_auth_token' } });
-    expect(daemon.environment).toMatchObject({ HTTP_AUTH_TOKEN_FILE: '/run/secrets/http_auth_token' });
-    for (const name of ['daemon', 'prometheus', 'grafana'])
-      expect(services[name]!.secrets, name).toEqual(['http_auth_token']);
-    const ports = Object.values(services).flatMap((service) => (service.ports ?? []) as string[]);
-    expect(ports.sort()).toEqual(['127.0.0.1:3000:3000', '127.0.0.1:8080:8080']);
+    const head = read('docker-compose.yml').split('\n\n')[0]!;
+    const made = [...head.matchAll(/ > (secrets\/\w+)/g)].map((match) => `./${match[1]}`);
+    expect(Object.values(secrets)).toEqual(expect.arrayContaining(made.map((file) => ({ file }))));
+    expect(Object.keys(secrets)).toHaveLength(made.length);
+    const ofDaemon = ['database_url', 'whatsapp_use_api_key', 'http_auth_token'];
+    expect(daemon.secrets).toEqual(ofDaemon);
+    for (const name of ofDaemon)
+      expect(daemon.environment).toMatchObject({ [`${name.toUpperCase()}_FILE`]: `/run/secrets/${name}` });
+    for (const name of ['prometheus', 'grafana'])
+      expect(services[name]!.secrets).toEqual(['http_auth_token']);
+    const postgres = services.postgres!;
+    expect(postgres.secrets).toEqual(['postgres_password']);
+    expect(postgres.environment).toMatchObject({ POSTGRES_PASSWORD_FILE: '/run/secrets/postgres_password' });
+    const { POSTGRES_USER, POSTGRES_DB } = postgres.environment!;
+    const password = '$(cat secrets/postgres_password)';
+    expect(head).toContain(`"postgres://${POSTGRES_USER}:${password}@postgres/${POSTGRES_DB}"`);
     expect(read('.gitignore').split('\n')).toContain('secrets/');
+  });
+
+  test('opens pages to this machine alone', () => {
+    const ports = Object.values(services).flatMap((service) => (service.ports ?? []) as string[]);
+    expect(ports).toHaveLength(3);
+    for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:/);
+    expect(daemon.environment).toMatchObject({ HTTP_HOST: '0.0.0.0', HTTP_PORT: '8080' });
   });
 
   test('mounts what is there', () => {
