@@ -32,6 +32,9 @@ COPY --from=build /app/dist ./dist
 # The image's user `node`, as a number, so that Kubernetes can see that it is not root. Nothing is written to disk.
 USER 1000:1000
 STOPSIGNAL SIGTERM
+# Fails where a loop hangs, never for an outage of Postgres or of the upstream; /readyz tells of these.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
+  CMD ["node", "-e", "const { HTTP_HOST = '0.0.0.0', HTTP_PORT: port = '8080' } = process.env; const host = ['0.0.0.0', '::'].includes(HTTP_HOST) ? '127.0.0.1' : HTTP_HOST; if (port !== 'off') require('node:http').get({ host, port, path: '/healthz' }, ({ statusCode }) => process.exit(statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 # Node is process 1 and takes the signals itself; there is no shell or npm between.
 ENTRYPOINT ["node", "/app/dist/src/bin.js"]
 CMD ["run"]

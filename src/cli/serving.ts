@@ -39,7 +39,10 @@ export async function serveHttp(
     leases: () => worker.size,
     pools: () => ({ pages: poolUse(pages), leases: poolUse(leases), looks: poolUse(looks) }),
   });
-  if (secrets !== undefined) all.push(webhookRoute({ secrets, onEvent: eventHandler(replica), log }));
+  if (secrets !== undefined) {
+    const onEvent = eventHandler(replica);
+    all.push(webhookRoute({ secrets, onEvent, count: metrics.countWebhook, log }));
+  }
   try {
     const server = await serve(all, { host, port }, log);
     log.info({ host, port: server.port }, 'serving HTTP');

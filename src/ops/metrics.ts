@@ -3,6 +3,7 @@ import type { Kind, Outcome } from '../model.ts';
 import type { PoolUse } from '../store/database.ts';
 import type { Listener } from '../sync/events.ts';
 import { VERSION } from '../version.ts';
+import { WEBHOOK_OUTCOMES, type WebhookOutcome } from './http/webhook.ts';
 import type { StatusReport } from './status.ts';
 
 /** What is asked at each scrape, and not counted as it happens. */
@@ -16,6 +17,8 @@ export interface Sample {
 
 export interface Metrics {
   readonly listen: Listener;
+  /** Counts a request to the webhook's route. */
+  readonly countWebhook: (outcome: WebhookOutcome) => void;
   /** The metrics in Prometheus' text form. */
   render(sample: Sample): Promise<string>;
   readonly contentType: string;
@@ -55,6 +58,14 @@ export function createMetrics(perConnection: boolean): Metrics {
     labelNames: ['kind'] as const,
     registers,
   });
+  const webhooks = new Counter({
+    name: 'wa_replica_webhooks_total',
+    help: 'Requests to the webhook by outcome (accepted, refused: not signed, too_large, failed: to be sent again).',
+    labelNames: ['outcome'] as const,
+    registers,
+  });
+  // From 0 on, so that the first refusal is an increase too.
+  for (const outcome of WEBHOOK_OUTCOMES) webhooks.inc({ outcome }, 0);
   const plain = (name: string, help: string) => new Gauge({ name, help, registers });
   const labelled = (name: string, help: string) =>
     new Gauge({ name, help, labelNames: ['connection_id'] as const, registers });
@@ -97,6 +108,7 @@ export function createMetrics(perConnection: boolean): Metrics {
   });
   return {
     contentType: registry.contentType,
+    countWebhook: (outcome) => webhooks.inc({ outcome }),
     listen(event) {
       if (event.type === 'failed') errors.inc({ kind: event.error.kind });
       if (event.type !== 'page') return;

@@ -4,7 +4,7 @@ import type { Database } from '../store/schema.ts';
 import { type ConnectionStatus, readConnections, readWorkers, type WorkerStatus } from '../store/status.ts';
 import { VERSION } from '../version.ts';
 
-/** What `status --json` prints and `GET /status` answers; its form is stable. */
+/** What `status --json` prints and `GET /status` answers; its form is stable (docs/operations.md). */
 export interface StatusReport {
   readonly version: string;
   /** The newest migration that the database has. */

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { KINDS, OUTCOMES } from '../../src/model.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { signature } from '../../src/simulator/webhooks.ts';
 import { runCli } from '../support/cli.ts';
 import { httpOf, useDaemons } from '../support/daemons.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -78,8 +79,20 @@ test('every name of the contract is there, in the form that Prometheus wants', a
   }
 });
 
-test('counts pages, rows by kind and outcome, and failures by kind', async () => {
-  const base = await start();
+test('counts pages, rows by kind and outcome, failures by kind, and requests to the webhook', async () => {
+  const base = await start({ WEBHOOK_SECRET: 'whsec_test' });
+  const hook = `${base}/webhooks/whatsapp-use`;
+  const body = '{"connection_id":"conn_a"}';
+  expect((await ask(hook, { method: 'POST', body })).status).toBe(401);
+  const signed = signature('whsec_test', Math.floor(Date.now() / 1000), body);
+  const headers = { 'x-whatsapp-use-signature': signed };
+  expect((await ask(hook, { method: 'POST', body, headers })).status).toBe(200);
+  const counted = await scrape(base);
+  for (const [outcome, count] of Object.entries({ accepted: 1, refused: 1, too_large: 0, failed: 0 }))
+    expect([outcome, seriesValue(counted, `wa_replica_webhooks_total{outcome="${outcome}"}`)]).toEqual([
+      outcome,
+      count,
+    ]);
   const connection = simulator.world.connection('conn_a');
   const stored = await database.query<{ n: number }>('select count(*)::integer as n from whatsapp.messages');
   const inserted = 'wa_replica_rows_total{kind="message",outcome="inserted"}';

@@ -34,7 +34,6 @@ const said = new Map<string, string>();
 beforeAll(async () => {
   simulator = await startSimulator({ messages: 100, connections: ['conn_a', 'conn_b'], apiKey: KEY });
   connection = simulator.world.connection('conn_a');
-  await database.query(`create role zanzibar_role login superuser password '${PASSWORD}'`).catch(() => {});
   const url = new URL(database.url);
   proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
   url.port = String(proxy.port);
@@ -66,16 +65,13 @@ async function lookAround(when: string): Promise<void> {
       said.set(`${when}: GET ${path}`, `${said.get(`${when}: GET ${path}`) ?? ''}${JSON.stringify(answer)}`);
     }
   }
-  for (const args of [
-    ['status'],
-    ['status', '--json'],
-    ['doctor'],
-    ['quarantine', 'list'],
-    ['migrate', '--status'],
-  ]) {
-    const { stdout, stderr } = await runCli(args, env);
-    said.set(`${when}: ${args.join(' ')}`, stdout + stderr);
-  }
+  const commands = ['status', 'status --json', 'doctor', 'quarantine list', 'migrate --status'];
+  await Promise.all(
+    commands.map(async (command) => {
+      const { stdout, stderr } = await runCli(command.split(' '), env);
+      said.set(`${when}: ${command}`, stdout + stderr);
+    }),
+  );
 }
 
 function expectQuiet(): void {
@@ -195,19 +191,17 @@ describe('no surface tells a secret or what is in a record', () => {
       'a misspelled name': { WHATSAPP_USE_APIKEY: KEY, WA_REPLICA_TOKEN: TOKEN },
       'a file that is not there': { HTTP_AUTH_TOKEN: '', HTTP_AUTH_TOKEN_FILE: '/nowhere' },
     })) {
-      for (const command of ['doctor', 'status', 'run']) {
-        const given: Record<string, string> = { ...env, ...more, HTTP_PORT: 'off' };
-        if (given.HTTP_AUTH_TOKEN_FILE !== undefined) delete given.HTTP_AUTH_TOKEN;
-        // A key that is odd, but usable as far as can be seen, would run on.
-        if (command === 'run' && what.startsWith('a key')) continue;
+      const given: Record<string, string> = { ...env, ...more, HTTP_PORT: 'off' };
+      if (given.HTTP_AUTH_TOKEN_FILE !== undefined) delete given.HTTP_AUTH_TOKEN;
+      const oddKey = what.startsWith('a key');
+      // A key that is odd, but usable as far as can be seen, would run on.
+      const commands = oddKey ? ['doctor', 'status'] : ['doctor', 'status', 'run'];
+      const run = async (command: string) => {
         const { status, stdout, stderr } = await runCli([command], given);
         said.set(`${what}: ${command}`, stdout + stderr);
-        expect([what, command, status === 0]).toEqual([
-          what,
-          command,
-          what.startsWith('a key') && status === 0,
-        ]);
-      }
+        if (!oddKey) expect([what, command, status === 0]).toEqual([what, command, false]);
+      };
+      await Promise.all(commands.map(run));
     }
     expectQuiet();
   });

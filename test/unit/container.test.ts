@@ -1,4 +1,7 @@
-import { readFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
@@ -9,8 +12,10 @@ import { SETTINGS } from '../../src/config/settings.ts';
 /* What can be said of the container files without an engine. That `npm ci` and `npm run build` make a program that
  * runs is seen by every run of the tests in a clean checkout. */
 
+const ROOT = path.join(import.meta.dirname, '../..');
+
 function read(name: string): string {
-  return readFileSync(path.join(import.meta.dirname, '../..', name), 'utf8');
+  return readFileSync(path.join(ROOT, name), 'utf8');
 }
 
 /** The instructions of a Dockerfile, a line each, by stage. */
@@ -74,6 +79,33 @@ describe('Dockerfile', () => {
     expect(last).toContain('CMD ["run"]');
   });
 
+  test('asks for its own health, without any tool but node', async () => {
+    const line = last.find((one) => one.startsWith('HEALTHCHECK'))!;
+    const command = JSON.parse(/CMD (\[.*\])$/.exec(line)?.[1] ?? '') as string[];
+    expect(command.slice(0, 2)).toEqual(['node', '-e']);
+    let answer = 200;
+    const asked: (string | undefined)[] = [];
+    const server = createServer((request, response) => {
+      asked.push(request.url);
+      response.writeHead(answer).end();
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as AddressInfo;
+    const statusOf = (HTTP_PORT: string) =>
+      new Promise<number>((resolve) => {
+        execFile(process.execPath, command.slice(1), { env: { HTTP_PORT } }, (error) =>
+          resolve(Number(error?.code ?? 0)),
+        );
+      });
+    expect(await statusOf(String(port))).toBe(0);
+    answer = 503;
+    expect(await statusOf(String(port))).toBe(1);
+    expect(asked).toEqual(['/healthz', '/healthz']);
+    server.close();
+    expect(await statusOf(String(port))).toBe(1);
+    expect(await statusOf('off')).toBe(0);
+  });
+
   test('is labelled with the version of package.json and its licence', () => {
     const labels = last.join('\n');
     expect(labels).toContain(`org.opencontainers.image.version="${packageJson.version}"`);
@@ -97,29 +129,35 @@ describe('docker-compose.yml', () => {
   const compose = parse(read('docker-compose.yml'), { merge: true }) as {
     services: Record<string, Service>;
     volumes: Record<string, unknown>;
+    secrets: Record<string, unknown>;
   };
   const { services } = compose;
   const daemon = services.daemon!;
   const ownImage = Object.values(services).filter((service) => service.image === 'wa-replica');
 
-  test('has the daemon and its Postgres, and what the demo adds', () => {
+  test('has the daemon and its Postgres, and what the demo and the monitoring add', () => {
     const always = Object.keys(services).filter((name) => services[name]?.profiles === undefined);
     expect(always).toEqual(['daemon', 'postgres']);
     for (const [name, { profiles }] of Object.entries(services)) {
-      if (!always.includes(name)) expect(profiles, name).toEqual(['demo']);
+      if (always.includes(name)) continue;
+      const monitoring = ['prometheus', 'grafana'].includes(name);
+      expect(profiles, name).toEqual([monitoring ? 'monitoring' : 'demo']);
     }
   });
 
   test('hands every setting on to the daemon', () => {
     const passed = Object.keys(daemon.environment!);
-    expect(Object.keys(SETTINGS).filter((name) => !passed.includes(name))).toEqual([]);
-    const other = /^(PG[A-Z]+|HTTPS_PROXY|NO_PROXY)$/;
-    expect(passed.filter((name) => !(name in SETTINGS) && !other.test(name))).toEqual([]);
+    const missing = Object.keys(SETTINGS).filter(
+      (name) => !passed.includes(name) && !passed.includes(`${name}_FILE`),
+    );
+    expect(missing).toEqual([]);
+    const names = passed.map((name) => name.replace(/_FILE$/, ''));
+    expect(names.filter((name) => !(name in SETTINGS) && !/^(HTTPS|NO)_PROXY$/.test(name))).toEqual([]);
   });
 
   test('sets nothing that loadSettings would refuse, and no secret of the daemon', () => {
     for (const [name, setting] of Object.entries(SETTINGS)) {
-      if ('secret' in setting) expect(daemon.environment![name], name).toBeNull();
+      if ('secret' in setting) expect(daemon.environment![name] ?? null, name).toBeNull();
     }
     const { environment } = services.demo!;
     const given = Object.fromEntries(Object.entries(environment!).map(([name, value]) => [name, value!]));
@@ -131,7 +169,42 @@ describe('docker-compose.yml', () => {
     const postgres = services.postgres!;
     expect((postgres.healthcheck as { test: string[] }).test).toContain('pg_isready');
     expect(postgres.volumes).toEqual(['postgres:/var/lib/postgresql/data']);
-    expect(Object.keys(compose.volumes)).toEqual(['postgres']);
+    expect(Object.keys(compose.volumes).sort()).toEqual(['grafana', 'postgres', 'prometheus']);
+  });
+
+  test('takes its secrets from files, which the commands in its head make', () => {
+    const { secrets } = compose;
+    const head = read('docker-compose.yml').split('\n\n')[0]!;
+    const made = [...head.matchAll(/ > (secrets\/\w+)/g)].map((match) => `./${match[1]}`);
+    expect(Object.values(secrets)).toEqual(expect.arrayContaining(made.map((file) => ({ file }))));
+    expect(Object.keys(secrets)).toHaveLength(made.length);
+    const ofDaemon = ['database_url', 'whatsapp_use_api_key', 'http_auth_token'];
+    expect(daemon.secrets).toEqual(ofDaemon);
+    for (const name of ofDaemon)
+      expect(daemon.environment).toMatchObject({ [`${name.toUpperCase()}_FILE`]: `/run/secrets/${name}` });
+    for (const name of ['prometheus', 'grafana'])
+      expect(services[name]!.secrets).toEqual(['http_auth_token']);
+    const postgres = services.postgres!;
+    expect(postgres.secrets).toEqual(['postgres_password']);
+    expect(postgres.environment).toMatchObject({ POSTGRES_PASSWORD_FILE: '/run/secrets/postgres_password' });
+    const { POSTGRES_USER, POSTGRES_DB } = postgres.environment!;
+    const password = '$(cat secrets/postgres_password)';
+    expect(head).toContain(`"postgres://${POSTGRES_USER}:${password}@postgres/${POSTGRES_DB}"`);
+    expect(read('.gitignore').split('\n')).toContain('secrets/');
+  });
+
+  test('opens pages to this machine alone', () => {
+    const ports = Object.values(services).flatMap((service) => (service.ports ?? []) as string[]);
+    expect(ports).toHaveLength(3);
+    for (const port of ports) expect(port).toMatch(/^127\.0\.0\.1:/);
+    expect(daemon.environment).toMatchObject({ HTTP_HOST: '0.0.0.0', HTTP_PORT: '8080' });
+  });
+
+  test('mounts what is there', () => {
+    const mounts = Object.values(services).flatMap((service) => (service.volumes ?? []) as string[]);
+    const files = mounts.map((mount) => mount.split(':')[0]!).filter((source) => source.startsWith('./'));
+    expect(files).toHaveLength(3);
+    for (const file of files) expect([file, existsSync(path.join(ROOT, file))]).toEqual([file, true]);
   });
 
   test('runs the image with no more rights than it needs, and gives it the time that it takes to stop', () => {

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { SETTINGS, type Setting } from '../../src/config/settings.ts';
@@ -75,7 +75,43 @@ describe('.env.example', () => {
   });
 });
 
+/** The places of a Markdown text that a link may name, as GitHub calls them. */
+function anchorsIn(markdown: string): string[] {
+  return [...markdown.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) =>
+    heading
+      .toLowerCase()
+      .replace(/[^\w\- ]/g, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+const PAGES = [
+  ...['README.md', 'SECURITY.md', 'CONTRIBUTING.md', 'CHANGELOG.md'],
+  ...readdirSync(path.join(ROOT, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => `docs/${name}`),
+];
+
+test.each(PAGES)('%s links to nothing that is not there', (page) => {
+  const links = [...document(page).matchAll(/\]\(([^)\s]+)\)|(?:src|srcset)="([^"]+)"/g)].map(
+    ([, link, image]) => link ?? image!,
+  );
+  for (const link of links.filter((one) => !/^https?:/.test(one))) {
+    const [file = '', anchor] = link.split('#');
+    const target = file === '' ? page : path.join(path.dirname(page), file);
+    expect([link, existsSync(path.join(ROOT, target))]).toEqual([link, true]);
+    if (anchor !== undefined) expect(anchorsIn(document(target))).toContain(anchor);
+  }
+});
+
 describe('the reading of these documents', () => {
+  test('finds the places that links name', () => {
+    expect(anchorsIn('# One\n\n## Errors, and what to do\ntext # no\n')).toEqual([
+      'one',
+      'errors-and-what-to-do',
+    ]);
+  });
+
   test('finds the settings of a table', () => {
     const markdown = [
       '| variable | default | |',

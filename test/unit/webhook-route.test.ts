@@ -14,11 +14,13 @@ const PATH = '/webhooks/whatsapp-use';
 
 let server: HttpServer;
 let events: (string | undefined)[];
+let counted: string[];
 let failing: boolean;
 let logged: string;
 
 beforeEach(async () => {
   events = [];
+  counted = [];
   failing = false;
   logged = '';
   const stream = new Writable({
@@ -33,7 +35,7 @@ beforeEach(async () => {
     events.push(id);
   };
   server = await serve(
-    [webhookRoute({ secrets: [SECRET], onEvent, log })],
+    [webhookRoute({ secrets: [SECRET], onEvent, count: (outcome) => counted.push(outcome), log })],
     { host: '127.0.0.1', port: 0 },
     log,
   );
@@ -74,6 +76,7 @@ describe('a signed event', () => {
   test('names its connection, and is 200', async () => {
     expect(await send(event('conn_a'))).toMatchObject({ status: 200, body: 'ok\n' });
     expect(events).toEqual(['conn_a']);
+    expect(counted).toEqual(['accepted']);
   });
 
   test.each([event(7), event(null), '{}', 'null', '[]', '7', 'not JSON', ''])(
@@ -89,6 +92,7 @@ describe('a signed event', () => {
     expect((await send(event('conn_a'))).status).toBe(503);
     failing = false;
     expect((await send(event('conn_a'))).status).toBe(200);
+    expect(counted).toEqual(['failed', 'accepted']);
   });
 
   test('may have a query', async () => {
@@ -108,6 +112,7 @@ describe('anything else is refused, wakes nobody, and is counted', () => {
     expect(await send(event('a'), { headers })).toMatchObject({ status: 401, body: 'unauthorized\n' });
     expect(events).toEqual([]);
     expect(logged).toContain('"refused":1');
+    expect(counted).toEqual(['refused']);
   });
 
   test('a body that was altered on the way', async () => {
@@ -136,6 +141,7 @@ describe('a body', () => {
     expect((await send(body(1024 ** 2))).status).toBe(200);
     expect((await send(body(1024 ** 2 + 1))).status).toBe(413);
     expect(events).toEqual(['conn_a']);
+    expect(counted).toEqual(['accepted', 'too_large']);
   });
 
   test('of many MiB is 413, and not read to its end', async () => {

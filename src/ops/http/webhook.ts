@@ -8,11 +8,16 @@ import { type Reply, type Route, readBody } from './server.ts';
 const MAX_BODY = 1024 ** 2;
 const MAX_SKEW = 300;
 
+/** What becomes of a request to the webhook's route. `failed`: nobody could be told, and the sender shall try again. */
+export const WEBHOOK_OUTCOMES = ['accepted', 'refused', 'too_large', 'failed'] as const;
+export type WebhookOutcome = (typeof WEBHOOK_OUTCOMES)[number];
+
 export interface WebhookOptions {
   /** Several while one is rotated. */
   readonly secrets: readonly string[];
   /** Makes a connection due; settles when that is sure. Undefined: the event names none. */
   readonly onEvent: (connectionId: ConnectionId | undefined) => Promise<void>;
+  readonly count: (outcome: WebhookOutcome) => void;
   readonly log: Logger;
   /** Milliseconds since 1970. */
   readonly now?: () => number;
@@ -23,9 +28,10 @@ export interface WebhookOptions {
  * form of the signature header, not how it is made; the usual way is assumed: hex HMAC-SHA256 over `<t>.<raw body>`.
  * Whatever is not signed so is 401.
  */
-export function webhookRoute({ secrets, onEvent, log, now = Date.now }: WebhookOptions): Route {
+export function webhookRoute({ secrets, onEvent, count, log, now = Date.now }: WebhookOptions): Route {
   let refused = 0;
-  const refuse = (status: number): Reply => {
+  const refuse = (status: 401 | 413): Reply => {
+    count(status === 413 ? 'too_large' : 'refused');
     refused++;
     // Anyone can send such requests: told at each doubling only.
     if ((refused & (refused - 1)) === 0) log.warn({ refused, status }, 'webhook refused');
@@ -41,9 +47,11 @@ export function webhookRoute({ secrets, onEvent, log, now = Date.now }: WebhookO
       try {
         await onEvent(connectionOf(body));
       } catch {
+        count('failed');
         // The sender tries again; the poll does not need it to.
         return { status: 503, body: 'try again\n' };
       }
+      count('accepted');
       return { status: 200, body: 'ok\n' };
     },
   };
