@@ -37,6 +37,7 @@ export interface Replica {
   readonly upstream: UpstreamClient;
   readonly directory: Directory;
   readonly discovery: Discovery;
+  readonly admission: Admission;
   readonly worker: Worker;
   readonly workerOptions: WorkerOptions;
   readonly reached: Reached;
@@ -147,6 +148,7 @@ export function assemble({
     upstream,
     directory,
     discovery: new Discovery({ db, maintenance, upstream, admission, directory, listen, removal }),
+    admission,
     worker,
     workerOptions,
     reached,

@@ -11,6 +11,7 @@ import { simulateCommand } from './simulate.ts';
 import { statusCommand } from './status.ts';
 import { syncCommand } from './sync.ts';
 import type { Terminal } from './terminal.ts';
+import { verifyCommand } from './verify.ts';
 import { webhookCommand } from './webhook.ts';
 
 /** The command line: one file per command. */
@@ -31,6 +32,7 @@ export function createProgram(terminal: Terminal): Command {
     statusCommand(terminal),
     doctorCommand(terminal),
     resyncCommand(terminal),
+    verifyCommand(terminal),
     quarantineCommand(terminal),
     webhookCommand(terminal),
     demoCommand(terminal),
