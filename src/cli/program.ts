@@ -3,6 +3,7 @@ import { SETTINGS, type Setting } from '../config/settings.ts';
 import { VERSION } from '../version.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
+import { gapsCommand } from './gaps.ts';
 import { migrateCommand } from './migrate.ts';
 import { quarantineCommand } from './quarantine.ts';
 import { resyncCommand } from './resync.ts';
@@ -33,6 +34,7 @@ export function createProgram(terminal: Terminal): Command {
     doctorCommand(terminal),
     resyncCommand(terminal),
     verifyCommand(terminal),
+    gapsCommand(terminal),
     quarantineCommand(terminal),
     webhookCommand(terminal),
     demoCommand(terminal),

@@ -133,7 +133,7 @@ export async function foldLedger(db: Db, connectionId: ConnectionId, detail: num
         min(cursor_from) as cursor_from, sum(conversations) as conversations, sum(contacts) as contacts,
         sum(messages) as messages, sum(quarantined) as quarantined
       from old group by epoch, day
-      having count(*) > 1 and coalesce(bool_and(before is null or before = cursor_from), true)
+      having count(*) > 1 and bool_and(cursor_to > cursor_from and coalesce(before, cursor_from) = cursor_from)
     ), folded as (
       update ${table} p set cursor_from = d.cursor_from, pages = d.pages, conversations = d.conversations,
         contacts = d.contacts, messages = d.messages, quarantined = d.quarantined, body_sha256 = null, worker = null

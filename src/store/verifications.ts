@@ -53,8 +53,8 @@ export interface OpenVerification {
 const FIRST: ResumeAt = { stage: 'contacts' };
 
 /**
- * Begins a verification, or goes on with one of the same cause and kind that was interrupted. Others that died without
- * a word are marked as interrupted.
+ * Begins a verification, or goes on with the last one that nobody commanded, where that was interrupted, in this process
+ * or another. Those that died without a word are marked as interrupted.
  * @param since only messages from then on, as text that Postgres reads; null for all.
  */
 export async function openVerification(
@@ -76,13 +76,12 @@ export async function openVerification(
     }>`
       with latest as (
         select verification_id from ${table}
-        where connection_id = ${connectionId} and cause = ${order.cause} and repair = ${order.repair}::boolean
-          and since is not distinct from ${order.since}::timestamptz
-        order by verification_id desc limit 1
+        where connection_id = ${connectionId} and cause <> 'command' order by verification_id desc limit 1
       )
       update ${table} v set state = 'running', updated_at = clock_timestamp() from latest l
       where v.connection_id = ${connectionId} and v.verification_id = l.verification_id
-        and v.state in ('interrupted', 'running')
+        and v.state in ('interrupted', 'running') and v.repair = ${order.repair}::boolean
+        and v.since is not distinct from ${order.since}::timestamptz
       returning v.verification_id, v.position, v.counts, v.requests`.execute(db);
     const [row] = rows;
     if (row !== undefined) {
