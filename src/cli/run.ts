@@ -40,14 +40,20 @@ export function runCommand(terminal: Terminal): Command {
       let started: Replica | undefined;
       let metrics: Metrics | undefined;
       const schema = new SchemaWatch();
+      const gaps: GapBell = { ring: () => {} };
       const listen = (log: Logger, settings: Settings) => {
         metrics = createMetrics(settings.METRICS_PER_CONNECTION);
-        const others = [metrics.listen, schema.listen, discoveryListener(() => started!, terminal.signal)];
+        const others = [
+          metrics.listen,
+          schema.listen,
+          discoveryListener(() => started!, terminal.signal),
+          gapListener(gaps),
+        ];
         return severalListeners(eventLog(log), ...others);
       };
       await withReplica(terminal, { ...options, needsUpstream: true, listen }, async (replica, log) => {
         started = replica;
-        await run(replica, log, terminal.signal, { metrics: metrics!, schema });
+        await run(replica, log, terminal.signal, { metrics: metrics!, schema, gaps });
       });
     });
 }
@@ -56,6 +62,12 @@ export function runCommand(terminal: Terminal): Command {
 interface Watchers {
   readonly metrics: Metrics;
   readonly schema: SchemaWatch;
+  readonly gaps: GapBell;
+}
+
+/** What is done at once when a gap was recorded. */
+interface GapBell {
+  ring: () => void;
 }
 
 /**
@@ -66,7 +78,9 @@ export async function run(
   replica: Replica,
   log: Logger,
   signal: AbortSignal,
-  watchers: Watchers = { metrics: createMetrics(true), schema: new SchemaWatch() },
+  watchers: Watchers = {
+    ...{ metrics: createMetrics(true), schema: new SchemaWatch(), gaps: { ring: () => {} } },
+  },
 ): Promise<void> {
   const { worker } = replica;
   log.info({ version: VERSION, worker: worker.id, pid: process.pid }, 'starting');
@@ -84,7 +98,7 @@ export async function run(
     const onLook = () => {
       looks++;
     };
-    await replicate(replica, { service, schema: watchers.schema, window, onLook }, log, signal);
+    await replicate(replica, { ...watchers, service, window, onLook }, log, signal);
   } finally {
     service.end();
     await http?.close();
@@ -94,13 +108,14 @@ export async function run(
 interface Parts {
   readonly service: Service;
   readonly schema: SchemaWatch;
+  readonly gaps: GapBell;
   readonly window: WindowWatch;
   readonly onLook: () => void;
 }
 
 async function replicate(
   replica: Replica,
-  { service, schema, window, onLook }: Parts,
+  { service, schema, gaps, window, onLook }: Parts,
   log: Logger,
   signal: AbortSignal,
 ): Promise<void> {
@@ -131,6 +146,10 @@ async function replicate(
     signal: ending,
   });
   upkeep.start();
+  gaps.ring = () => {
+    upkeep.look();
+    window.lookNow();
+  };
   const watching = async () => {
     const check = () => requireKnownSchema(looks, settings.WA_REPLICA_SCHEMA);
     const error = await schema.newer(check, ending);
@@ -235,6 +254,12 @@ function discoveryListener(replica: () => Replica, signal: AbortSignal): Listene
     } else if (event.type === 'recovered' && parked.delete(event.connectionId)) {
       void replica().discovery.followOne(event.connectionId, signal);
     }
+  };
+}
+
+function gapListener(gaps: GapBell): Listener {
+  return (event) => {
+    if (event.type === 'gap') gaps.ring();
   };
 }
 

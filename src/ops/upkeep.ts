@@ -82,7 +82,7 @@ export class Upkeep {
         suppressMissedWarning: true,
       });
       this.#lanes.set(job, new Map());
-      if (job.each === 'connection') this.#dueAt.set(job, lastDue(task, job.cron, Date.now()));
+      if (job.each === 'connection') this.#dueAt.set(job, lastDue(job.cron, Date.now()));
       this.#tasks.push(task);
       void task.start();
     }
@@ -135,7 +135,8 @@ export class Upkeep {
     try {
       while (!signal.aborted) {
         const connectionId = await this.#next(job, key);
-        if (connectionId === undefined || !(await this.#run(job, connectionId))) return;
+        if (connectionId === undefined || signal.aborted) return;
+        if (!(await this.#run(job, connectionId))) return;
       }
     } catch (error) {
       // The database is out of reach; the next look comes soon.
@@ -171,11 +172,36 @@ export class Upkeep {
 }
 
 /** When a schedule was last due, in milliseconds since 1970; 0 where that is over forty days ago. */
-export function lastDue(task: Pick<ScheduledTask, 'match'>, cron: string, now: number): number {
-  const step = cron.trim().split(/\s+/).length > 5 ? 1_000 : 60_000;
-  const least = now - (step === 1_000 ? 3_600_000 : DAYS_BACK * 86_400_000);
-  for (let at = Math.floor(now / step) * step; at > least; at -= step) {
-    if (task.match(new Date(at))) return at;
+export function lastDue(cron: string, now: number): number {
+  const fields = cron.trim().split(/\s+/);
+  const matches = (pattern: string) => {
+    const task = createTask(pattern, () => {}, { timezone: 'UTC' });
+    return (at: number) => task.match(new Date(at));
+  };
+  const due = matches(cron);
+  // One with seconds comes often; of the others the hours are gone through first, which are fewer.
+  if (fields.length > 5) return latest(now, SECOND, now - HOUR, due) ?? 0;
+  const hour = matches(['*', ...fields.slice(1)].join(' '));
+  for (let at = now; ; ) {
+    const begin = latest(at, HOUR, now - DAYS_BACK * 24 * HOUR, hour);
+    if (begin === undefined) return 0;
+    const found = latest(Math.min(now, begin + HOUR - MINUTE), MINUTE, begin, due);
+    if (found !== undefined) return found;
+    at = begin - HOUR;
   }
-  return 0;
+}
+
+const SECOND = 1_000;
+const MINUTE = 60_000;
+const HOUR = 3_600_000;
+
+/** The latest full step from `least` to `most` that matches. */
+function latest(
+  most: number,
+  step: number,
+  least: number,
+  matches: (at: number) => boolean,
+): number | undefined {
+  for (let at = Math.floor(most / step) * step; at >= least; at -= step) if (matches(at)) return at;
+  return undefined;
 }

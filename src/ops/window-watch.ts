@@ -1,7 +1,7 @@
 import type { Kysely } from 'kysely';
 import pLimit from 'p-limit';
 import { remedy } from '../errors.ts';
-import { sleep } from '../lib/wait.ts';
+import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Database } from '../store/schema.ts';
 import type { WindowStep } from '../store/status.ts';
@@ -61,6 +61,7 @@ export class WindowWatch {
   readonly #logged = new Map<ConnectionId, WindowStep | null>();
   readonly #sending = new Map<string, Promise<void>>();
   readonly #limit = pLimit(SENDING);
+  readonly #alarm = new Alarm();
   #alarms: WindowAlarms = { window: [], gaps: 0 };
 
   constructor(options: WindowWatchOptions) {
@@ -72,12 +73,17 @@ export class WindowWatch {
     return this.#alarms;
   }
 
+  /** Looks now instead of at the next look: a gap was recorded. */
+  lookNow(): void {
+    this.#alarm.ring();
+  }
+
   /** Looks until the signal. A database that is out of reach is told of elsewhere. */
   async watch(signal: AbortSignal): Promise<void> {
     const { every = EVERY } = this.#options;
     while (!signal.aborted) {
       await this.look(signal).catch(() => {});
-      await sleep(every, signal);
+      await this.#alarm.sleep(every, signal);
     }
     await Promise.allSettled(this.#sending.values());
   }
