@@ -52,6 +52,7 @@ export function rawNumber(digits: string): Json {
 }
 
 const MAX_INT64 = 9223372036854775807n;
+const MAX_INT64_LENGTH = 19;
 
 /**
  * An int64 that is not negative, as decimal digits without leading zeros; undefined for anything else. Takes
@@ -63,6 +64,7 @@ export function int64(value: unknown): string | undefined {
   }
   const digits = exactNumber(value) ?? value;
   if (typeof digits !== 'string' || !/^\d{1,40}$/.test(digits)) return undefined;
+  if (digits.length < MAX_INT64_LENGTH && digits.charCodeAt(0) !== 48) return digits;
   const parsed = BigInt(digits);
   return parsed <= MAX_INT64 ? parsed.toString() : undefined;
 }

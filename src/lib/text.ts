@@ -3,47 +3,25 @@ import type { Json } from '../model.ts';
 /** What Postgres cannot hold in `text` or `jsonb`, as it shows in JSON source: U+0000 and surrogates. */
 const SUSPECT = /\\u(?:0000|[dD][89a-fA-F])/;
 
-/** Whether the JSON source may hold text that has to be mended; false lets a page skip the mending (R10). */
-export function mayNeedMending(source: string): boolean {
-  return SUSPECT.test(source);
+/** Every escape of JSON source, taken in its turn so that `\\\\u0000` is none of U+0000; a surrogate with its other half. */
+const ESCAPE =
+  /\\(?:u(?:0000|[dD][89abAB][\da-fA-F]{2}(\\u[dD][c-fC-F][\da-fA-F]{2})?|[dD][c-fC-F][\da-fA-F]{2})|[\s\S])/g;
+
+/**
+ * JSON source without what Postgres cannot hold (R10): in texts and keys, U+0000 and lone surrogates become U+FFFD.
+ * @param source decoded from UTF-8, so that a surrogate in it is an escape or a half of a pair.
+ */
+export function mendSource(source: string): string {
+  if (!SUSPECT.test(source)) return source;
+  return source.replace(ESCAPE, (one: string, otherHalf?: string) =>
+    one.length > 2 && otherHalf === undefined ? '\\ufffd' : one,
+  );
 }
 
 /** Text as Postgres can hold it: U+0000 and lone surrogates become U+FFFD (R10). */
 export function mendText(text: string): string {
   const wellFormed = text.isWellFormed() ? text : text.toWellFormed();
   return wellFormed.includes('\u0000') ? wellFormed.replaceAll('\u0000', '\ufffd') : wellFormed;
-}
-
-/** A copy of parsed JSON in which every string and every key is mended (R10). Iterative, so that no nesting
- * exhausts the stack. */
-export function mendJson(value: unknown): unknown {
-  const root: { value?: unknown } = {};
-  const work: { from: unknown; to: Record<string, unknown> | unknown[]; key: string | number }[] = [
-    { from: value, to: root as Record<string, unknown>, key: 'value' },
-  ];
-  for (let item = work.pop(); item !== undefined; item = work.pop()) {
-    const { from, to, key } = item;
-    let copy: unknown = from;
-    if (typeof from === 'string') {
-      copy = mendText(from);
-    } else if (Array.isArray(from)) {
-      const array: unknown[] = new Array(from.length);
-      copy = array;
-      for (const [index, element] of from.entries()) work.push({ from: element, to: array, key: index });
-    } else if (typeof from === 'object' && from !== null) {
-      const object: Record<string, unknown> = {};
-      copy = object;
-      // Backwards onto the stack, so that of two keys that mending makes equal the last wins, as in JSON.parse.
-      const entries = Object.entries(from).map(([name, element]) => ({ element, key: mendText(name) }));
-      // Each takes its place now, so that the order of the keys stays.
-      for (const { key: name } of entries) define(object, name, null);
-      for (const { element, key: name } of entries.reverse())
-        work.push({ from: element, to: object, key: name });
-    }
-    if (Array.isArray(to)) to[key as number] = copy;
-    else define(to, key as string, copy);
-  }
-  return root.value;
 }
 
 /** Assigns a key of foreign origin; a plain assignment to `__proto__` would set the prototype. */

@@ -3,6 +3,7 @@ import { CONVERSATION, columnType, type Entity, MESSAGE } from '../entities.ts';
 import type { ConnectionId, Row } from '../model.ts';
 import type { Db } from './database.ts';
 import { membershipDiff } from './participants.ts';
+import { recordset } from './recordset.ts';
 
 /**
  * How a record that the upstream serves compares with the stored row. `older`: the stored one is. `different`: other
@@ -56,8 +57,7 @@ export async function compare(
   const differs = `(${incoming}) is distinct from (${of('e')})${members ? ' or d.conversation_id is not null' : ''}`;
   const { rows: verdicts } = await sql<{ verdict: Verdict; known: number; ids: string[] | null }>`
     with incoming as (
-      select * from json_to_recordset(${JSON.stringify(rows)}::json)
-        as r (${raw(recordColumns(entity))}${raw(members ? ', participants jsonb' : '')})
+      select * from ${recordset(rows, members ? { ...types(entity), participants: 'jsonb' } : types(entity))}
     )${members ? membershipDiff(connectionId) : sql``},
     looked as (
       select i.${raw(key)} as id, i.${raw(version)} as version, e.${raw(key)} is not null as stored,
@@ -174,9 +174,9 @@ export async function replacingVersions(
   return new Map(rows.map((row) => [row.id, row.version]));
 }
 
-function recordColumns(entity: Entity): string {
-  const fields = Object.entries(entity.fields).map(([name, type]) => `${name} ${columnType(type)}`);
-  return [`${entity.key} text`, ...fields, 'extra jsonb', `${entity.version} bigint`].join(', ');
+function types(entity: Entity): Record<string, string> {
+  const fields = Object.entries(entity.fields).map(([name, type]) => [name, columnType(type)]);
+  return { [entity.key]: 'text', ...Object.fromEntries(fields), extra: 'jsonb', [entity.version]: 'bigint' };
 }
 
 /** What a partial record comes to over the stored row. */

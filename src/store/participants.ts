@@ -29,7 +29,7 @@ export function membershipDiff(connectionId: ConnectionId): RawBuilder<unknown> 
       from members m
       full join (
         select p.* from ${table} p
-        where p.connection_id = ${connectionId}
+        where p.connection_id = (select ${connectionId}::text)
           and p.conversation_id in (select conversation_id from incoming where participants is not null)
       ) s on s.conversation_id = m.conversation_id and s.participant_jid = m.participant_jid
       where m.participant_jid is null or s.participant_jid is null
@@ -45,7 +45,7 @@ export function membershipWrites(connectionId: ConnectionId): RawBuilder<unknown
   return sql`,
     left_members as (
       delete from ${table} p using judged j
-      where p.connection_id = ${connectionId} and p.conversation_id = j.conversation_id
+      where p.connection_id = (select ${connectionId}::text) and p.conversation_id = j.conversation_id
         and j.participants is not null and j.outcome in ('inserted', 'updated', 'amended')
         and not exists (select from members m
           where m.conversation_id = p.conversation_id and m.participant_jid = p.participant_jid)

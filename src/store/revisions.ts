@@ -39,7 +39,7 @@ export function revisionWrite({ connectionId, numbering, history }: Target): Raw
       select e.connection_id, e.message_id, coalesce(l.revision, 0) + 1,
         ${raw(kept.join(', '))}, coalesce(l.held_until, e.first_synced_at), now()
       from judged j
-      join ${sql.table('messages')} e on e.connection_id = ${connectionId} and e.message_id = j.message_id
+      join ${sql.table('messages')} e on e.connection_id = (select ${connectionId}::text) and e.message_id = j.message_id
       left join lateral (select r.revision, r.held_until from ${table} r
         where r.connection_id = e.connection_id and r.message_id = e.message_id
         order by r.revision desc limit 1) l on true
@@ -54,7 +54,7 @@ export function revisionWrite({ connectionId, numbering, history }: Target): Raw
     redacted as (
       update ${table} r set body = null, media = null
       from judged j
-      where r.connection_id = ${connectionId} and r.message_id = j.message_id
+      where r.connection_id = (select ${connectionId}::text) and r.message_id = j.message_id
         and j.outcome in ('updated', 'amended') and j.deleted_at is not null
         and (r.body is not null or r.media is not null)
     )`

@@ -3,6 +3,7 @@ import { CONVERSATION, columnType, type Entity, MESSAGE } from '../entities.ts';
 import { type ConnectionId, emptyTally, type Outcome, type Row, type Tally } from '../model.ts';
 import type { Db } from './database.ts';
 import { membershipDiff, membershipWrites } from './participants.ts';
+import { recordset } from './recordset.ts';
 import { type History, revisionWrite } from './revisions.ts';
 
 /** Where and as what a batch is written. */
@@ -10,8 +11,6 @@ export interface UpsertTarget {
   readonly connectionId: ConnectionId;
   readonly numbering: number;
   readonly history: History;
-  /** Most of the messages are likely new: they are inserted without a look first. */
-  readonly expectNew: boolean;
 }
 
 /**
@@ -28,37 +27,10 @@ export async function upsert(
   target: UpsertTarget,
   partial = false,
 ): Promise<Tally> {
-  const expectNew = target.expectNew && entity === MESSAGE && !partial;
-  const inserted = expectNew ? await insertNew(db, entity, rows, target) : 0;
-  if (inserted === rows.length) return { ...emptyTally(), inserted };
   const counts = await statement(entity, rows, target, partial).execute(db);
   const tally = emptyTally();
   for (const { outcome, count } of counts.rows) tally[outcome] = count;
-  // Those that were inserted a moment ago were found as they are.
-  tally.inserted += inserted;
-  tally.unchanged -= inserted;
   return tally;
-}
-
-/**
- * Inserts the rows that are not there yet, and leaves the others alone: they are neither locked nor written. For pages
- * of mostly new rows, which need no join then: it costs a third of the statement above.
- * @returns how many were inserted.
- */
-async function insertNew(
-  db: Db,
-  entity: Entity,
-  rows: readonly Row[],
-  { connectionId, numbering }: UpsertTarget,
-): Promise<number> {
-  const { key, version } = entity;
-  const columns = sql.raw([key, ...contentColumns(entity), version].join(', '));
-  const result = await sql`
-    insert into ${sql.table(entity.table)} (connection_id, numbering, ${columns})
-    select ${connectionId}, ${numbering}::integer, ${columns}
-    from json_to_recordset(${JSON.stringify(rows)}::json) as r (${sql.raw(recordColumns(entity))})
-    on conflict (connection_id, ${sql.raw(key)}) do nothing`.execute(db);
-  return Number(result.numAffectedRows ?? 0n);
 }
 
 function statement(
@@ -73,24 +45,23 @@ function statement(
   const { connectionId, numbering } = target;
   const raw = sql.raw;
   const members = entity === CONVERSATION;
+  const columns = `connection_id, ${[key, ...content, version].join(', ')}, numbering`;
+  const values = (outcomes: string) => sql`
+      select ${connectionId}, ${raw([key, ...content, version].map((c) => `j.${c}`).join(', '))}, ${numbering}::integer
+      from judged j where j.outcome in (${raw(outcomes)})`;
   return sql`
-    with incoming as (
-      select * from json_to_recordset(${JSON.stringify(rows)}::json)
-        as r (${raw(recordColumns(entity))}${raw(members ? ', participants jsonb' : '')})
-    )${members ? membershipDiff(connectionId) : sql``},
+    with incoming as (select * from ${recordset(rows, members ? { ...types(entity), participants: 'jsonb' } : types(entity))})${members ? membershipDiff(connectionId) : sql``},
     judged as materialized (
       select i.${raw(key)}, ${raw(incomingContent(content, partial))},
         i.${raw(version)}${raw(members ? ', i.participants' : '')},
         ${raw(verdict(entity, partial))} as outcome
       from (select *, ${numbering}::integer as numbering from incoming) i
-      left join ${stored} e on e.connection_id = ${connectionId} and e.${raw(key)} = i.${raw(key)}
+      left join ${stored} e on e.connection_id = (select ${connectionId}::text) and e.${raw(key)} = i.${raw(key)}
       ${raw(members ? 'left join membership_diff d on d.conversation_id = i.conversation_id' : '')}
     )${entity === MESSAGE ? revisionWrite(target) : sql``}${members ? membershipWrites(connectionId) : sql``},
+    added as (insert into ${stored} (${raw(columns)})${values("'inserted'")}),
     written as (
-      insert into ${stored} as t
-        (connection_id, ${raw(key)}, ${raw(content.join(', '))}, ${raw(version)}, numbering)
-      select ${connectionId}, j.${raw(key)}, ${raw(content.map((c) => `j.${c}`).join(', '))}, j.${raw(version)}, ${numbering}
-      from judged j where j.outcome in ('inserted', 'updated', 'amended')
+      insert into ${stored} as t (${raw(columns)})${values("'updated', 'amended'")}
       on conflict (connection_id, ${raw(key)}) do update set ${raw(assignments(entity, content))}
     )
     select outcome, count(*)::integer as count from judged group by outcome`;
@@ -101,9 +72,9 @@ function contentColumns(entity: Entity): string[] {
   return [...Object.keys(entity.fields), 'extra'];
 }
 
-function recordColumns(entity: Entity): string {
-  const fields = Object.entries(entity.fields).map(([name, type]) => `${name} ${columnType(type)}`);
-  return [`${entity.key} text`, ...fields, 'extra jsonb', `${entity.version} bigint`].join(', ');
+function types(entity: Entity): Record<string, string> {
+  const fields = Object.entries(entity.fields).map(([name, type]) => [name, columnType(type)]);
+  return { [entity.key]: 'text', ...Object.fromEntries(fields), extra: 'jsonb', [entity.version]: 'bigint' };
 }
 
 /** A partial row takes what it does not tell from the stored row, so that it is compared and written whole. */

@@ -37,8 +37,6 @@ export interface ApplyPlan {
   readonly requestedAt: number;
   /** Until the next poll where this page ends the backlog, by whether it changed anything. */
   readonly nextPollIn: (changed: boolean) => number;
-  /** Most of the page's messages are likely new (see `upsert`). */
-  readonly expectNew: boolean;
 }
 
 export type Applied =
@@ -89,7 +87,7 @@ async function attempt(
       await limitTransaction(trx, context.limits);
       const state = await lockState(trx, connectionId);
       if (state === undefined || !isSame(state, at)) throw new Fenced(state);
-      const target = { connectionId, numbering, history: context.history, expectNew: plan.expectNew };
+      const target = { connectionId, numbering, history: context.history };
       const written = await write(trx, changes.batches, target, { carefully });
       const { tally, refused } = written;
       const rejects = refused.length === 0 ? changes.rejects : [...changes.rejects, ...refused];

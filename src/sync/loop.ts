@@ -73,14 +73,11 @@ export class ConnectionLoop {
   #polledAt: number | undefined;
   #dueAt = Number.POSITIVE_INFINITY;
   #interval = 0;
-  /** Whether most messages of the page before were new; a first sync begins with nothing. */
-  #expectNew: boolean;
 
   constructor(context: LoopContext, lease: Lease) {
     this.#context = context;
     this.connectionId = lease.connectionId;
     this.#at = lease;
-    this.#expectNew = lease.cursor === 0n && lease.epoch === 1;
     this.#journal = new Journal(context.listen, lease.connectionId, lease.failures);
     const { pollInterval, pollIntervalIdle, pageLimit, pageLimitMax, maxResponseBytes } = context.settings;
     this.#pace = new Pace(pollInterval, pollIntervalIdle);
@@ -219,7 +216,6 @@ export class ConnectionLoop {
         nextIn = this.#pace.after(changed);
         return nextIn;
       },
-      expectNew: this.#expectNew,
       progress: (due) => {
         this.#dueAt = due ? performance.now() : Number.POSITIVE_INFINITY;
       },
@@ -235,8 +231,6 @@ export class ConnectionLoop {
       return { caughtUp: false, nextIn: 0 };
     }
     this.#at = { ...at, cursor: page.cursor };
-    const { inserted } = applied.tally.message;
-    if (result.changes.came.message > 0) this.#expectNew = inserted * 2 > result.changes.came.message;
     // The commit extended the lease, at some time after the turn began.
     this.trustUntil(startedAt + this.#context.leaseTtl * 0.9);
     this.#journal.page(result, applied);

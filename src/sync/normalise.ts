@@ -1,7 +1,7 @@
 import { CONTACT, CONVERSATION, ENTITIES, type Entity, MESSAGE, PARTICIPANT_FIELDS } from '../entities.ts';
 import { exactNumber, int64, parseExact } from '../lib/exact-json.ts';
 import { sliceArray } from '../lib/json-slice.ts';
-import { cutBytes, mayNeedMending, mendJson } from '../lib/text.ts';
+import { cutBytes, mendSource } from '../lib/text.ts';
 import { type Cursor, type Kind, MAX_RECORD_ID_BYTES, type Reject, type Row } from '../model.ts';
 import { type Page, recordBytes } from '../upstream/page.ts';
 import { type Batch, partialsIn, toBatches } from './batches.ts';
@@ -28,13 +28,7 @@ export function normalise(page: Page): Changes {
     came[entity.kind] = records.length;
     if (records.length === 0) continue;
     const source = lazily(() => recordBytes(page, entity.array));
-    const result = normaliseRecords(
-      entity,
-      records,
-      page.cursor,
-      page.mayNeedMending,
-      (index) => source()[index]!,
-    );
+    const result = normaliseRecords(entity, records, page.cursor, (index) => source()[index]!);
     for (const batch of result.batches) {
       batches.push(batch);
       partial += partialsIn(batch);
@@ -54,15 +48,13 @@ export function normaliseRecords(
   entity: Entity,
   records: readonly unknown[],
   cursor: Cursor,
-  mend: boolean,
   bytes: (index: number) => Buffer,
 ): { batches: Batch[]; rejects: Reject[] } {
   const rejects: Reject[] = [];
   const rows: Row[] = [];
   const indexes: number[] = [];
   const fallback = cursor.toString();
-  for (const [index, came] of records.entries()) {
-    const record = mend ? mendJson(came) : came;
+  for (const [index, record] of records.entries()) {
     const participants = lazily(() => sliceArray(bytes(index), 'participants'));
     const row = normaliseRecord(entity, record, fallback, (at, jid, refusal, conversationId, version) => {
       const json = participants()[at]!;
@@ -78,10 +70,9 @@ export function normaliseRecords(
   return { batches: toBatches(entity, rows, (row) => bytes(indexes[rows.indexOf(row)]!)), rejects };
 }
 
-/** A record that came alone, from its bytes; mended as in a page (R10). */
+/** A record that came alone, from its bytes; read as in a page. */
 export function readRecord(bytes: Buffer): unknown {
-  const text = bytes.toString('utf8');
-  return mayNeedMending(text) ? mendJson(parseExact(text)) : parseExact(text);
+  return parseExact(mendSource(bytes.toString('utf8')));
 }
 
 type ParticipantRefused = (

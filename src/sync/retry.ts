@@ -41,11 +41,11 @@ export async function retryDeadLetter(db: Kysely<Database>, id: string, history:
     if (letter.kind === 'participant') return await retryParticipant(trx, letter, record);
     const entity = entityOf(letter.kind as Kind);
     const cursor = BigInt(letter.cursor_to);
-    const { batches, rejects } = normaliseRecords(entity, [record], cursor, false, () => letter.json);
+    const { batches, rejects } = normaliseRecords(entity, [record], cursor, () => letter.json);
     const whole = rejects.find((reject) => reject.kind === letter.kind);
     if (whole !== undefined) return await still(trx, letter, whole.code, whole.reason);
     const { connection_id: connectionId, numbering } = letter;
-    const target = { connectionId, numbering, history, expectNew: false };
+    const target = { connectionId, numbering, history };
     const written = await write(trx, batches, target, { carefully: true });
     const { tally, refused } = written;
     const again = refused.find((reject) => reject.kind === letter.kind);

@@ -20,8 +20,6 @@ export interface TurnContext extends ApplyContext {
 export interface TurnPlan {
   /** Until the next poll where this page ends the backlog, in milliseconds, by whether it changed anything. */
   readonly nextPollIn: (changed: boolean) => number;
-  /** Most of the page's messages are likely new. */
-  readonly expectNew: boolean;
   /** Told at every step: true where it has begun and should end soon, false where it waits for room. */
   readonly progress: (due: boolean) => void;
 }
@@ -38,14 +36,14 @@ export async function turn(
   plan: TurnPlan,
   signal: AbortSignal,
 ): Promise<Turn> {
-  const { nextPollIn, expectNew, progress } = plan;
+  const { nextPollIn, progress } = plan;
   const fetched = await fetcher.take(at, progress, signal);
   const { page, changes, requestedAt } = fetched;
   context.reached('fetched');
   try {
     if (page.hasMore && page.cursor !== page.from) fetcher.prefetch(page, at, signal);
     const startedAt = performance.now();
-    const told = { requestedAt, nextPollIn, expectNew };
+    const told = { requestedAt, nextPollIn };
     progress(false);
     const applied = await context.writes(() => {
       progress(true);

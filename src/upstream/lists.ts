@@ -1,17 +1,14 @@
 import { ReplicaError } from '../errors.ts';
 import { sliceArray } from '../lib/json-slice.ts';
-import { mayNeedMending } from '../lib/text.ts';
 import type { ConnectionId } from '../model.ts';
 import type { ApiKey, UpstreamClient } from './client.ts';
 import { arrayOf, PageError, readAnswer } from './page.ts';
 
-/** An answer of one of the upstream's lists, read whole; the records in it are not checked yet. */
+/** An answer of one of the upstream's lists, read whole, its text mended (R10); the records in it are not checked yet. */
 export interface List {
   readonly records: readonly unknown[];
   /** Whether older ones are behind these; of the lists that are not paged, never. */
   readonly hasMore: boolean;
-  /** Whether a text in it may have to be mended (R10). */
-  readonly mayNeedMending: boolean;
   readonly bytes: number;
   /** The bytes of a record as they came. */
   readonly recordBytes: (index: number) => Buffer;
@@ -83,7 +80,7 @@ export class Lists {
  * answer without one says nothing.
  */
 export function parseList(body: Buffer, array: 'items' | 'messages'): List {
-  const { fields, text } = readAnswer(body);
+  const fields = readAnswer(body);
   if (fields[array] === undefined) throw new PageError(`the answer has no "${array}"`);
   const records = arrayOf(fields, array);
   // Where it is not told, the next page tells it by being empty.
@@ -93,7 +90,6 @@ export function parseList(body: Buffer, array: 'items' | 'messages'): List {
   return {
     records,
     hasMore,
-    mayNeedMending: mayNeedMending(text),
     bytes: body.length,
     recordBytes: (index) => {
       slices ??= sliceArray(body, array);

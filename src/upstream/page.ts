@@ -1,12 +1,13 @@
 import { int64, parseExact } from '../lib/exact-json.ts';
 import { sliceArray } from '../lib/json-slice.ts';
-import { mayNeedMending } from '../lib/text.ts';
+import { mendSource } from '../lib/text.ts';
 import type { Cursor } from '../model.ts';
 
 /** The arrays of a sync answer, by the upstream's names. */
 export type ArrayName = 'conversations' | 'contacts' | 'messages';
 
-/** One answer of the sync endpoint, read whole and checked (R11); the records in it are not checked yet. */
+/** One answer of the sync endpoint, read whole and checked (R11), its text mended (R10); the
+ * records in it are not checked yet. */
 export interface Page {
   /** The cursor that was sent. */
   readonly from: Cursor;
@@ -14,8 +15,6 @@ export interface Page {
   readonly cursor: Cursor;
   readonly hasMore: boolean;
   readonly records: Readonly<Record<ArrayName, readonly unknown[]>>;
-  /** Whether a text in it may have to be mended (R10). */
-  readonly mayNeedMending: boolean;
   /** The answer's bytes. */
   readonly body: Buffer;
 }
@@ -32,7 +31,7 @@ export class PageError extends Error {
  * @throws PageError where it is not complete JSON of the documented shape.
  */
 export function parsePage(body: Buffer, from: Cursor): Page {
-  const { fields, text } = readAnswer(body);
+  const fields = readAnswer(body);
   const digits = int64(fields.cursor);
   if (digits === undefined) throw new PageError('"cursor" is not an integer from 0 to 2^63-1');
   const cursor = BigInt(digits);
@@ -47,20 +46,19 @@ export function parsePage(body: Buffer, from: Cursor): Page {
       contacts: arrayOf(fields, 'contacts'),
       messages: arrayOf(fields, 'messages'),
     },
-    mayNeedMending: mayNeedMending(text),
     body,
   };
 }
 
-/** An answer as an object, and its text.
+/** An answer as an object, its text mended.
  * @throws PageError where it is no complete JSON object. */
-export function readAnswer(body: Buffer): { fields: Record<string, unknown>; text: string } {
+export function readAnswer(body: Buffer): Record<string, unknown> {
   // Invalid UTF-8 becomes U+FFFD here (R10).
   let text = body.toString('utf8');
   if (text.charCodeAt(0) === 0xfeff) text = text.slice(1);
   let answer: unknown;
   try {
-    answer = parseExact(text);
+    answer = parseExact(mendSource(text));
   } catch {
     throw new PageError(
       /^\s*</.test(text) ? 'the answer is HTML, not JSON' : 'the answer is not complete JSON',
@@ -69,7 +67,7 @@ export function readAnswer(body: Buffer): { fields: Record<string, unknown>; tex
   if (typeof answer !== 'object' || answer === null || Array.isArray(answer)) {
     throw new PageError('the answer is JSON, but no object');
   }
-  return { fields: answer as Record<string, unknown>, text };
+  return answer as Record<string, unknown>;
 }
 
 /** The bytes of every record of an array, as they came; for records that go to quarantine. */

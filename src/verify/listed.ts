@@ -24,13 +24,7 @@ export interface ListedRecords {
 
 /** Checks the records of a list as those of a page are checked (R2 to R5, R7, R9, R10). */
 export function readListed(entity: Entity, list: List): ListedRecords {
-  const { batches, rejects } = normaliseRecords(
-    entity,
-    list.records,
-    UNVERSIONED,
-    list.mayNeedMending,
-    list.recordBytes,
-  );
+  const { batches, rejects } = normaliseRecords(entity, list.records, UNVERSIONED, list.recordBytes);
   const byId = new Map<string, Listed>();
   for (const { rows, partial, json } of batches) {
     for (const row of rows) {

@@ -74,7 +74,7 @@ async function attempt(
           : one,
       );
     }
-    const to = { connectionId, numbering, history, expectNew: false };
+    const to = { connectionId, numbering, history };
     const written = await write(trx, batchesOf(entity.kind, still), to, { carefully });
     const rejects = [...(await neverPutAside(trx, connectionId, bad)), ...written.refused];
     if (rejects.length > 0) {

@@ -47,7 +47,7 @@ process.once('message', async () => {
   for (let more = true; more; ) {
     const requestedAt = performance.now();
     const page = await upstream.fetchPage(key, id, cursor, Number(PAGE_LIMIT), () => true, signal);
-    const plan = { requestedAt, nextPollIn: () => 600_000, expectNew: true };
+    const plan = { requestedAt, nextPollIn: () => 600_000 };
     const applied = await apply(context, id, { ...lease!, cursor }, page, normalise(page), plan);
     if (!applied.done) throw new Error('the page was fenced');
     cursor = page.cursor;

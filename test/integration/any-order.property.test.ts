@@ -35,7 +35,7 @@ async function write(connection: string, { cursor, ...lists }: ModelPage, at: Po
     if (point === dieAt) throw new Error('died');
   };
   // Both ways of writing messages, whichever of them the loop would expect to be the quicker.
-  const timing = { requestedAt: performance.now(), nextPollIn: () => 1000, expectNew: at.cursor % 2n === 1n };
+  const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
   return await apply(contextOf(db, { reached }), connection, at, read, normalise(read), timing);
 }
 

@@ -28,7 +28,7 @@ const message = { message_id: 'm', conversation_id: 'c', seq: 1 };
 
 function write(at: Position, to = 10) {
   const page = parsePage(bodyOf({ cursor: to, messages: [message] }), at.cursor);
-  const timing = { requestedAt: performance.now(), nextPollIn: () => 1000, expectNew: false };
+  const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
   return apply(contextOf(db), CONNECTION, at, page, normalise(page), timing);
 }
 

@@ -47,7 +47,7 @@ export async function applyAnswer(
   await ensureConnections(db, [CONNECTION]);
   const at = (await readPosition(db, CONNECTION))!;
   const page = parsePage(Buffer.isBuffer(answer) ? answer : bodyOf(answer), at.cursor);
-  const timing = { requestedAt: performance.now(), nextPollIn: () => 1000, expectNew: false };
+  const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
   const applied = await apply(contextOf(db, changes), CONNECTION, at, page, normalise(page), timing);
   if (!applied.done) throw new Error('the page was fenced');
   return applied;

@@ -29,7 +29,6 @@ describe('an answer', () => {
       cursor: 9n,
       hasMore: true,
       records: { conversations: [{ a: 1 }], contacts: [], messages: [2, 3] },
-      mayNeedMending: false,
       body: Buffer.from(json),
     });
   });
@@ -60,10 +59,12 @@ describe('an answer', () => {
   });
 
   test.each([
-    [String.raw`{"cursor":6,"messages":["\u0000"]}`, true],
-    [String.raw`{"cursor":6,"messages":["\ud800"]}`, true],
-    ['{"cursor":6,"messages":["😀"]}', false],
-  ])('%s tells whether it needs mending: %s', (json, needs) => expect(read(json).mayNeedMending).toBe(needs));
+    [String.raw`{"cursor":6,"messages":["\u0000"]}`, '\ufffd'],
+    [String.raw`{"cursor":6,"messages":["\ud800"]}`, '\ufffd'],
+    ['{"cursor":6,"messages":["😀"]}', '😀'],
+  ])('%s holds text as Postgres takes it: %s', (json, text) =>
+    expect(read(json).records.messages).toEqual([text]),
+  );
 });
 
 describe('the cursor', () => {
