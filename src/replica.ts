@@ -37,6 +37,7 @@ export interface Replica {
   readonly upstream: UpstreamClient;
   readonly directory: Directory;
   readonly discovery: Discovery;
+  readonly admission: Admission;
   readonly worker: Worker;
   readonly workerOptions: WorkerOptions;
   readonly reached: Reached;
@@ -112,6 +113,7 @@ export function assemble({
     db,
     worker: info.workerId,
     leaseTtl,
+    window: settings.RETENTION_WINDOW,
     // Below LEASE_TTL, so that the lock of a frozen worker ends before its lease does (R15).
     limits: { statementTimeout: Math.floor(leaseTtl * 0.8), idleTimeout: Math.floor(leaseTtl * 0.5) },
     history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
@@ -146,6 +148,7 @@ export function assemble({
     upstream,
     directory,
     discovery: new Discovery({ db, maintenance, upstream, admission, directory, listen, removal }),
+    admission,
     worker,
     workerOptions,
     reached,

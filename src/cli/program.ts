@@ -3,6 +3,7 @@ import { SETTINGS, type Setting } from '../config/settings.ts';
 import { VERSION } from '../version.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
+import { gapsCommand } from './gaps.ts';
 import { migrateCommand } from './migrate.ts';
 import { quarantineCommand } from './quarantine.ts';
 import { resyncCommand } from './resync.ts';
@@ -11,6 +12,7 @@ import { simulateCommand } from './simulate.ts';
 import { statusCommand } from './status.ts';
 import { syncCommand } from './sync.ts';
 import type { Terminal } from './terminal.ts';
+import { verifyCommand } from './verify.ts';
 import { webhookCommand } from './webhook.ts';
 
 /** The command line: one file per command. */
@@ -31,6 +33,8 @@ export function createProgram(terminal: Terminal): Command {
     statusCommand(terminal),
     doctorCommand(terminal),
     resyncCommand(terminal),
+    verifyCommand(terminal),
+    gapsCommand(terminal),
     quarantineCommand(terminal),
     webhookCommand(terminal),
     demoCommand(terminal),

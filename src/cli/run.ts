@@ -10,7 +10,8 @@ import { errorFields, type Logger } from '../ops/logger.ts';
 import { createMetrics, type Metrics } from '../ops/metrics.ts';
 import { SchemaWatch } from '../ops/schema-watch.ts';
 import { createNotifier, Service } from '../ops/systemd.ts';
-import { startUpkeep } from '../ops/upkeep.ts';
+import { Upkeep } from '../ops/upkeep.ts';
+import type { WindowWatch } from '../ops/window-watch.ts';
 import { prepareSchema, type Replica } from '../replica.ts';
 import { buildIndexes } from '../store/indexes.ts';
 import { requireKnownSchema } from '../store/migrator.ts';
@@ -19,7 +20,8 @@ import { discover } from '../sync/discovery.ts';
 import type { Listener } from '../sync/events.ts';
 import { supervise } from '../sync/supervisor.ts';
 import { VERSION } from '../version.ts';
-import { healthOptions, serveHttp } from './serving.ts';
+import { upkeepJobs } from './jobs.ts';
+import { healthOptions, serveHttp, windowWatch } from './serving.ts';
 import { EMBEDDED_DIR, type EmbeddedOption, withReplica } from './session.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -38,14 +40,20 @@ export function runCommand(terminal: Terminal): Command {
       let started: Replica | undefined;
       let metrics: Metrics | undefined;
       const schema = new SchemaWatch();
+      const gaps: GapBell = { ring: () => {} };
       const listen = (log: Logger, settings: Settings) => {
         metrics = createMetrics(settings.METRICS_PER_CONNECTION);
-        const others = [metrics.listen, schema.listen, discoveryListener(() => started!, terminal.signal)];
+        const others = [
+          metrics.listen,
+          schema.listen,
+          discoveryListener(() => started!, terminal.signal),
+          gapListener(gaps),
+        ];
         return severalListeners(eventLog(log), ...others);
       };
       await withReplica(terminal, { ...options, needsUpstream: true, listen }, async (replica, log) => {
         started = replica;
-        await run(replica, log, terminal.signal, { metrics: metrics!, schema });
+        await run(replica, log, terminal.signal, { metrics: metrics!, schema, gaps });
       });
     });
 }
@@ -54,6 +62,12 @@ export function runCommand(terminal: Terminal): Command {
 interface Watchers {
   readonly metrics: Metrics;
   readonly schema: SchemaWatch;
+  readonly gaps: GapBell;
+}
+
+/** What is done at once when a gap was recorded. */
+interface GapBell {
+  ring: () => void;
 }
 
 /**
@@ -64,13 +78,16 @@ export async function run(
   replica: Replica,
   log: Logger,
   signal: AbortSignal,
-  watchers: Watchers = { metrics: createMetrics(true), schema: new SchemaWatch() },
+  watchers: Watchers = {
+    ...{ metrics: createMetrics(true), schema: new SchemaWatch(), gaps: { ring: () => {} } },
+  },
 ): Promise<void> {
   const { worker } = replica;
   log.info({ version: VERSION, worker: worker.id, pid: process.pid }, 'starting');
   // Without a lease it is on standby only once it has looked for one; the second look comes after the first has ended.
   let looks = 0;
-  const health = healthOptions(replica, () => worker.size > 0 || looks > 1);
+  const window = windowWatch(replica, log);
+  const health = healthOptions(replica, () => worker.size > 0 || looks > 1, window);
   const service = new Service(createNotifier(process.env, log), {
     healthy: () => overdue(health).length === 0,
     status: () => summary(health),
@@ -81,20 +98,28 @@ export async function run(
     const onLook = () => {
       looks++;
     };
-    await replicate(replica, { service, schema: watchers.schema, onLook }, log, signal);
+    await replicate(replica, { ...watchers, service, window, onLook }, log, signal);
   } finally {
     service.end();
     await http?.close();
   }
 }
 
+interface Parts {
+  readonly service: Service;
+  readonly schema: SchemaWatch;
+  readonly gaps: GapBell;
+  readonly window: WindowWatch;
+  readonly onLook: () => void;
+}
+
 async function replicate(
   replica: Replica,
-  { service, schema, onLook }: { service: Service; schema: SchemaWatch; onLook: () => void },
+  { service, schema, gaps, window, onLook }: Parts,
   log: Logger,
   signal: AbortSignal,
 ): Promise<void> {
-  const { settings, worker, workerOptions, directory, discovery, db, looks } = replica;
+  const { settings, worker, workerOptions, directory, discovery, control, looks } = replica;
   try {
     const onWaiting = (what: string) => log.info({ for: what }, 'waiting');
     const options = { migrate: settings.MIGRATE_ON_START, patience: PATIENCE, onWaiting };
@@ -110,9 +135,21 @@ async function replicate(
     throw error;
   }
   log.info({ connections: directory.connections.length }, 'replicating');
-  const upkeep = startUpkeep(db, log);
   const outdated = new AbortController();
   const ending = AbortSignal.any([signal, outdated.signal]);
+  const upkeep = new Upkeep({
+    db: control,
+    jobs: upkeepJobs(replica, log),
+    held: () => worker.held,
+    groupOf: (connectionId) => directory.keyOf(connectionId),
+    log,
+    signal: ending,
+  });
+  upkeep.start();
+  gaps.ring = () => {
+    upkeep.look();
+    window.lookNow();
+  };
   const watching = async () => {
     const check = () => requireKnownSchema(looks, settings.WA_REPLICA_SCHEMA);
     const error = await schema.newer(check, ending);
@@ -124,6 +161,7 @@ async function replicate(
     listening(replica, log, ending),
     discover(discovery, settings.DISCOVERY_INTERVAL, () => worker.held, eventLog(log), ending),
     watching(),
+    window.watch(ending),
     indexing(replica, log),
   ];
   try {
@@ -139,8 +177,10 @@ async function replicate(
     const finished = await supervise(worker, workerOptions, connections, settings.POLL_INTERVAL, ending);
     log[finished ? 'info' : 'warn'](finished ? 'stopped' : 'stopped, dropping the page in hand');
   } finally {
-    await upkeep.stop();
-    await Promise.race([Promise.allSettled(beside), sleep(1_000, new AbortController().signal)]);
+    await Promise.race([
+      Promise.allSettled([upkeep.stop(), ...beside]),
+      sleep(1_000, new AbortController().signal),
+    ]);
   }
   outdated.signal.throwIfAborted();
 }
@@ -214,6 +254,12 @@ function discoveryListener(replica: () => Replica, signal: AbortSignal): Listene
     } else if (event.type === 'recovered' && parked.delete(event.connectionId)) {
       void replica().discovery.followOne(event.connectionId, signal);
     }
+  };
+}
+
+function gapListener(gaps: GapBell): Listener {
+  return (event) => {
+    if (event.type === 'gap') gaps.ring();
   };
 }
 

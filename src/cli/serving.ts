@@ -1,12 +1,14 @@
 import { codeOf } from '../errors.ts';
 import { singleFlight } from '../lib/single-flight.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
+import { alertSender } from '../ops/alerts.ts';
 import type { HealthOptions } from '../ops/health.ts';
 import { routes } from '../ops/http/routes.ts';
 import { type HttpServer, serve } from '../ops/http/server.ts';
 import { webhookRoute } from '../ops/http/webhook.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { Metrics } from '../ops/metrics.ts';
+import { WindowWatch } from '../ops/window-watch.ts';
 import type { Replica } from '../replica.ts';
 import { poolUse } from '../store/database.ts';
 import { schemaVersion } from '../store/migrator.ts';
@@ -56,7 +58,11 @@ export async function serveHttp(
 
 /** How the health of this process is judged.
  * @param begun whether it knows its connections and has looked for leases. */
-export function healthOptions({ settings, looks, worker }: Replica, begun: () => boolean): HealthOptions {
+export function healthOptions(
+  { settings, looks, worker }: Replica,
+  begun: () => boolean,
+  window: WindowWatch,
+): HealthOptions {
   const { REQUEST_TIMEOUT, LEASE_TTL, READY_MAX_LAG, WA_REPLICA_SCHEMA } = settings;
   return {
     loops: () => worker.health,
@@ -64,12 +70,26 @@ export function healthOptions({ settings, looks, worker }: Replica, begun: () =>
     overdueAfter: 3 * Math.max(REQUEST_TIMEOUT, LEASE_TTL),
     maxLag: READY_MAX_LAG,
     begun,
+    alarms: () => window.alarms,
     // Anyone may ask; it is answered to all who ask at once.
     migrated: singleFlight(async () => {
       const { pending, unknown } = await schemaVersion(looks, WA_REPLICA_SCHEMA);
       return pending.length + unknown.length === 0;
     }),
   };
+}
+
+/** Watches what the upstream is about to forget, and sends alerts where there is somebody to send them to. */
+export function windowWatch({ settings, looks, control, worker }: Replica, log: Logger): WindowWatch {
+  const { ALERT_WEBHOOK_URL: url, ALERT_WEBHOOK_SECRET: secret, RETENTION_WINDOW: window } = settings;
+  return new WindowWatch({
+    looks,
+    control,
+    workerId: worker.id,
+    window,
+    send: url === undefined ? undefined : alertSender({ url, secret }),
+    log,
+  });
 }
 
 function eventHandler({

@@ -6,7 +6,7 @@ import { sleep } from '../lib/wait.ts';
 import { readReport, type StatusReport } from '../ops/status.ts';
 import type { Replica } from '../replica.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
-import type { ConnectionState, ConnectionStatus } from '../store/status.ts';
+import type { ConnectionState, ConnectionStatus, VerificationStatus } from '../store/status.ts';
 import { withReplica } from './session.ts';
 import type { Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
@@ -148,5 +148,26 @@ function note(status: ConnectionStatus): string[] {
   if (status.quarantined !== '0') {
     lines.push(`${id}: ${status.quarantined} in quarantine, see \`wa-replica quarantine list\``);
   }
+  if (status.window_alarm !== null) {
+    const least = status.window_alarm === 'error' ? 'a quarter' : 'half';
+    lines.push(`${id}: less than ${least} of the window is left: then the upstream forgets what is missing`);
+  }
+  if (status.gaps !== '0') {
+    lines.push(`${id}: ${status.gaps} gaps, see \`wa-replica gaps list\``);
+  }
+  lines.push(...verified(id, status.verification));
   return lines;
+}
+
+/** What the last verification found, where it is worth a line. */
+function verified(id: string, verification: VerificationStatus | null): string[] {
+  if (verification === null) return [];
+  const { state, remaining, ledger_problems, error_kind, error, finished_at } = verification;
+  const at = finished_at.slice(5, 16).replace('T', ' ');
+  if (state === 'failed') return [`${id}: the verification of ${at} failed: ${error_kind}: ${error}`];
+  if (remaining === '0' && ledger_problems === 0) return [];
+  return [
+    `${id}: the verification of ${at} found ${remaining} records that differ, ${ledger_problems} problems in the ledger;` +
+      `\n    see \`wa-replica verify\`, which mends with --repair`,
+  ];
 }

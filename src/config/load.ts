@@ -114,6 +114,9 @@ function checkTogether(settings: Settings, problems: string[]): void {
     );
   }
   if (settings.PAGE_LIMIT > settings.PAGE_LIMIT_MAX) problems.push('PAGE_LIMIT is above PAGE_LIMIT_MAX');
+  if (settings.ALERT_WEBHOOK_SECRET !== undefined && settings.ALERT_WEBHOOK_URL === undefined) {
+    problems.push('ALERT_WEBHOOK_SECRET is set without ALERT_WEBHOOK_URL: there is nothing to sign');
+  }
   if (settings.BACKOFF_MIN > settings.BACKOFF_MAX) problems.push('BACKOFF_MIN is above BACKOFF_MAX');
 }
 

@@ -116,6 +116,22 @@ export const SETTINGS = {
     default: '1m',
     help: 'how long the upstream must answer with lower cursors before a new epoch begins',
   }),
+  VERIFY_CRON: setting(v.offOr(v.cron()), {
+    default: '17 3 * * *',
+    help: 'when every connection is compared with what the upstream serves (cron, UTC); off for never',
+  }),
+  VERIFY_RATE: setting(v.integer(1, 1000), {
+    default: '2',
+    help: 'requests a second per key for that, at most; replication goes first',
+  }),
+  VERIFY_REPAIR: setting(v.flag('true', 'false'), {
+    default: 'false',
+    help: 'mends what differs, without being asked',
+  }),
+  LEDGER_DETAIL: setting(v.duration(v.DAY), {
+    default: '90d',
+    help: 'how long the ledger keeps single pages; older ones are folded by the day',
+  }),
   HISTORY: setting(v.flag('on', 'off'), {
     default: 'on',
     help: 'keep replaced versions in message_revisions',
@@ -123,6 +139,14 @@ export const SETTINGS = {
   DELETED_MESSAGES: setting(v.choice('keep', 'redact'), {
     default: 'keep',
     help: 'what message_revisions holds of a message deleted for everyone: keep or redact',
+  }),
+  ALERT_WEBHOOK_URL: setting(v.webUrl(), {
+    secret: true,
+    help: 'where alerts are sent: a connection that falls behind, a gap',
+  }),
+  ALERT_WEBHOOK_SECRET: setting(v.text(), {
+    secret: true,
+    help: 'signs them, as the upstream signs its webhooks',
   }),
   LOG_LEVEL: setting(v.choice('debug', 'info', 'warn', 'error', 'silent'), {
     default: 'info',

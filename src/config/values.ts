@@ -1,3 +1,4 @@
+import { validate } from 'node-cron';
 import { z } from 'zod';
 
 /* The forms that settings are written in. Each message says what is wanted, and never repeats the value: it may
@@ -154,6 +155,35 @@ export function httpUrl() {
       return z.NEVER;
     }
     return url;
+  });
+}
+
+/** Any URL over http or https; it may hold a token. */
+export function webUrl() {
+  return z.string().transform((text, context) => {
+    const url = URL.parse(text.trim());
+    if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password !== '') {
+      context.addIssue({
+        code: 'custom',
+        message: 'wants a URL such as https://alerts.example.com/hook, without user',
+      });
+      return z.NEVER;
+    }
+    return url;
+  });
+}
+
+/** When something is done, in node-cron's form; times are UTC. */
+export function cron() {
+  return z.string().transform((text, context) => {
+    if (!validate(text.trim())) {
+      context.addIssue({
+        code: 'custom',
+        message: 'wants minute, hour, day, month and weekday, such as 17 3 * * *',
+      });
+      return z.NEVER;
+    }
+    return text.trim();
   });
 }
 

@@ -41,6 +41,17 @@ export function eventLog(log: Logger): Listener {
           'caught up',
         );
         break;
+      case 'gap':
+        log.error(
+          {
+            connection_id: event.connectionId,
+            from: event.from,
+            to: event.to,
+            hint: 'what the upstream forgot in between is lost; see `wa-replica gaps list`',
+          },
+          'gap recorded',
+        );
+        break;
       case 'failed':
         if (isDoubling(event.failures) || lastKind.get(event.connectionId) !== event.error.kind)
           failed(log, event);

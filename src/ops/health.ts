@@ -2,6 +2,7 @@ import { remedy } from '../errors.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { LoopHealth } from '../sync/loop.ts';
+import type { WindowAlarms } from './window-watch.ts';
 
 export interface HealthOptions {
   /** The loops of this worker's leases. */
@@ -12,6 +13,8 @@ export interface HealthOptions {
   readonly maxLag: number;
   /** Whether it knows its connections and has looked for leases: before, having none is no standby. */
   readonly begun: () => boolean;
+  /** What the upstream is about to forget, and what it forgot, of all connections. */
+  readonly alarms: () => WindowAlarms;
   /** Whether the schema is this program's.
    * @throws what Postgres throws. */
   readonly migrated: () => Promise<boolean>;
@@ -51,6 +54,10 @@ export interface Readiness {
     readonly error: string | null;
     readonly what_to_do: string | null;
   }[];
+  /** Connections that are about to outrun the upstream's memory (R17); whoever holds them. */
+  readonly window: WindowAlarms['window'];
+  /** Gaps that nobody has acknowledged. */
+  readonly gaps: number;
 }
 
 /** Whether this worker replicates: "alive but not syncing" is unready. One without connections is on standby, ready. */
@@ -81,8 +88,10 @@ export async function readiness(options: HealthOptions): Promise<Readiness> {
     database ??
     (options.begun() ? undefined : 'the connections are not known yet') ??
     (late.length > 0 && connections.current === 0 ? 'no connection is current' : undefined);
-  if (reason !== undefined) return { status: 'unready', reason, connections, behind };
-  return { status: late.length > 0 ? 'degraded' : 'ready', connections, behind };
+  const told = { connections, behind, ...options.alarms() };
+  if (reason !== undefined) return { status: 'unready', reason, ...told };
+  const degraded = late.length + told.window.length + told.gaps > 0;
+  return { status: degraded ? 'degraded' : 'ready', ...told };
 }
 
 async function databaseProblem({ migrated }: HealthOptions): Promise<string | undefined> {

@@ -100,6 +100,27 @@ export function createMetrics(perConnection: boolean): Metrics {
     'wa_replica_quarantine_records',
     'Open entries of the quarantine, of all connections.',
   );
+  const gaps = labelled('wa_replica_gaps', 'Gaps that nobody has acknowledged.');
+  const drift = labelled(
+    'wa_replica_verify_drift',
+    'Records that differed at the last verification and were not mended, and problems in the ledger.',
+  );
+  const age = labelled(
+    'wa_replica_verify_age_seconds',
+    'Time since the last verification ended, in seconds.',
+  );
+  const allGaps = plain('wa_replica_open_gaps', 'Gaps that nobody has acknowledged, of all connections.');
+  const allDrift = plain('wa_replica_verify_drift_records', 'The drift of all connections.');
+  const worstAge = plain(
+    'wa_replica_verify_max_age_seconds',
+    'Time since the verification that is longest ago, in seconds; connections that never had one are left out.',
+  );
+  const alarms = new Gauge({
+    name: 'wa_replica_window_alarms',
+    help: 'Connections with less than half (warn) or a quarter (error) of the window left.',
+    labelNames: ['step'] as const,
+    registers,
+  });
   const states = new Gauge({
     name: 'wa_replica_connections',
     help: 'Known connections by state.',
@@ -128,15 +149,31 @@ export function createMetrics(perConnection: boolean): Metrics {
       for (const [pool, states] of Object.entries(use)) {
         for (const [state, count] of Object.entries(states)) pools.set({ pool, state }, count);
       }
-      for (const gauge of [lag, left, quarantined, states]) gauge.reset();
+      for (const gauge of [lag, left, quarantined, gaps, drift, age, alarms, states]) gauge.reset();
       // What is not known has no value; 0 would be one.
-      for (const gauge of [worstLag, worstLeft, allQuarantined]) gauge.remove();
-      if (report !== undefined) allQuarantined.set(0);
+      for (const gauge of [worstLag, worstLeft, worstAge, allQuarantined, allGaps, allDrift]) gauge.remove();
+      if (report !== undefined) {
+        for (const gauge of [allQuarantined, allGaps, allDrift]) gauge.set(0);
+        for (const step of ['warn', 'error']) alarms.set({ step }, 0);
+      }
+      const ages: number[] = [];
       for (const connection of report?.connections ?? []) {
         states.inc({ state: connection.state });
         allQuarantined.inc(Number(connection.quarantined));
-        if (connection.state === 'removed' || !perConnection) continue;
-        const { connection_id } = connection;
+        allGaps.inc(Number(connection.gaps));
+        const { connection_id, verification, window_alarm: step } = connection;
+        const differing = Number(verification?.remaining ?? 0) + (verification?.ledger_problems ?? 0);
+        allDrift.inc(differing);
+        if (connection.state === 'removed') continue;
+        if (step !== null) alarms.inc({ step });
+        const since = verification && (Date.now() - Date.parse(verification.finished_at)) / 1000;
+        if (since !== null) ages.push(since);
+        if (!perConnection) continue;
+        gaps.set({ connection_id }, Number(connection.gaps));
+        if (since !== null) {
+          drift.set({ connection_id }, differing);
+          age.set({ connection_id }, since);
+        }
         lag.set({ connection_id }, connection.lag_seconds);
         left.set({ connection_id }, connection.window_left_seconds);
         quarantined.set({ connection_id }, Number(connection.quarantined));
@@ -146,6 +183,7 @@ export function createMetrics(perConnection: boolean): Metrics {
         worstLag.set(Math.max(...alive.map((one) => one.lag_seconds)));
         worstLeft.set(Math.min(...alive.map((one) => one.window_left_seconds)));
       }
+      if (ages.length > 0) worstAge.set(Math.max(...ages));
       return await registry.metrics();
     },
   };

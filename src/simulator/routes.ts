@@ -3,6 +3,7 @@
  * public document; what it leaves open is adjustable (`sync.ts`, `access.ts`, `options.ts`).
  */
 import type { IncomingHttpHeaders } from 'node:http';
+import type { Kind } from '../model.ts';
 import type { AccessKey } from './access.ts';
 import type { Connection } from './connection.ts';
 import { type Answer, failure, json } from './delivery.ts';
@@ -11,7 +12,7 @@ import type { SimulatorOptions } from './options.ts';
 import type { Message, Person } from './records.ts';
 import { MAX_INT64, syncAnswer } from './sync.ts';
 import { rfc3339 } from './times.ts';
-import { contactText, conversationText, messageText } from './wire.ts';
+import { contactText, conversationText, messageText, rawText } from './wire.ts';
 import type { World } from './world.ts';
 
 export const ROUTES = [
@@ -101,10 +102,13 @@ export function answer(request: Target, limits: Limits): Answer {
     case 'conversations':
       return json(
         200,
-        items(connection.conversations.map((c) => conversationText(c, connection.log.seqOf(c)))),
+        items([
+          ...connection.conversations.map((c) => conversationText(c, connection.log.seqOf(c))),
+          ...raws(connection, 'conversation'),
+        ]),
       );
     case 'contacts':
-      return json(200, items(connection.people.map(contactText)));
+      return json(200, items([...connection.people.map(contactText), ...raws(connection, 'contact')]));
     case 'messages':
       return messages(connection, request, limits);
     case 'media':
@@ -133,10 +137,23 @@ function limitOf(query: URLSearchParams, limits: Limits): number | Answer {
     : failure(400, `limit must be at most ${limits.limitMax}`);
 }
 
-/** Newest first; those that the window has passed are the oldest, so they are at the end. */
+/** The raw records of a kind, which the lists serve as the stream does. */
+function raws(connection: Connection, kind: Kind): string[] {
+  const { log } = connection;
+  return connection.raws
+    .filter((record) => record.kind === kind)
+    .map((record) => String(rawText(record.text, log.seqOf(record))));
+}
+
+/** Newest first; those that the window has passed are the oldest, so they are at the end. Raw ones that name the
+ * conversation come first of all. */
 function messages(connection: Connection, request: Target, limits: Limits): Answer {
   const conversation = connection.conversationById(request.id);
-  if (!conversation) return failure(404, 'conversation not found');
+  if (!conversation) {
+    const raw = raws(connection, 'conversation').some((text) => text.includes(`"${request.id}"`));
+    if (raw) return json(200, '{"messages":[],"contacts":[],"has_more":false}');
+    return failure(404, 'conversation not found');
+  }
   const limit = limitOf(request.query, limits);
   if (typeof limit !== 'number') return limit;
   const list = conversation.messages;
@@ -153,6 +170,10 @@ function messages(connection: Connection, request: Target, limits: Limits): Answ
   const people = new Set<Person>();
   for (const { sender } of page) if (sender) people.add(sender);
   const texts = page.map((message) => messageText(message, connection.log.seqOf(message), connection));
+  if (before === null) {
+    const named = `"conversation_id":"${conversation.id}"`;
+    texts.unshift(...raws(connection, 'message').filter((text) => text.includes(named)));
+  }
   const contacts = [...people].map(contactText);
   const more = i >= 0 && connection.served(list[i]!);
   return json(200, `{"messages":[${texts.join(',')}],"contacts":[${contacts.join(',')}],"has_more":${more}}`);

@@ -137,13 +137,19 @@ export async function addParticipant(
   return rows[0]!.outcome;
 }
 
-/** Counts rows that were written outside a page into the connection's totals. */
+/** Counts rows that were written outside a page into the connection's totals.
+ * @param beside they never came in a page of the ledger. */
 export async function countInserted(
   db: Db,
   connectionId: ConnectionId,
   tally: Readonly<Record<'conversation' | 'contact' | 'message', Tally>>,
+  beside = false,
 ): Promise<void> {
+  const counted = (inserted: number) => (beside ? inserted : 0);
   await sql`update ${sql.table('sync_state')} set
+      beside_conversations = beside_conversations + ${counted(tally.conversation.inserted)}::integer,
+      beside_contacts = beside_contacts + ${counted(tally.contact.inserted)}::integer,
+      beside_messages = beside_messages + ${counted(tally.message.inserted)}::integer,
       stored_conversations = stored_conversations + ${tally.conversation.inserted}::integer,
       stored_contacts = stored_contacts + ${tally.contact.inserted}::integer,
       stored_messages = stored_messages + ${tally.message.inserted}::integer

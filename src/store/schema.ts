@@ -37,6 +37,10 @@ export interface SyncStateTable {
   stored_conversations: Int64;
   stored_contacts: Int64;
   stored_messages: Int64;
+  beside_conversations: Int64;
+  beside_contacts: Int64;
+  beside_messages: Int64;
+  window_alert: string | null;
 }
 
 export interface WorkersTable {
@@ -62,6 +66,51 @@ export interface SyncPagesTable {
   body_sha256: string | null;
   worker: string | null;
   applied_at: Timestamp;
+  pages: Generated<number>;
+}
+
+export interface VerificationsTable {
+  connection_id: string;
+  verification_id: Int64;
+  cause: string;
+  state: string;
+  repair: boolean;
+  since: NullableTimestamp;
+  started_at: Timestamp;
+  updated_at: Timestamp;
+  finished_at: NullableTimestamp;
+  position: unknown;
+  requests: Int64;
+  counts: unknown;
+  checked: Int64;
+  drift: Int64;
+  mended: Int64;
+  remaining: Int64;
+  not_served: Int64;
+  ledger_problems: number;
+  error_kind: string | null;
+  error: string | null;
+}
+
+export interface GapsTable {
+  connection_id: string;
+  gap_id: Int64;
+  gap_from: Timestamp;
+  gap_to: Timestamp;
+  reason: string;
+  found_by: string;
+  recorded_at: Timestamp;
+  alerted_at: NullableTimestamp;
+  acknowledged_at: NullableTimestamp;
+  note: string | null;
+}
+
+export interface UpkeepTable {
+  connection_id: string;
+  job: string;
+  since: Timestamp;
+  done_at: NullableTimestamp;
+  error: string | null;
 }
 
 export interface QuarantineTable {
@@ -106,6 +155,9 @@ export interface Database {
   workers: WorkersTable;
   sync_pages: SyncPagesTable;
   quarantine: QuarantineTable;
+  verifications: VerificationsTable;
+  gaps: GapsTable;
+  upkeep: UpkeepTable;
   messages: RecordTable & { message_id: string; seq: string };
   conversations: RecordTable & { conversation_id: string; seq: string };
   contacts: RecordTable & { person_id: string; version: string };
@@ -122,6 +174,9 @@ export const TABLES: ReadonlySet<string> = new Set<keyof Database>([
   'workers',
   'sync_pages',
   'quarantine',
+  'verifications',
+  'gaps',
+  'upkeep',
   'messages',
   'conversations',
   'contacts',

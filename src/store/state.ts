@@ -87,13 +87,23 @@ export interface Advance {
   /** Until the next poll, where nothing more is waiting. */
   readonly nextPollIn: number;
   readonly leaseTtl: number;
+  /** The upstream's memory, RETENTION_WINDOW. */
+  readonly window: number;
+}
+
+/** What the upstream forgot before it was replicated. */
+export interface Gap {
+  readonly from: Date;
+  readonly to: Date;
 }
 
 /**
  * Moves the cursor by compare-and-set on `(epoch, cursor, lease_term)` and, where it moves, writes the ledger row,
  * in one statement (R1). A poll that brought nothing new only notes that it was made. `next_poll_at` keeps an
- * earlier time that somebody set while the turn ran.
- * @returns false where another has moved the cursor or taken the lease: nothing was written then.
+ * earlier time that somebody set while the turn ran. A catch-up that comes after the window has passed records the gap
+ * with it, so that no crash can lose it (R17).
+ * @returns the gap, where there is a new one; false where another has moved the cursor or taken the lease: nothing was
+ * written then.
  */
 export async function advance(
   db: Db,
@@ -101,12 +111,17 @@ export async function advance(
   at: Position,
   move: Advance,
   ledger: LedgerEntry,
-): Promise<boolean> {
+): Promise<{ readonly gap: Gap | undefined } | false> {
   const moved = move.to !== at.cursor;
   const { inserted } = move;
   const from = at.cursor.toString();
-  const { rows } = await sql<{ moved: boolean }>`
-    with state as (
+  const beside = (count: number) => (moved ? 0 : count);
+  const { rows } = await sql<{ gap_from: Date | null; gap_to: Date | null }>`
+    with before as (
+      select s.caught_up_at, coalesce(s.caught_up_at, c.discovered_at) as since
+      from ${sql.table('sync_state')} s left join ${sql.table('connections')} c using (connection_id)
+      where s.connection_id = ${connectionId}
+    ), state as (
       update ${sql.table('sync_state')} set
         cursor = ${move.to.toString()}::bigint,
         caught_up_at = case when ${move.caughtUp}::boolean
@@ -124,10 +139,19 @@ export async function advance(
         lease_expires_at = clock_timestamp() + make_interval(secs => ${move.leaseTtl / 1000}::float8),
         stored_conversations = stored_conversations + ${inserted.conversations}::integer,
         stored_contacts = stored_contacts + ${inserted.contacts}::integer,
-        stored_messages = stored_messages + ${inserted.messages}::integer
+        stored_messages = stored_messages + ${inserted.messages}::integer,
+        beside_conversations = beside_conversations + ${beside(inserted.conversations)}::integer,
+        beside_contacts = beside_contacts + ${beside(inserted.contacts)}::integer,
+        beside_messages = beside_messages + ${beside(inserted.messages)}::integer
       where connection_id = ${connectionId} and epoch = ${at.epoch} and cursor = ${from}::bigint
         and lease_term = ${at.term}::bigint
-      returning true as moved
+      returning caught_up_at - make_interval(secs => ${move.window / 1000}::float8) as forgotten
+    ), gap as (
+      insert into ${sql.table('gaps')} (connection_id, gap_from, gap_to, found_by)
+      select ${connectionId}, b.since, s.forgotten,
+        case when b.caught_up_at is null then 'first_catch_up' else 'catch_up' end
+      from state s cross join before b where ${move.caughtUp}::boolean and b.since < s.forgotten
+      returning gap_from, gap_to
     ), page as (
       insert into ${sql.table('sync_pages')} (connection_id, epoch, numbering, cursor_from, cursor_to, has_more,
         conversations, contacts, messages, quarantined, body_sha256, worker)
@@ -137,8 +161,11 @@ export async function advance(
         ${ledger.bodySha256}, ${ledger.worker}
       from state where ${moved}::boolean
     )
-    select moved from state`.execute(db);
-  return rows.length === 1;
+    select gap_from, gap_to from state left join gap on true`.execute(db);
+  const [row] = rows;
+  if (row === undefined) return false;
+  const { gap_from, gap_to } = row;
+  return { gap: gap_from === null || gap_to === null ? undefined : { from: gap_from, to: gap_to } };
 }
 
 /** What a turn that failed leaves behind, for `status`. No text of foreign origin gets here (R18). */

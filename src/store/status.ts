@@ -29,6 +29,34 @@ export interface ConnectionStatus {
   readonly worker: string | null;
   readonly rows: { readonly conversations: string; readonly contacts: string; readonly messages: string };
   readonly quarantined: string;
+  /** Gaps that nobody has acknowledged. */
+  readonly gaps: string;
+  /** The step of the window's alarm (R17). */
+  readonly window_alarm: WindowStep | null;
+  /** The last comparison with the upstream that came to its end; null before the first. */
+  readonly verification: VerificationStatus | null;
+}
+
+/** What the last verification found; every int64 is a string. */
+export interface VerificationStatus {
+  readonly finished_at: string;
+  readonly state: 'finished' | 'failed';
+  readonly checked: string;
+  /** Found to differ, and what of it is not mended. */
+  readonly drift: string;
+  readonly remaining: string;
+  readonly ledger_problems: number;
+  readonly error_kind: string | null;
+  readonly error: string | null;
+}
+
+/** `warn` under half of the window, `error` under a quarter (R17). */
+export type WindowStep = 'warn' | 'error';
+
+/** The step of a connection that has `left` of its `window`, in the same unit. */
+export function windowStep(left: number, window: number): WindowStep | null {
+  if (left < window / 4) return 'error';
+  return left < window / 2 ? 'warn' : null;
 }
 
 /** A worker that was heard of lately. */
@@ -59,6 +87,15 @@ interface StatusRow {
   stored_contacts: string;
   stored_messages: string;
   quarantined: string;
+  gaps: string;
+  verified_at: Date | null;
+  verification_state: 'finished' | 'failed';
+  checked: string;
+  drift: string;
+  remaining: string;
+  ledger_problems: number;
+  verification_error_kind: string | null;
+  verification_error: string | null;
 }
 
 /**
@@ -73,11 +110,18 @@ export async function readConnections(db: Db, window: number): Promise<Connectio
       case when s.lease_expires_at > clock_timestamp() then s.lease_owner end as worker,
       s.last_polled_at is not null as polled, s.has_more, c.removed_at is not null as removed,
       s.stored_conversations, s.stored_contacts, s.stored_messages,
-      coalesce(q.open, 0) as quarantined
+      coalesce(q.open, 0) as quarantined, coalesce(g.open, 0) as gaps,
+      v.finished_at as verified_at, v.state as verification_state, v.checked, v.drift, v.remaining, v.ledger_problems,
+      v.error_kind as verification_error_kind, v.error as verification_error
     from ${sql.table('connections')} c
     join ${sql.table('sync_state')} s using (connection_id)
     left join (select connection_id, count(*) as open from ${sql.table('quarantine')}
       where resolved_at is null group by connection_id) q using (connection_id)
+    left join (select connection_id, count(*) as open from ${sql.table('gaps')}
+      where acknowledged_at is null group by connection_id) g using (connection_id)
+    left join lateral (select * from ${sql.table('verifications')} l
+      where l.connection_id = c.connection_id and l.state in ('finished', 'failed') and l.since is null
+      order by l.verification_id desc limit 1) v on true
     order by c.connection_id`.execute(db);
   return rows.map((row) => toStatus(row, window));
 }
@@ -125,6 +169,21 @@ function toStatus(row: StatusRow, window: number): ConnectionStatus {
       messages: row.stored_messages,
     },
     quarantined: row.quarantined,
+    gaps: row.gaps,
+    window_alarm: row.removed ? null : windowStep(window / 1000 - lag, window / 1000),
+    verification:
+      row.verified_at === null
+        ? null
+        : {
+            finished_at: row.verified_at.toISOString(),
+            state: row.verification_state,
+            checked: row.checked,
+            drift: row.drift,
+            remaining: row.remaining,
+            ledger_problems: row.ledger_problems,
+            error_kind: row.verification_error_kind,
+            error: row.verification_error,
+          },
   };
 }
 

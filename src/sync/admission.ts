@@ -24,8 +24,18 @@ interface KeyState {
   /** 429s in a row; those that came together are one. */
   limited: number;
   /** Who waits, in the order in which they came. */
-  readonly line: { readonly ticket: number; readonly begin: () => void }[];
+  readonly line: Waiting[];
+  /** Who goes behind all of these. */
+  readonly behind: Waiting[];
 }
+
+interface Waiting {
+  readonly ticket: number;
+  readonly begin: () => void;
+}
+
+/** `behind`: the live loops' requests go first, whoever came before. */
+export type Priority = 'live' | 'behind';
 
 /** The longest delay of a timer, in milliseconds. */
 const MAX_DELAY = 2 ** 31 - 1;
@@ -34,7 +44,8 @@ const MAX_DELAY = 2 ** 31 - 1;
  * When a request may begin: when its connection has no other in hand, when the process has one free and its key is not
  * limited, and when there is memory for the answer (R13, R14, R19). First come, first served: a backlog gives way
  * after each page. Who waits for a limited key keeps nobody else waiting, and nothing is promised to anybody before
- * it begins, so that a 429 holds back everyone who waits.
+ * it begins, so that a 429 holds back everyone who waits. What is not urgent goes behind: it begins only where no live
+ * request of its key waits, and none of another key could.
  */
 export class Admission {
   readonly #options: AdmissionOptions;
@@ -50,6 +61,11 @@ export class Admission {
   constructor(options: AdmissionOptions) {
     this.#options = options;
     this.#budget = new ByteBudget(options.budget);
+  }
+
+  /** Among how many processes each key's rate is shared. */
+  get processes(): number {
+    return this.#processes;
   }
 
   /** What is learnt of the greatest limit that the connection's key may ask for. */
@@ -73,6 +89,7 @@ export class Admission {
     expectedBytes: number,
     signal: AbortSignal,
     work: (key: ApiKey, held: Reservation) => Promise<T>,
+    priority: Priority = 'live',
   ): Promise<T> {
     for (let other = this.#inHand.get(connectionId); other !== undefined; ) {
       await other;
@@ -81,7 +98,7 @@ export class Admission {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#inHand.set(connectionId, promise);
     try {
-      return await this.#admit(connectionId, expectedBytes, signal, work);
+      return await this.#admit(connectionId, expectedBytes, signal, work, priority);
     } finally {
       this.#inHand.delete(connectionId);
       resolve();
@@ -107,9 +124,10 @@ export class Admission {
     expectedBytes: number,
     signal: AbortSignal,
     work: (key: ApiKey, held: Reservation) => Promise<T>,
+    priority: Priority,
   ): Promise<T> {
     const state = this.#stateOf(connectionId);
-    await this.#begin(state, signal);
+    await this.#begin(priority === 'live' ? state.line : state.behind, signal);
     const { limited } = state;
     let outcome: Outcome = 'failed';
     try {
@@ -143,7 +161,7 @@ export class Admission {
     if (state === undefined) {
       const gate = new KeyGate(this.#options.rate, this.#options.concurrency);
       gate.shareAmong(this.#processes);
-      state = { gate, cap: { most: Number.POSITIVE_INFINITY }, limited: 0, line: [] };
+      state = { gate, cap: { most: Number.POSITIVE_INFINITY }, limited: 0, line: [], behind: [] };
       this.#keys.set(key, state);
     }
     return state;
@@ -151,7 +169,7 @@ export class Admission {
 
   /** Waits until a request of the key may begin.
    * @throws the signal's reason where it is aborted first. */
-  async #begin({ line }: KeyState, signal: AbortSignal): Promise<void> {
+  async #begin(line: Waiting[], signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     await new Promise<void>((resolve, reject) => {
       const abort = () => {
@@ -174,23 +192,40 @@ export class Admission {
     clearTimeout(this.#timer);
     while (this.#inFlight < this.#options.concurrency) {
       const now = performance.now();
-      let first: KeyState | undefined;
-      let soonest = Number.POSITIVE_INFINITY;
-      for (const state of this.#keys.values()) {
-        if (state.line.length === 0) continue;
-        const wait = state.gate.opensIn(now);
-        if (wait > 0) soonest = Math.min(soonest, wait);
-        else if (first === undefined || state.line[0]!.ticket < first.line[0]!.ticket) first = state;
-      }
-      if (first === undefined) {
+      const live = this.#firstOf(now, (state) => state.line);
+      const next =
+        live.first === undefined
+          ? this.#firstOf(now, (state) => (state.line.length === 0 ? state.behind : []))
+          : live;
+      if (next.first === undefined) {
+        const soonest = Math.min(live.soonest, next.soonest);
         if (soonest !== Number.POSITIVE_INFINITY) {
           this.#timer = setTimeout(() => this.#next(), Math.min(soonest, MAX_DELAY));
         }
         return;
       }
+      const { gate, line } = next.first;
       this.#inFlight++;
-      first.gate.enter(now);
-      first.line.shift()!.begin();
+      gate.enter(now);
+      line.shift()!.begin();
     }
+  }
+
+  /** Whose turn it is among the lines, by the order in which they came; and how long until the next may begin. */
+  #firstOf(
+    now: number,
+    lineOf: (state: KeyState) => Waiting[],
+  ): { first: { gate: KeyGate; line: Waiting[] } | undefined; soonest: number } {
+    let first: { gate: KeyGate; line: Waiting[] } | undefined;
+    let soonest = Number.POSITIVE_INFINITY;
+    for (const state of this.#keys.values()) {
+      const line = lineOf(state);
+      if (line.length === 0) continue;
+      const wait = state.gate.opensIn(now);
+      if (wait > 0) soonest = Math.min(soonest, wait);
+      else if (first === undefined || line[0]!.ticket < first.line[0]!.ticket)
+        first = { gate: state.gate, line };
+    }
+    return { first, soonest };
   }
 }

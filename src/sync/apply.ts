@@ -7,6 +7,7 @@ import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
 import {
   advance,
+  type Gap,
   limitTransaction,
   lockState,
   type Position,
@@ -23,6 +24,8 @@ export interface ApplyContext {
   readonly worker: string;
   /** Milliseconds. */
   readonly leaseTtl: number;
+  /** The upstream's memory, RETENTION_WINDOW, in milliseconds. */
+  readonly window: number;
   readonly limits: TransactionLimits;
   readonly history: History;
   readonly reached: Reached;
@@ -41,6 +44,8 @@ export type Applied =
       readonly done: true;
       readonly tally: Readonly<Record<Kind, Tally>>;
       readonly rejects: readonly Reject[];
+      /** What the upstream forgot before this page ended the backlog. */
+      readonly gap: Gap | undefined;
     }
   /** The cursor is another's, or the lease is. Nothing was written; `now` is what is stored. */
   | { readonly done: false; readonly now: Position | undefined };
@@ -104,6 +109,7 @@ async function attempt(
         },
         nextPollIn: page.hasMore ? 0 : plan.nextPollIn(changed),
         leaseTtl: context.leaseTtl,
+        window: context.window,
       };
       const ledger = {
         hasMore: page.hasMore,
@@ -114,9 +120,10 @@ async function attempt(
         bodySha256: createHash('sha256').update(page.body).digest('hex'),
         worker: context.worker,
       };
-      if (!(await advance(trx, connectionId, at, move, ledger))) throw new Fenced(state);
+      const moved = await advance(trx, connectionId, at, move, ledger);
+      if (moved === false) throw new Fenced(state);
       context.reached('before_commit');
-      return { done: true as const, tally, rejects };
+      return { done: true as const, tally, rejects, gap: moved.gap };
     });
     context.reached('committed');
     return applied;

@@ -29,6 +29,8 @@ export type SyncEvent =
       readonly records: number;
       readonly took: number;
     }
+  /** It caught up after the upstream's memory had passed: what lies between is lost (R17). */
+  | { readonly type: 'gap'; readonly connectionId: ConnectionId; readonly from: Date; readonly to: Date }
   | {
       readonly type: 'failed';
       readonly connectionId: ConnectionId;

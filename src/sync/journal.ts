@@ -51,6 +51,9 @@ export class Journal {
       requestTook,
       applyTook,
     });
+    if (applied.gap !== undefined) {
+      this.#listen({ type: 'gap', connectionId: this.#connectionId, ...applied.gap });
+    }
     this.#count(turn);
   }
 

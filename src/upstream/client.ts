@@ -30,6 +30,8 @@ interface Ask {
   readonly connectionId?: ConnectionId | undefined;
   readonly method?: 'GET' | 'POST' | 'DELETE';
   readonly path: string;
+  /** The path in errors, where an id is in it. */
+  readonly shownPath?: string;
   readonly body?: string;
 }
 
@@ -140,6 +142,23 @@ export class UpstreamClient {
     return answer.body.length === 0 ? undefined : json(answer.body, whereOf(ask));
   }
 
+  /**
+   * The body of a GET of one connection, whatever its shape.
+   * @param shownPath the path in errors: without ids.
+   * @param admits as for {@link fetchPage}.
+   * @throws ReplicaError with the kind that R13 gives; the signal's reason where it was aborted.
+   */
+  async fetchBody(
+    key: ApiKey,
+    connectionId: ConnectionId,
+    path: string,
+    shownPath: string,
+    admits: (bytes: number) => boolean,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
+    return (await this.#ask({ key, connectionId, path, shownPath }, signal, admits)).body;
+  }
+
   /** Drops what is open and keeps nothing; requests under way end as `network`. */
   async close(): Promise<void> {
     await this.#dispatcher.destroy();
@@ -211,8 +230,8 @@ export class UpstreamClient {
 }
 
 /** A request's place in errors: no query, which may hold more than a place. */
-function whereOf({ method = 'GET', path }: Ask): string {
-  return `${method} ${path.split('?')[0]}`;
+function whereOf({ method = 'GET', path, shownPath = path }: Ask): string {
+  return `${method} ${shownPath.split('?')[0]}`;
 }
 
 /** Reads a body as long as it is admitted (R19): what is too large is not read to its end. */

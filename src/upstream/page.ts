@@ -31,21 +31,7 @@ export class PageError extends Error {
  * @throws PageError where it is not complete JSON of the documented shape.
  */
 export function parsePage(body: Buffer, from: Cursor): Page {
-  // Invalid UTF-8 becomes U+FFFD here (R10).
-  let text = body.toString('utf8');
-  if (text.charCodeAt(0) === 0xfeff) text = text.slice(1);
-  let answer: unknown;
-  try {
-    answer = parseExact(mendSource(text));
-  } catch {
-    throw new PageError(
-      /^\s*</.test(text) ? 'the answer is HTML, not JSON' : 'the answer is not complete JSON',
-    );
-  }
-  if (typeof answer !== 'object' || answer === null || Array.isArray(answer)) {
-    throw new PageError('the answer is JSON, but no object');
-  }
-  const fields = answer as Record<string, unknown>;
+  const fields = readAnswer(body);
   const digits = int64(fields.cursor);
   if (digits === undefined) throw new PageError('"cursor" is not an integer from 0 to 2^63-1');
   const cursor = BigInt(digits);
@@ -64,12 +50,33 @@ export function parsePage(body: Buffer, from: Cursor): Page {
   };
 }
 
+/** An answer as an object, its text mended.
+ * @throws PageError where it is no complete JSON object. */
+export function readAnswer(body: Buffer): Record<string, unknown> {
+  // Invalid UTF-8 becomes U+FFFD here (R10).
+  let text = body.toString('utf8');
+  if (text.charCodeAt(0) === 0xfeff) text = text.slice(1);
+  let answer: unknown;
+  try {
+    answer = parseExact(mendSource(text));
+  } catch {
+    throw new PageError(
+      /^\s*</.test(text) ? 'the answer is HTML, not JSON' : 'the answer is not complete JSON',
+    );
+  }
+  if (typeof answer !== 'object' || answer === null || Array.isArray(answer)) {
+    throw new PageError('the answer is JSON, but no object');
+  }
+  return answer as Record<string, unknown>;
+}
+
 /** The bytes of every record of an array, as they came; for records that go to quarantine. */
 export function recordBytes(page: Page, array: ArrayName): Buffer[] {
   return sliceArray(page.body, array);
 }
 
-function arrayOf(fields: Record<string, unknown>, name: ArrayName): readonly unknown[] {
+/** @throws PageError where it is there and no array. */
+export function arrayOf(fields: Record<string, unknown>, name: string): readonly unknown[] {
   const value = fields[name] ?? [];
   if (!Array.isArray(value)) throw new PageError(`"${name}" is not an array`);
   return value;

@@ -33,6 +33,7 @@ const context = {
   db,
   worker: 'sequential',
   leaseTtl,
+  window: 30 * 86_400_000,
   limits: { statementTimeout: 20_000, idleTimeout: 20_000 },
   history: { on: true, deletedMessages: 'keep' as const },
   reached: () => {},

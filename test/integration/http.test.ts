@@ -170,12 +170,16 @@ test('one of two that cannot go on is degraded, all of them unready; the details
         what_to_do: 'pair the WhatsApp account again',
       },
     ],
+    window: [],
+    gaps: 0,
   });
   const anyone = await ask(`${base}/readyz`);
   expect(JSON.parse(anyone.body)).toEqual({
     status: 'degraded',
     connections: { held: 2, current: 1, parked: 1 },
     behind: 1,
+    window: 0,
+    gaps: 0,
   });
   simulator.world.connection('conn_b').state.paired = false;
   const all = await readiness(base, { status: 503 });

@@ -89,6 +89,8 @@ describe('the alerts', () => {
       ['WaReplicaWindowUnderQuarter', 'critical'],
       ['WaReplicaParked', 'warning'],
       ['WaReplicaQuarantineGrowing', 'warning'],
+      ['WaReplicaGap', 'critical'],
+      ['WaReplicaDrift', 'warning'],
     ]);
     for (const { alert, annotations, for: wait } of rules) {
       expect([alert, /^\d+m$/.test(wait)]).toEqual([alert, true]);
@@ -164,7 +166,10 @@ describe('the dashboard', () => {
     const ours = [...families.keys()].filter((name) => name.startsWith('wa_replica_'));
     const left = ours.filter((name) => !shown.some((one) => one.replace(/_bucket$/, '') === name));
     // Per connection there is the total; the version is for whoever looks; the outage has its alert.
-    expect(left).toEqual(['wa_replica_build_info', 'wa_replica_database_up', 'wa_replica_quarantined']);
+    expect(left).toEqual([
+      ...['wa_replica_build_info', 'wa_replica_database_up', 'wa_replica_quarantined'],
+      ...['wa_replica_gaps', 'wa_replica_verify_drift', 'wa_replica_verify_age_seconds'],
+    ]);
   });
 
   test('is laid out without gaps that overlap, and explains each panel', () => {

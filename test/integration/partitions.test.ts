@@ -80,7 +80,9 @@ test('partitioned on connection_id by the documented statements, everything goes
     `select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'connection_id'
       where c.relnamespace = 'whatsapp'::regnamespace and c.relkind = 'r' and not c.relispartition order by 1`,
   );
-  expect(whole.map(({ relname }) => relname)).toEqual(['connections', 'sync_state']);
+  expect(whole.map(({ relname }) => relname)).toEqual([
+    ...['connections', 'gaps', 'sync_state', 'upkeep', 'verifications'],
+  ]);
   const filled = await database.query(
     "select distinct tableoid::regclass::text from whatsapp.messages where tableoid <> 'whatsapp.messages'::regclass",
   );

@@ -80,6 +80,9 @@ test('--json has the form that the contract gives, with every int64 as a string'
     last_error: null,
     worker: null,
     quarantined: '0',
+    gaps: '0',
+    window_alarm: null,
+    verification: null,
   };
   expect(await json()).toEqual({
     version: '0.1.0',

@@ -30,6 +30,7 @@ export function contextOf(db: Kysely<Database>, changes: Partial<ApplyContext> =
     db,
     worker: 'test',
     leaseTtl: 30_000,
+    window: 30 * 86_400_000,
     limits: { statementTimeout: 20_000, idleTimeout: 20_000 },
     history: { on: true, deletedMessages: 'keep' },
     reached: () => {},

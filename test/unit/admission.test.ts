@@ -193,3 +193,48 @@ test('whoever is aborted while waiting leaves nothing behind', async () => {
   await settled();
   expect(begun.at(-1)).toBe('a1 a');
 });
+
+describe('what is not urgent', () => {
+  const laterOf =
+    ({ admission, begun }: ReturnType<typeof scene>) =>
+    (connectionId: string) =>
+      admission.request(
+        connectionId,
+        1,
+        never,
+        async (_, held) => {
+          begun.push('behind');
+          held.release();
+        },
+        'behind',
+      );
+
+  test('goes behind all live requests of its key, and of others while there is no room', async () => {
+    const it = scene({ concurrency: 1 });
+    const { ask, begun, end } = it;
+    const later = laterOf(it);
+    ask('a1');
+    await settled();
+    const behind = later('a9');
+    for (const id of ['b1', 'a2']) ask(id);
+    for (const id of ['a1', 'b1', 'a2']) {
+      await settled();
+      expect(begun).not.toContain('behind');
+      await end(id);
+    }
+    await behind;
+    expect(begun).toEqual(['a1 a', 'b1 b', 'a2 a', 'behind']);
+  });
+
+  test('is let in where only another key keeps its live requests waiting', async () => {
+    const it = scene({ concurrency: 2 });
+    const { ask, begun, limit } = it;
+    const later = laterOf(it);
+    ask('a1');
+    await settled();
+    await limit('a1', 60_000);
+    ask('a2');
+    await later('b1');
+    expect(begun).toEqual(['a1 a', 'behind']);
+  });
+});

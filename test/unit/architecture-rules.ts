@@ -24,12 +24,25 @@ const MODULES: Readonly<Record<Module, readonly Module[]>> = {
   upstream: ['lib', 'model', 'errors'],
   store: ['lib', 'model', 'errors', 'entities'],
   sync: ['upstream', 'store', 'lib', 'model', 'errors', 'entities'],
-  ops: ['sync', 'store', 'lib', 'model', 'errors', 'version'],
+  verify: ['sync', 'upstream', 'store', 'lib', 'model', 'errors', 'entities'],
+  ops: ['verify', 'sync', 'store', 'lib', 'model', 'errors', 'version'],
   replica: ['config', 'sync', 'upstream', 'store', 'lib', 'model', 'errors', 'version'],
   simulator: ['model'],
   embedded: [],
   demo: ['simulator', 'embedded', 'store', 'lib', 'model', 'errors', 'entities'],
-  cli: ['config', 'embedded', 'errors', 'lib', 'model', 'ops', 'replica', 'store', 'sync', 'version'],
+  cli: [
+    'config',
+    'embedded',
+    'errors',
+    'lib',
+    'model',
+    'ops',
+    'replica',
+    'store',
+    'sync',
+    'verify',
+    'version',
+  ],
   main: ['cli', 'config', 'errors', 'ops'],
   bin: ['main'],
 };
@@ -44,10 +57,19 @@ const FILES: Readonly<Record<string, readonly string[]>> = {
   'ops/doctor/upstream.ts': ['upstream'],
   // Manages the upstream's endpoints, which is no part of replicating.
   'cli/webhook.ts': ['upstream'],
+  // Gives verifications the upstream's lists.
+  'cli/verifying.ts': ['upstream'],
 };
 
 /** Who opens a write transaction: a page's, a reset's (R6), and the other writers (R22). Each locks the state row. */
-const WRITERS = ['sync/apply.ts', 'sync/discovery.ts', 'sync/recovery.ts', 'sync/retry.ts', 'cli/resync.ts'];
+const WRITERS = [
+  'sync/apply.ts',
+  'sync/discovery.ts',
+  'sync/recovery.ts',
+  'sync/retry.ts',
+  'verify/repair.ts',
+  'cli/resync.ts',
+];
 
 /** Who may touch the process. Everything else is given what it needs of it. */
 const OF_THE_PROCESS = /^(?:main\.ts|bin\.ts|(?:cli|demo|embedded)\/)/;

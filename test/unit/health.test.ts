@@ -20,6 +20,7 @@ function health(loops: readonly LoopHealth[], changes: Partial<HealthOptions> = 
     overdueAfter: 90_000,
     maxLag: 5 * MINUTE,
     begun: () => true,
+    alarms: () => ({ window: [], gaps: 0 }),
     migrated: async () => true,
     ...changes,
   };

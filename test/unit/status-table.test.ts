@@ -19,6 +19,9 @@ function connection(changes: Partial<ConnectionStatus> = {}): ConnectionStatus {
     worker: 'host-1a2b3c4d',
     rows: { conversations: '20', contacts: '30', messages: '9007199254740993' },
     quarantined: '0',
+    gaps: '0',
+    window_alarm: null,
+    verification: null,
     ...changes,
   };
 }
@@ -132,5 +135,34 @@ test('says below the table what is wrong, and what to do about it', () => {
     'conn_00000001: 12 in quarantine, see `wa-replica quarantine list`',
     'workers: host-1a2b3c4d (1); times in UTC',
     '',
+  ]);
+});
+
+test('a line for what is about to be lost, what was lost, and what a verification found', () => {
+  const verification = {
+    ...{ finished_at: '2026-11-23T03:20:00.000Z', state: 'finished' as const, checked: '9', drift: '3' },
+    ...{ remaining: '2', ledger_problems: 0, error_kind: null, error: null },
+  };
+  const lines = (changes: Partial<ConnectionStatus>) =>
+    describe(report(connection(changes)), false)
+      .split('\n\n')[1]!
+      .split('\n')
+      .slice(0, -2);
+  expect(lines({})).toEqual([]);
+  expect(lines({ verification: { ...verification, remaining: '0' } })).toEqual([]);
+  expect(lines({ gaps: '1', window_alarm: 'error', verification })).toEqual([
+    'conn_00000001: less than a quarter of the window is left: then the upstream forgets what is missing',
+    'conn_00000001: 1 gaps, see `wa-replica gaps list`',
+    'conn_00000001: the verification of 11-23 03:20 found 2 records that differ, 0 problems in the ledger;',
+    '    see `wa-replica verify`, which mends with --repair',
+  ]);
+  const failed = {
+    ...verification,
+    state: 'failed' as const,
+    error_kind: 'network',
+    error: 'GET /x: ECONNRESET',
+  };
+  expect(lines({ verification: failed })).toEqual([
+    'conn_00000001: the verification of 11-23 03:20 failed: network: GET /x: ECONNRESET',
   ]);
 });

@@ -134,6 +134,12 @@ function headlineOf({ connections, workers }: StatusReport): Pick<Content, 'head
   const all = plural(wanted.length, 'connection');
   if (failing > 0)
     return { headline: `${failing} of ${all} ${failing === 1 ? 'does' : 'do'} not replicate`, alarm: true };
+  const lossy = wanted.filter((one) => one.window_alarm === 'error' || one.gaps !== '0').length;
+  if (lossy > 0)
+    return {
+      headline: `${lossy} of ${all} ${lossy === 1 ? 'has' : 'have'} lost messages, or will soon`,
+      alarm: true,
+    };
   if (live < wanted.length)
     return { headline: `${live} of ${all} live, the others on their way`, alarm: false };
   return { headline: live === 1 ? 'The connection is live' : `All ${all} are live`, alarm: false };
@@ -147,7 +153,7 @@ function card(status: ConnectionStatus, minutes: readonly number[]): string {
     plural(rows.conversations, 'conversation'),
     plural(rows.contacts, 'contact'),
   ];
-  const leftClass = state === 'removed' ? '' : windowClass(status);
+  const leftClass = { error: 'alarm', warn: 'warn', none: '' }[status.window_alarm ?? 'none'];
   const idle = status.worker === null && state !== 'removed' ? ', no worker has it' : '';
   return `<li class="card ${state}" tabindex="0">
 <h2>${escapeHtml(status.connection_id)}</h2>
@@ -157,18 +163,28 @@ function card(status: ConnectionStatus, minutes: readonly number[]): string {
 <div><dt>window left</dt><dd class="${leftClass}">${humanDuration(status.window_left_seconds)}</dd></div>
 <div><dt>rows</dt><dd>${total.toLocaleString('en')}</dd></div>
 <div><dt>quarantined</dt><dd>${grouped(status.quarantined)}</dd></div>
+<div><dt>verified</dt><dd>${verified(status)}</dd></div>
 </dl>
 <p class="parts">${parts.join(', ')}</p>
 ${sparkline(minutes)}
-${problem(status)}
+${problem(status)}${gaps(status)}
 </li>`;
 }
 
-/** Under half of the window it warns, under a quarter it alarms (R17). */
-function windowClass({ window_left_seconds: left, lag_seconds: lag }: ConnectionStatus): string {
-  const share = left / Math.max(1, left + lag);
-  if (share < 0.25) return 'alarm';
-  return share < 0.5 ? 'warn' : '';
+/** What the last verification found. */
+function verified({ verification }: ConnectionStatus): string {
+  if (verification === null) return 'never';
+  const { state, remaining, ledger_problems: ledger, finished_at } = verification;
+  const at = finished_at.slice(0, 10);
+  if (state === 'failed') return `<span class="warn">${at}, failed</span>`;
+  if (remaining === '0' && ledger === 0) return `${at}, whole`;
+  return `<span class="alarm">${at}, ${grouped(remaining)} differ</span>`;
+}
+
+/** What was lost for good, until somebody has seen it. */
+function gaps({ gaps: open }: ConnectionStatus): string {
+  if (open === '0') return '';
+  return `<p class="problem">${plural(open, 'gap')}: the upstream forgot messages before they were replicated<br><strong>see wa-replica gaps list</strong></p>`;
 }
 
 function problem(status: ConnectionStatus): string {

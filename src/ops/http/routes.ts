@@ -66,11 +66,11 @@ function healthz(health: HealthOptions): Reply {
 }
 
 function readyz(state: Readiness, trusted: boolean): Reply {
-  const { behind, ...summary } = state;
+  const { behind, window, ...summary } = state;
   // Ids and errors are for whoever may see the status.
   return json(
     state.status === 'unready' ? 503 : 200,
-    trusted ? state : { ...summary, behind: behind.length },
+    trusted ? state : { ...summary, behind: behind.length, window: window.length },
   );
 }
 

@@ -1,0 +1,72 @@
+import type { Logger } from '../ops/logger.ts';
+import type { Job } from '../ops/upkeep.ts';
+import type { Replica } from '../replica.ts';
+import { unverifiedGaps } from '../store/gaps.ts';
+import { foldLedger } from '../store/ledger.ts';
+import { settledAmong } from '../store/upkeep.ts';
+import { forgetVerifications, sums } from '../store/verifications.ts';
+import { forgetDeadWorkers } from '../store/workers.ts';
+import { verify } from '../verify/verification.ts';
+import { verifyContext } from './verifying.ts';
+
+/** Dead workers stay in the list this long, for whoever looks into what happened; results of verifications too. */
+const KEEP_DEAD_WORKERS_DAYS = 7;
+const KEEP_VERIFICATIONS_DAYS = 90;
+
+/** The daemon's upkeep: every job there is, and when it is done (UTC). Hourly and daily ones at times that few others use. */
+export function upkeepJobs(replica: Replica, log: Logger): Job[] {
+  const { settings, control, maintenance } = replica;
+  const { VERIFY_CRON } = settings;
+  return [
+    {
+      name: 'workers',
+      cron: '23 * * * *',
+      each: 'worker',
+      async run() {
+        const workers = await forgetDeadWorkers(control, KEEP_DEAD_WORKERS_DAYS);
+        if (workers > 0) log.info({ workers }, 'dead workers forgotten');
+      },
+    },
+    {
+      name: 'ledger',
+      cron: '41 2 * * *',
+      each: 'connection',
+      async run(connectionId) {
+        const rows = await foldLedger(maintenance, connectionId, settings.LEDGER_DETAIL);
+        if (rows > 0) log.info({ connection_id: connectionId, rows }, 'ledger folded');
+        await forgetVerifications(maintenance, connectionId, KEEP_VERIFICATIONS_DAYS);
+        return true;
+      },
+    },
+    ...(VERIFY_CRON === 'off' ? [] : [verifyJob(replica, VERIFY_CRON, log)]),
+  ];
+}
+
+function verifyJob(replica: Replica, cron: string, log: Logger): Job {
+  const { settings, control, worker } = replica;
+  const context = verifyContext(replica);
+  return {
+    name: 'verify',
+    cron,
+    each: 'connection',
+    among: (ids) => settledAmong(control, ids),
+    urgent: (ids) => unverifiedGaps(control, ids),
+    async run(connectionId, signal) {
+      const gaps = await unverifiedGaps(control, [connectionId]);
+      const order = {
+        cause: gaps.length > 0 ? ('gap' as const) : ('schedule' as const),
+        repair: settings.VERIFY_REPAIR,
+        resume: true,
+        mayGoOn: () => worker.holds(connectionId),
+      };
+      const { state, counts, requests, ledger, error } = await verify(context, connectionId, order, signal);
+      if (state === 'interrupted') return false;
+      if (error !== undefined) throw error;
+      const { checked, drift, mended, remaining } = sums(counts);
+      const fields = { connection_id: connectionId, cause: order.cause, checked, requests, drift, mended };
+      if (remaining + ledger.length === 0) log.info(fields, 'verified');
+      else log.error({ ...fields, remaining, counts, ledger }, 'verified: the replica differs');
+      return true;
+    },
+  };
+}

@@ -1,0 +1,222 @@
+import { Command, InvalidArgumentError } from 'commander';
+import { duration } from '../config/values.ts';
+import { humanDuration } from '../lib/durations.ts';
+import type { ConnectionId } from '../model.ts';
+import { eventLog } from '../ops/event-log.ts';
+import type { Logger } from '../ops/logger.ts';
+import type { Replica } from '../replica.ts';
+import { knownConnections } from '../store/connections.ts';
+import { checkLedger, type LedgerProblem } from '../store/ledger.ts';
+import { requireCurrentSchema } from '../store/migrator.ts';
+import { type CountsByKind, sums } from '../store/verifications.ts';
+import type { SyncEvent } from '../sync/events.ts';
+import type { VerifyProgress, VerifyResult } from '../verify/context.ts';
+import { verify } from '../verify/verification.ts';
+import { withReplica } from './session.ts';
+import { CommandFailed, type Terminal } from './terminal.ts';
+import { verifyContext } from './verifying.ts';
+
+interface Options {
+  readonly connection: string[];
+  readonly since?: Date;
+  readonly repair?: true;
+  readonly offline?: true;
+  readonly json?: true;
+}
+
+/** What was found of one connection. */
+interface Finding {
+  readonly connectionId: ConnectionId;
+  readonly ledger: readonly LedgerProblem[];
+  /** Undefined with `--offline`. */
+  readonly result: VerifyResult | undefined;
+}
+
+/** `wa-replica verify`: compares the replica with what the upstream serves now. */
+export function verifyCommand(terminal: Terminal): Command {
+  return new Command('verify')
+    .description(
+      'catches up, compares the tables with what the upstream serves, and checks the ledger; exits 1 while anything differs',
+    )
+    .option('--connection <id>', 'only this one; may be given again', (id, ids: string[]) => [...ids, id], [])
+    .option('--since <time>', 'only messages sent since: a duration such as 7d, or a date', sinceOf)
+    .option('--repair', 'mend what differs, by the ordinary way of writing')
+    .option('--offline', 'only the ledger and the counts, from the database alone')
+    .option('--json', 'as JSON, for programs')
+    .addHelpText(
+      'after',
+      `
+missing, older and different rows are drift. Rows that the upstream serves no more are counted and left alone, and so
+are those that claim a newer version than it serves ("ahead"): delete such a row by hand, and --repair brings it back.`,
+    )
+    .action(async (options: Options) => {
+      const offline = options.offline === true;
+      const listen = (log: Logger) => {
+        const toLog = eventLog(log);
+        return (event: SyncEvent) => {
+          if (event.type === 'failed' || event.type === 'worker_failed') toLog(event);
+        };
+      };
+      await withReplica(terminal, { needsUpstream: !offline, listen }, async (replica) => {
+        await requireCurrentSchema(replica.db, replica.settings.WA_REPLICA_SCHEMA);
+        const connections = await connectionsOf(replica, options, offline, terminal.signal);
+        const findings = offline
+          ? await offlineFindings(replica, connections)
+          : await findingsOf(terminal, replica, connections, options);
+        report(terminal, findings, options.json === true);
+      });
+    });
+}
+
+function sinceOf(text: string): Date {
+  const ago = duration().safeParse(text);
+  const at = ago.success
+    ? Date.now() - ago.data
+    : /^\d{4}-\d\d-\d\d/.test(text)
+      ? Date.parse(text)
+      : Number.NaN;
+  if (Number.isNaN(at))
+    throw new InvalidArgumentError('wants a duration such as 7d, or a date such as 2026-11-01');
+  return new Date(at);
+}
+
+async function connectionsOf(
+  replica: Replica,
+  { connection: wanted }: Options,
+  offline: boolean,
+  signal: AbortSignal,
+): Promise<readonly ConnectionId[]> {
+  const known = await knownConnections(replica.db);
+  const strange = wanted.find((id) => !known.some((one) => one.connectionId === id));
+  if (strange !== undefined) throw new CommandFailed(`no connection ${strange} is known here`);
+  if (wanted.length > 0) {
+    // Of several keys, which is theirs?
+    if (!offline && replica.directory.keys.length > 1) await replica.discovery.look(signal);
+    replica.directory.assume(wanted);
+    return wanted;
+  }
+  if (offline) return known.map((one) => one.connectionId);
+  await replica.discovery.look(signal);
+  return [...replica.directory.connections].sort();
+}
+
+async function offlineFindings(
+  { maintenance }: Replica,
+  connections: readonly ConnectionId[],
+): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const connectionId of connections) {
+    findings.push({ connectionId, ledger: await checkLedger(maintenance, connectionId), result: undefined });
+  }
+  return findings;
+}
+
+async function findingsOf(
+  { stderr, signal }: Terminal,
+  replica: Replica,
+  connections: readonly ConnectionId[],
+  { repair = false, since }: { repair?: boolean; since?: Date },
+): Promise<Finding[]> {
+  const context = verifyContext(replica);
+  const findings: Finding[] = [];
+  await replica.worker.start();
+  try {
+    for (const connectionId of connections) {
+      signal.throwIfAborted();
+      const show = progressOn(stderr, connectionId);
+      const order = { cause: 'command' as const, repair, since, onProgress: show.progress };
+      const result = await verify(context, connectionId, order, signal);
+      show.end();
+      findings.push({ connectionId, ledger: result.ledger, result });
+    }
+  } finally {
+    await replica.worker.stop();
+  }
+  return findings;
+}
+
+/** How often a line of progress is written where there is no terminal, in milliseconds. */
+const LINE_EVERY = 5_000;
+
+/** One line on a terminal, which is written over; elsewhere a line now and then. */
+function progressOn(
+  stream: NodeJS.WriteStream,
+  connectionId: ConnectionId,
+): { progress: (progress: VerifyProgress) => void; end: () => void } {
+  const begun = performance.now();
+  let told = begun;
+  return {
+    progress({ conversations, ofConversations, requests, counts }) {
+      const now = performance.now();
+      if (!stream.isTTY && now - told < LINE_EVERY) return;
+      told = now;
+      const { checked, drift } = sums(counts);
+      const took = humanDuration((now - begun) / 1000);
+      const line = `${connectionId}: ${conversations}/${ofConversations} conversations, ${checked} records, ${requests} requests, ${drift} differ, ${took}`;
+      stream.write(stream.isTTY ? `\r\u001b[K${line}` : `${line}\n`);
+    },
+    end() {
+      if (stream.isTTY) stream.write('\r\u001b[K');
+    },
+  };
+}
+
+/** Prints what was found.
+ * @throws CommandFailed while anything differs, or could not be compared. */
+function report({ stdout }: Terminal, findings: readonly Finding[], json: boolean): void {
+  let remaining = 0;
+  let failed = 0;
+  let problems = 0;
+  for (const { result, ledger } of findings) {
+    remaining += result === undefined ? 0 : sums(result.counts).remaining;
+    if (result !== undefined && result.state !== 'finished') failed++;
+    problems += ledger.length;
+  }
+  if (json) stdout.write(`${JSON.stringify({ remaining, connections: findings.map(toJson) })}\n`);
+  else for (const finding of findings) stdout.write(describe(finding));
+  if (failed > 0)
+    throw new CommandFailed(`${failed} of ${findings.length} connections could not be verified`);
+  if (remaining + problems > 0)
+    throw new CommandFailed(`${remaining} records differ, ${problems} problems in the ledger`);
+}
+
+function toJson({ connectionId, ledger, result }: Finding): object {
+  const error = result?.error;
+  return {
+    connection_id: connectionId,
+    ledger,
+    ...(result === undefined
+      ? {}
+      : { state: result.state, requests: result.requests, counts: result.counts, ...sums(result.counts) }),
+    ...(error === undefined ? {} : { error_kind: error.kind, error: error.message }),
+  };
+}
+
+function describe({ connectionId, ledger, result }: Finding): string {
+  const lines: string[] = [];
+  if (result === undefined)
+    lines.push(ledger.length === 0 ? 'the ledger is whole' : 'the ledger is not whole');
+  else {
+    const { checked, drift, mended } = sums(result.counts);
+    const found = drift === 0 ? 'nothing differs' : `${drift} differ, ${mended} mended`;
+    const end = result.state === 'finished' ? '' : ` (${result.state} before the end)`;
+    lines.push(`${checked} records compared in ${result.requests} requests: ${found}${end}`);
+    lines.push(...kinds(result.counts));
+    if (result.error !== undefined) {
+      lines.push(`  ${result.error.kind}: ${result.error.message}`);
+      if (result.error.hint !== undefined) lines.push(`  ${result.error.hint}`);
+    }
+  }
+  for (const { code, detail } of ledger) lines.push(`  ledger: ${code}: ${detail}`);
+  return `${connectionId}: ${lines.join('\n')}\n`;
+}
+
+/** What is not as it should be, or worth knowing, kind by kind. */
+function kinds(counts: CountsByKind): string[] {
+  return Object.entries(counts).flatMap(([kind, { checked: _, ...rest }]) => {
+    const parts = Object.entries(rest).filter(([, count]) => count > 0);
+    if (parts.length === 0) return [];
+    const named = parts.map(([what, count]) => `${count} ${what.replace('not_served', 'no longer served')}`);
+    return [`  ${kind}s: ${named.join(', ')}`];
+  });
+}

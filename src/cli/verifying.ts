@@ -1,0 +1,33 @@
+import type { Replica } from '../replica.ts';
+import { Lists } from '../upstream/lists.ts';
+import type { VerifyContext } from '../verify/context.ts';
+import { VerifyPace } from '../verify/pace.ts';
+import { settle } from '../verify/settle.ts';
+
+/** How long a verification waits before it looks again, in milliseconds: the stream of changes may be behind the lists. */
+const LOOK_AGAIN_AFTER = 1_000;
+
+/** Wires verifications to the replica. */
+export function verifyContext(replica: Replica): VerifyContext {
+  const { settings, db, maintenance, upstream, directory, admission, worker, workerOptions } = replica;
+  return {
+    db,
+    maintenance,
+    lists: new Lists(upstream),
+    admission,
+    pace: new VerifyPace(settings.VERIFY_RATE, () => admission.processes),
+    keyOf: (connectionId) => directory.keyOf(connectionId),
+    pageLimit: settings.PAGE_LIMIT,
+    pageLimitMax: settings.PAGE_LIMIT_MAX,
+    maxResponseBytes: settings.MAX_RESPONSE_BYTES,
+    backoff: { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX },
+    limits: {
+      statementTimeout: Math.floor(settings.LEASE_TTL * 0.8),
+      idleTimeout: Math.floor(settings.LEASE_TTL * 0.5),
+    },
+    history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
+    window: settings.RETENTION_WINDOW,
+    lookAgainAfter: LOOK_AGAIN_AFTER,
+    settle: (connectionId, signal) => settle(worker, workerOptions, connectionId, signal),
+  };
+}

@@ -1,0 +1,160 @@
+import { sql } from 'kysely';
+import type { ConnectionId, Kind } from '../model.ts';
+import type { Db } from './database.ts';
+
+/** Why a verification was made. */
+export type Cause = 'command' | 'schedule' | 'gap';
+
+/** Records of one kind, by what was found of them. */
+export interface Counts {
+  checked: number;
+  missing: number;
+  older: number;
+  different: number;
+  mended: number;
+  /** Stored rows that claim a newer version than the upstream serves; no drift. */
+  ahead: number;
+  /** Not counted as drift, because they are not to be there: see `verify/exemptions.ts`. */
+  exempt: number;
+  /** Stored rows that the upstream serves no more; no drift. */
+  not_served: number;
+}
+
+export type CountsByKind = Record<Kind, Counts>;
+
+export function emptyCounts(): CountsByKind {
+  const none = () => ({
+    ...{ checked: 0, missing: 0, older: 0, different: 0 },
+    ...{ mended: 0, ahead: 0, exempt: 0, not_served: 0 },
+  });
+  return { conversation: none(), contact: none(), message: none() };
+}
+
+/** Where an interrupted verification goes on. */
+export interface ResumeAt {
+  readonly stage: 'contacts' | 'conversations' | 'messages';
+  /** The conversation that is next, or that was begun. */
+  readonly conversation?: string;
+  /** The oldest message of it that was compared. */
+  readonly before?: string;
+  /** Of it: when it was begun (a time of the database), and how many of its records were known. */
+  readonly begun?: string;
+  readonly known?: number;
+}
+
+/** A verification that is under way. */
+export interface OpenVerification {
+  readonly id: string;
+  readonly position: ResumeAt;
+  readonly counts: CountsByKind;
+  readonly requests: number;
+}
+
+const FIRST: ResumeAt = { stage: 'contacts' };
+
+/**
+ * Begins a verification, or goes on with the last one that nobody commanded, where that was interrupted, in this process
+ * or another. Those that died without a word are marked as interrupted.
+ * @param since only messages from then on, as text that Postgres reads; null for all.
+ */
+export async function openVerification(
+  db: Db,
+  connectionId: ConnectionId,
+  order: { readonly cause: Cause; readonly repair: boolean; readonly since: string | null },
+  resume: boolean,
+): Promise<OpenVerification> {
+  const table = sql.table('verifications');
+  await sql`update ${table} set state = 'interrupted'
+    where connection_id = ${connectionId} and state = 'running'
+      and updated_at < clock_timestamp() - interval '15 minutes'`.execute(db);
+  if (resume) {
+    const { rows } = await sql<{
+      verification_id: string;
+      position: ResumeAt | null;
+      counts: CountsByKind;
+      requests: string;
+    }>`
+      with latest as (
+        select verification_id from ${table}
+        where connection_id = ${connectionId} and cause <> 'command' order by verification_id desc limit 1
+      )
+      update ${table} v set state = 'running', updated_at = clock_timestamp() from latest l
+      where v.connection_id = ${connectionId} and v.verification_id = l.verification_id
+        and v.state in ('interrupted', 'running') and v.repair = ${order.repair}::boolean
+        and v.since is not distinct from ${order.since}::timestamptz
+      returning v.verification_id, v.position, v.counts, v.requests`.execute(db);
+    const [row] = rows;
+    if (row !== undefined) {
+      return {
+        id: row.verification_id,
+        position: row.position ?? FIRST,
+        counts: { ...emptyCounts(), ...row.counts },
+        requests: Number(row.requests),
+      };
+    }
+  }
+  const { rows } = await sql<{ verification_id: string }>`
+    insert into ${table} (connection_id, cause, repair, since)
+    values (${connectionId}, ${order.cause}, ${order.repair}::boolean, ${order.since}::timestamptz)
+    returning verification_id`.execute(db);
+  return { id: rows[0]!.verification_id, position: FIRST, counts: emptyCounts(), requests: 0 };
+}
+
+/** How a verification stands or ended. */
+export interface VerificationNote {
+  readonly state: 'running' | 'interrupted' | 'finished' | 'failed';
+  /** Null: there is nothing to go on with. */
+  readonly position: ResumeAt | null;
+  readonly counts: CountsByKind;
+  readonly requests: number;
+  readonly ledgerProblems: number;
+  readonly error?: { readonly kind: string; readonly message: string };
+}
+
+/** Sums of all kinds. */
+export function sums(counts: CountsByKind): {
+  checked: number;
+  drift: number;
+  mended: number;
+  remaining: number;
+  not_served: number;
+} {
+  const all = { checked: 0, drift: 0, mended: 0, remaining: 0, not_served: 0 };
+  for (const { checked, missing, older, different, mended, not_served } of Object.values(counts)) {
+    all.checked += checked;
+    all.drift += missing + older + different;
+    all.mended += mended;
+    all.not_served += not_served;
+  }
+  all.remaining = all.drift - all.mended;
+  return all;
+}
+
+/** Keeps how far a verification is. */
+export async function noteVerification(
+  db: Db,
+  connectionId: ConnectionId,
+  id: string,
+  { state, position, counts, requests, ledgerProblems, error }: VerificationNote,
+): Promise<void> {
+  const { checked, drift, mended, remaining, not_served } = sums(counts);
+  const ended = state === 'finished' || state === 'failed';
+  await sql`update ${sql.table('verifications')} set
+      state = ${state}, updated_at = clock_timestamp(),
+      finished_at = case when ${ended}::boolean then clock_timestamp() end,
+      position = ${position === null ? null : JSON.stringify(position)}::jsonb, counts = ${JSON.stringify(counts)}::jsonb,
+      requests = ${requests}::bigint, checked = ${checked}::bigint, drift = ${drift}::bigint, mended = ${mended}::bigint,
+      remaining = ${remaining}::bigint, not_served = ${not_served}::bigint,
+      ledger_problems = ${ledgerProblems}::integer,
+      error_kind = ${error?.kind ?? null}, error = ${error?.message ?? null}
+    where connection_id = ${connectionId} and verification_id = ${id}::bigint`.execute(db);
+}
+
+/** Forgets verifications that ended over `days` ago, but for each connection's latest one that came to its end. */
+export async function forgetVerifications(db: Db, connectionId: ConnectionId, days: number): Promise<void> {
+  const table = sql.table('verifications');
+  await sql`delete from ${table} where connection_id = ${connectionId}
+      and updated_at < clock_timestamp() - make_interval(days => ${days}::integer)
+      and verification_id <> (select coalesce(max(verification_id), 0) from ${table}
+        where connection_id = ${connectionId} and state = 'finished')`.execute(db);
+}

@@ -1,0 +1,136 @@
+import type { Entity } from '../entities.ts';
+import { sleep } from '../lib/wait.ts';
+import type { ConnectionId, Reject } from '../model.ts';
+import { type CompareTarget, compare, UNVERSIONED, type Verdict } from '../store/comparison.ts';
+import type { Db } from '../store/database.ts';
+import { neverPutAside } from '../store/put-aside.ts';
+import { readPosition } from '../store/state.ts';
+import { exemptions } from './exemptions.ts';
+import { batchesOf, type Listed, type ListedRecords } from './listed.ts';
+
+/** Records in one statement: a list that is not paged may have very many. */
+const SLICE = 1_000;
+
+/** How often it looks again where the stream of changes may be behind the lists. */
+const MORE_LOOKS = 2;
+
+export interface LookContext {
+  readonly db: Db;
+  /** Has everything replicated that changed until now. @throws ReplicaError where that fails. */
+  readonly settle: (connectionId: ConnectionId, signal: AbortSignal) => Promise<void>;
+  /** The pause before it looks again, in milliseconds. */
+  readonly lookAgainAfter: number;
+}
+
+type Drift = Exclude<Verdict, 'same' | 'ahead'>;
+
+/** What a list has and the tables have otherwise. */
+export interface Found {
+  readonly good: readonly Listed[];
+  readonly bad: readonly Reject[];
+  /** How each record was found; of the bad ones, all are missing. */
+  readonly verdicts: ReadonlyMap<string, Drift>;
+  readonly ahead: number;
+  readonly exempt: number;
+  /** How many of the list's records have a row (see `CompareTarget`). */
+  readonly known: number;
+}
+
+/**
+ * Compares a list with the tables, and looks again before anything counts as drift: what changed while the list was
+ * read is replicated by then (`settle`). The stream of changes may itself be behind the lists: for a record that it may
+ * not have reached yet it is waited a little and looked once more.
+ * @returns undefined where the connection was numbered anew meanwhile: the list has to be read again.
+ */
+export async function look(
+  context: LookContext,
+  entity: Entity,
+  listed: ListedRecords,
+  target: CompareTarget,
+  signal: AbortSignal,
+): Promise<Found | undefined> {
+  const { db, settle, lookAgainAfter } = context;
+  const { connectionId, numbering } = target;
+  const first = await compareAll(db, entity, listed.good, target);
+  let suspects = first.drifted;
+  let verdicts = first.verdicts;
+  let bad = await unheardOf(db, connectionId, listed.bad);
+  let exempt = listed.bad.length - bad.length;
+  let { known } = first;
+  for (let looks = 0; suspects.length + bad.length > 0; looks++) {
+    if (looks > 0) await sleep(lookAgainAfter, signal);
+    await settle(connectionId, signal);
+    const position = await readPosition(db, connectionId);
+    if (position?.numbering !== numbering) return undefined;
+    if (looks === 0) {
+      // Those whose page was being written at the first look are known, too.
+      const missing = suspects.filter(({ id }) => verdicts.get(id) === 'missing');
+      known += (await compareAll(db, entity, missing, target)).known;
+    }
+    const heard = bad.length;
+    bad = await unheardOf(db, connectionId, bad);
+    exempt += heard - bad.length;
+    const again = await compareAll(db, entity, suspects, target);
+    const judged = await withoutExempt(db, entity, again.drifted, again.verdicts, target);
+    suspects = judged.drifted;
+    verdicts = judged.verdicts;
+    exempt += judged.exempt;
+    const mayBeBehind = (version: string) =>
+      version === UNVERSIONED.toString() || BigInt(version) > position.cursor;
+    const unsure = suspects.some(({ row }) => mayBeBehind(row[entity.version] as string)) || bad.length > 0;
+    if (looks >= (unsure ? MORE_LOOKS : 0)) break;
+  }
+  return { good: suspects, bad, verdicts, ahead: first.ahead, exempt, known };
+}
+
+interface Judged {
+  readonly drifted: Listed[];
+  readonly verdicts: ReadonlyMap<string, Drift>;
+}
+
+async function compareAll(
+  db: Db,
+  entity: Entity,
+  listed: readonly Listed[],
+  target: CompareTarget,
+): Promise<Judged & { ahead: number; known: number }> {
+  const verdicts = new Map<string, Drift>();
+  let ahead = 0;
+  let known = 0;
+  for (let at = 0; at < listed.length; at += SLICE) {
+    for (const { rows, partial } of batchesOf(entity.kind, listed.slice(at, at + SLICE))) {
+      const compared = await compare(db, entity, rows, target, partial);
+      for (const verdict of ['missing', 'older', 'different'] as const) {
+        for (const id of compared.ids[verdict]) verdicts.set(id, verdict);
+      }
+      ahead += compared.ids.ahead.length;
+      known += compared.known;
+    }
+  }
+  return { drifted: listed.filter(({ id }) => verdicts.has(id)), verdicts, ahead, known };
+}
+
+async function withoutExempt(
+  db: Db,
+  entity: Entity,
+  suspects: readonly Listed[],
+  verdicts: ReadonlyMap<string, Drift>,
+  target: CompareTarget,
+): Promise<Judged & { exempt: number }> {
+  if (suspects.length === 0) return { drifted: [], verdicts, exempt: 0 };
+  const { exempt, adjusted } = await exemptions(db, entity, suspects, target);
+  const left = suspects.filter(({ id }) => !exempt.has(id));
+  if (adjusted.length === 0) return { drifted: left, verdicts, exempt: exempt.size };
+  const ids = new Set(adjusted.map(({ id }) => id));
+  const again = await compareAll(db, entity, adjusted, target);
+  const others = left.filter(({ id }) => !ids.has(id));
+  return {
+    drifted: [...others, ...again.drifted],
+    verdicts: new Map([...verdicts, ...again.verdicts]),
+    exempt: exempt.size + adjusted.length - again.drifted.length,
+  };
+}
+
+async function unheardOf(db: Db, connectionId: ConnectionId, bad: readonly Reject[]): Promise<Reject[]> {
+  return bad.length === 0 ? [] : await neverPutAside(db, connectionId, bad);
+}

@@ -1,0 +1,97 @@
+import type { Kysely } from 'kysely';
+import type { Entity } from '../entities.ts';
+import { refusesData } from '../errors.ts';
+import type { ConnectionId, Reject } from '../model.ts';
+import { type CompareTarget, compare, replacingVersions, UNVERSIONED } from '../store/comparison.ts';
+import { countInserted } from '../store/dead-letters.ts';
+import { setCounters } from '../store/ledger.ts';
+import { neverPutAside } from '../store/put-aside.ts';
+import { quarantine } from '../store/quarantine.ts';
+import type { History } from '../store/revisions.ts';
+import type { Database } from '../store/schema.ts';
+import { limitTransaction, lockState, type TransactionLimits } from '../store/state.ts';
+import { resolveSuperseded, write } from '../sync/write.ts';
+import { batchesOf, type Listed } from './listed.ts';
+
+export interface RepairContext {
+  readonly db: Kysely<Database>;
+  readonly limits: TransactionLimits;
+  readonly history: History;
+}
+
+/**
+ * Writes records that were found missing, older or different, by the ordinary way and its rules. It locks the
+ * connection's state row instead of holding the lease, and moves no cursor (R22). Behind the lock they are compared
+ * once more: a row that was written meanwhile is left alone.
+ *
+ * A record without a version of its own has the cursor that was read before the list was asked for (R2), so that what
+ * live pages bring later replaces it. Where the stored row has a higher version and is different all the same, it was
+ * not written since the list was asked for, and the list is newer than it: it is replaced at its own version, which
+ * counts as amended.
+ * @returns how many were mended; those that were put aside count.
+ * @throws what Postgres throws, but for a refusal of a record.
+ */
+export async function repair(
+  context: RepairContext,
+  entity: Entity,
+  found: { readonly good: readonly Listed[]; readonly bad: readonly Reject[] },
+  target: CompareTarget,
+): Promise<number> {
+  try {
+    return await attempt(context, entity, found, target, false);
+  } catch (error) {
+    if (!refusesData(error)) throw error;
+    return await attempt(context, entity, found, target, true);
+  }
+}
+
+async function attempt(
+  { db, limits, history }: RepairContext,
+  entity: Entity,
+  { good, bad }: { readonly good: readonly Listed[]; readonly bad: readonly Reject[] },
+  target: CompareTarget,
+  carefully: boolean,
+): Promise<number> {
+  const { connectionId, numbering, cursor } = target;
+  return await db.transaction().execute(async (trx) => {
+    await limitTransaction(trx, limits);
+    const state = await lockState(trx, connectionId);
+    // Numbered anew meanwhile: what was listed then has no version now.
+    if (state === undefined || state.numbering !== numbering) return 0;
+    let still: Listed[] = [];
+    for (const { partial, rows } of batchesOf(entity.kind, good)) {
+      const { ids } = await compare(trx, entity, rows, target, partial);
+      const drifted = new Set([...ids.missing, ...ids.older, ...ids.different]);
+      still.push(...good.filter((one) => one.partial === partial && drifted.has(one.id)));
+    }
+    const unversioned = still.filter(({ row }) => row[entity.version] === UNVERSIONED.toString());
+    if (unversioned.length > 0) {
+      const ids = unversioned.map(({ id }) => id);
+      const versions = await replacingVersions(trx, entity, ids, target);
+      still = still.map((one) =>
+        unversioned.includes(one)
+          ? { ...one, row: { ...one.row, [entity.version]: versions.get(one.id) ?? cursor } }
+          : one,
+      );
+    }
+    const to = { connectionId, numbering, history };
+    const written = await write(trx, batchesOf(entity.kind, still), to, { carefully });
+    const rejects = [...(await neverPutAside(trx, connectionId, bad)), ...written.refused];
+    if (rejects.length > 0) {
+      const position = BigInt(cursor);
+      await quarantine(trx, rejects, { connectionId, numbering, from: position, to: position });
+    }
+    if (state.hasQuarantine || rejects.length > 0) await resolveSuperseded(trx, written, to);
+    await countInserted(trx, connectionId, written.tally, true);
+    const { inserted, updated, amended } = written.tally[entity.kind];
+    return inserted + updated + amended + rejects.filter(({ kind }) => kind === entity.kind).length;
+  });
+}
+
+/** Sets the counters of stored rows to what is there: rows that were removed by hand and brought back count twice. */
+export async function recount(db: Kysely<Database>, connectionId: ConnectionId): Promise<void> {
+  await db.transaction().execute(async (trx) => {
+    await lockState(trx, connectionId);
+    await setCounters(trx, connectionId);
+  });
+}

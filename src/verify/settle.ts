@@ -1,0 +1,60 @@
+import { type ErrorKind, parks, ReplicaError } from '../errors.ts';
+import { sleep } from '../lib/wait.ts';
+import type { ConnectionId } from '../model.ts';
+import { databaseTime, type Progress, readProgress } from '../store/progress.ts';
+import { catchUp } from '../sync/catch-up.ts';
+import type { OncePolicy } from '../sync/loop.ts';
+import type { Worker, WorkerOptions } from '../sync/worker.ts';
+
+/** Failures in a row after which a connection is not waited for any more. */
+const POLICY: OncePolicy = { maxFailures: 5 };
+
+/** How often the loop's progress is looked at, in milliseconds. */
+const LOOK_EVERY = 50;
+
+/**
+ * Has a connection replicate everything that changed until now: by its loop where this worker has it, else by a pass,
+ * which waits for whoever has it.
+ * @throws ReplicaError with the failure that keeps it from catching up; the signal's reason.
+ */
+export async function settle(
+  worker: Worker,
+  options: WorkerOptions,
+  connectionId: ConnectionId,
+  signal: AbortSignal,
+): Promise<void> {
+  signal.throwIfAborted();
+  const { control } = options;
+  const since = await databaseTime(control);
+  if (worker.holds(connectionId)) {
+    for (worker.wake(connectionId); ; await sleep(LOOK_EVERY, signal)) {
+      signal.throwIfAborted();
+      if (!worker.holds(connectionId)) throw leaseLost();
+      const progress = await readProgress(control, connectionId, since);
+      if (progress?.caughtUp === true) return;
+      if (isHopeless(progress)) throw failureOf(progress);
+    }
+  }
+  const [result] = await catchUp(worker, options, [connectionId], POLICY, signal);
+  signal.throwIfAborted();
+  if (result?.caughtUp !== true) throw failureOf(await readProgress(control, connectionId, since));
+}
+
+function isHopeless(progress: Progress | undefined): boolean {
+  if (progress === undefined) return true;
+  const { lastErrorKind, failures } = progress;
+  return lastErrorKind !== null && (parks(lastErrorKind) || failures >= POLICY.maxFailures);
+}
+
+function failureOf(progress: Progress | undefined): ReplicaError {
+  if (progress === undefined)
+    return new ReplicaError('not_found', { where: 'the connection is not known here' });
+  const { lastErrorKind, lastError } = progress;
+  if (lastErrorKind === null)
+    return new ReplicaError('timeout', { where: 'catching up did not come to its end' });
+  return new ReplicaError(lastErrorKind as ErrorKind, { where: `catching up: ${lastError}` });
+}
+
+function leaseLost(): ReplicaError {
+  return new ReplicaError('lease_lost', { where: "the connection is another worker's now" });
+}

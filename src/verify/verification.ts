@@ -1,0 +1,52 @@
+import { ReplicaError } from '../errors.ts';
+import type { ConnectionId } from '../model.ts';
+import { checkLedger, type LedgerProblem } from '../store/ledger.ts';
+import { noteVerification, openVerification } from '../store/verifications.ts';
+import type { VerifyContext, VerifyOrder, VerifyResult } from './context.ts';
+import { recount } from './repair.ts';
+import { Walk } from './walk.ts';
+
+/**
+ * Verifies one connection: reads the upstream's own lists (contacts, conversations, every conversation's messages
+ * backwards to the edge of what is served) and compares them with the tables; with `repair` mends what differs. What
+ * was found is kept after every page, so that an interrupted one can be gone on with.
+ * @returns the result, of a failure too. @throws only what is no failure of the upstream or of the database.
+ */
+export async function verify(
+  context: VerifyContext,
+  connectionId: ConnectionId,
+  order: VerifyOrder,
+  signal: AbortSignal,
+): Promise<VerifyResult> {
+  const { db, maintenance } = context;
+  const since = order.since?.toISOString() ?? null;
+  const open = await openVerification(db, connectionId, { ...order, since }, order.resume === true);
+  const walk = new Walk(context, connectionId, order, since, open);
+  let result: VerifyResult;
+  let ledger: readonly LedgerProblem[] = [];
+  try {
+    await walk.all(signal);
+    ledger = await checkLedger(maintenance, connectionId);
+    if (order.repair && ledger.some(({ code }) => code === 'counter_differs')) {
+      await recount(maintenance, connectionId);
+      ledger = await checkLedger(maintenance, connectionId);
+    }
+    result = { state: 'finished', counts: walk.counts, requests: walk.requests, ledger };
+  } catch (cause) {
+    const error =
+      cause instanceof ReplicaError ? cause : ReplicaError.from('database', cause, 'comparing a list');
+    const requests = walk.requests;
+    result =
+      signal.aborted || error.kind === 'lease_lost'
+        ? { state: 'interrupted', counts: walk.kept, requests, ledger }
+        : { state: 'failed', counts: walk.counts, requests, ledger, error };
+  }
+  const { state, counts, requests, error } = result;
+  await noteVerification(db, connectionId, open.id, {
+    ...{ state, counts, requests },
+    position: state === 'interrupted' ? walk.position : null,
+    ledgerProblems: ledger.length,
+    ...(error === undefined ? {} : { error: { kind: error.kind, message: error.message } }),
+  });
+  return result;
+}

@@ -1,0 +1,258 @@
+import { CONTACT, CONVERSATION, type Entity, MESSAGE } from '../entities.ts';
+import { type ErrorKind, ReplicaError } from '../errors.ts';
+import type { ConnectionId } from '../model.ts';
+import { type CompareTarget, conversationsSince, countKnown, readBefore } from '../store/comparison.ts';
+import { databaseTime } from '../store/progress.ts';
+import { type CountsByKind, noteVerification, type ResumeAt } from '../store/verifications.ts';
+import type { VerifyContext, VerifyOrder } from './context.ts';
+import { readListed } from './listed.ts';
+import { look } from './look.ts';
+import { ListReader, type Read } from './reader.ts';
+import { repair } from './repair.ts';
+
+/** How often a list is read where the connection is numbered anew meanwhile. */
+const MOST_READS = 3;
+
+/** Failures that may be of one conversation alone: the others are compared all the same, and the first is told then. */
+const OF_ONE_CONVERSATION: ReadonlySet<ErrorKind> = new Set<ErrorKind>([
+  ...(['not_found', 'bad_request', 'protocol', 'oversize', 'stalled'] as const),
+]);
+
+interface Oldest {
+  readonly id: string;
+  readonly sentAt: string | undefined;
+}
+
+/** One page of a list that was compared. */
+interface PageRead {
+  readonly ids: readonly string[];
+  readonly known: number;
+  readonly target: CompareTarget;
+  readonly hasMore: boolean;
+  readonly oldest: Oldest | undefined;
+}
+
+/** One verification while it runs. */
+export class Walk {
+  readonly counts: CountsByKind;
+  readonly #context: VerifyContext;
+  readonly #connectionId: ConnectionId;
+  readonly #order: VerifyOrder;
+  readonly #since: string | null;
+  readonly #id: string;
+  readonly #reader: ListReader;
+  #position: ResumeAt;
+  #kept: CountsByKind;
+  #done = 0;
+  #of = 0;
+
+  constructor(
+    context: VerifyContext,
+    connectionId: ConnectionId,
+    order: VerifyOrder,
+    since: string | null,
+    open: { id: string; position: ResumeAt; counts: CountsByKind; requests: number },
+  ) {
+    this.#context = context;
+    this.#connectionId = connectionId;
+    this.#order = order;
+    this.#since = since;
+    this.#id = open.id;
+    this.#position = open.position;
+    this.counts = open.counts;
+    this.#kept = structuredClone(open.counts);
+    this.#reader = new ListReader(context, connectionId, open.requests);
+  }
+
+  get position(): ResumeAt {
+    return this.#position;
+  }
+
+  /** The counts that belong to the position: what was compared after it will be compared again. */
+  get kept(): CountsByKind {
+    return this.#kept;
+  }
+
+  get requests(): number {
+    return this.#reader.requests;
+  }
+
+  /** The whole story. */
+  async all(signal: AbortSignal): Promise<void> {
+    const reader = this.#reader;
+    await this.#context.settle(this.#connectionId, signal);
+    if (this.#position.stage === 'contacts') {
+      await this.#wholeList(CONTACT, () => reader.contacts(signal), signal);
+      await this.#keep({ stage: 'conversations' });
+    }
+    const read = () => reader.conversations(signal);
+    const compared = this.#position.stage === 'conversations';
+    const listed = compared ? await this.#wholeList(CONVERSATION, read, signal) : await this.#ids(read);
+    const begun = compared ? undefined : this.#position;
+    const all = [...new Set([...listed, ...(await this.#stored())])].sort();
+    this.#of = all.length;
+    let unread: ReplicaError | undefined;
+    for (const id of all) {
+      const isNext = begun?.conversation === undefined || id > begun.conversation;
+      if (isNext) await this.#keep({ stage: 'messages', conversation: id });
+      if (isNext || id === begun.conversation) {
+        try {
+          await this.#messages(id, listed, signal);
+        } catch (error) {
+          if (!(error instanceof ReplicaError && OF_ONE_CONVERSATION.has(error.kind))) throw error;
+          unread ??= error;
+        }
+      }
+      this.#done++;
+    }
+    if (unread !== undefined) throw unread;
+  }
+
+  /** Conversations that the upstream may not list, but serve: those with messages here that it should still have. */
+  async #stored(): Promise<string[]> {
+    const { db, window } = this.#context;
+    const edge = this.#since ?? new Date(Date.now() - window).toISOString();
+    return await conversationsSince(db, this.#connectionId, edge);
+  }
+
+  /** A list that is not paged. @returns the ids in it. */
+  async #wholeList(entity: Entity, read: () => Promise<Read>, signal: AbortSignal): Promise<Set<string>> {
+    const storedBefore = await databaseTime(this.#context.db);
+    const { ids, known, target } = await this.#page(entity, read, storedBefore, signal);
+    const stored = await countKnown(this.#context.db, entity, target);
+    this.counts[entity.kind].not_served += Math.max(0, stored - known);
+    return new Set(ids);
+  }
+
+  /** The ids of a list that was compared before an interruption. */
+  async #ids(read: () => Promise<Read>): Promise<Set<string>> {
+    this.#mayGoOn();
+    const { list, release } = await read();
+    release();
+    return new Set(readListed(CONVERSATION, list).good.map(({ id }) => id));
+  }
+
+  /** A conversation's messages, from the newest back to the edge of what is served. */
+  async #messages(id: string, listed: ReadonlySet<string>, signal: AbortSignal): Promise<void> {
+    const { db } = this.#context;
+    const at = this.#position;
+    const begun = at.begun ?? (await databaseTime(db));
+    let known = at.known ?? 0;
+    for (let before = at.before; ; ) {
+      const read = () => this.#reader.messages(id, before, signal);
+      let page: PageRead;
+      try {
+        page = await this.#page(MESSAGE, read, begun, signal);
+      } catch (error) {
+        if (!(error instanceof ReplicaError && error.kind === 'not_found')) throw error;
+        // The message that it went back to has left the window meanwhile, and what is older with it; or the whole
+        // conversation is gone. Where it is listed all the same, something is wrong.
+        if (before === undefined && listed.has(id)) await this.#confirmGone(id, error, signal);
+        break;
+      }
+      known += page.known;
+      const { oldest, hasMore } = page;
+      if (!hasMore || oldest === undefined || this.#isBeyond(oldest.sentAt)) break;
+      if (oldest.id === before) {
+        throw new ReplicaError('stalled', { where: 'the pages of a conversation do not go back' });
+      }
+      before = oldest.id;
+      await this.#keep({ stage: 'messages', conversation: id, before: oldest.id, begun, known });
+    }
+    const asked = { connectionId: this.#connectionId, storedBefore: begun, sentAfter: this.#since };
+    const stored = await countKnown(db, MESSAGE, asked, id);
+    this.counts.message.not_served += Math.max(0, stored - known);
+  }
+
+  /** @throws the error where the conversation is still listed. */
+  async #confirmGone(id: string, error: ReplicaError, signal: AbortSignal): Promise<void> {
+    const { list, release } = await this.#reader.conversations(signal);
+    release();
+    if (readListed(CONVERSATION, list).good.some((one) => one.id === id)) throw error;
+  }
+
+  #isBeyond(sentAt: string | undefined): boolean {
+    return this.#since !== null && sentAt !== undefined && Date.parse(sentAt) < Date.parse(this.#since);
+  }
+
+  /** Reads, compares and mends one page of a list. */
+  async #page(
+    entity: Entity,
+    read: () => Promise<Read>,
+    storedBefore: string,
+    signal: AbortSignal,
+  ): Promise<PageRead> {
+    const context = this.#context;
+    const counts = this.counts[entity.kind];
+    for (let reads = 1; ; reads++) {
+      this.#mayGoOn();
+      const target = await this.#target(storedBefore);
+      const { list, release } = await read();
+      try {
+        const listed = readListed(entity, list);
+        const found = await look(context, entity, listed, target, signal);
+        if (found === undefined) {
+          if (reads < MOST_READS) continue;
+          throw new ReplicaError('stalled', { where: 'the connection is numbered anew again and again' });
+        }
+        counts.checked += listed.good.length + listed.bad.length;
+        counts.missing += found.bad.length;
+        for (const verdict of found.good.map(({ id }) => found.verdicts.get(id)!)) counts[verdict]++;
+        counts.ahead += found.ahead;
+        counts.exempt += found.exempt;
+        if (this.#order.repair && found.good.length + found.bad.length > 0) {
+          counts.mended += await repair(context, entity, found, target);
+        }
+        const ids = listed.good.map(({ id }) => id);
+        return {
+          ids,
+          known: found.known,
+          target,
+          hasMore: list.hasMore,
+          oldest: oldestOf(list.records),
+        };
+      } finally {
+        release();
+      }
+    }
+  }
+
+  async #target(storedBefore: string): Promise<CompareTarget> {
+    const before = await readBefore(this.#context.db, this.#connectionId);
+    if (before === undefined) {
+      throw new ReplicaError('not_found', { where: 'the connection is not known here any more' });
+    }
+    return { connectionId: this.#connectionId, ...before, storedBefore, sentAfter: this.#since };
+  }
+
+  async #keep(position: ResumeAt): Promise<void> {
+    this.#position = position;
+    this.#kept = structuredClone(this.counts);
+    const { counts, requests } = this;
+    const { stage } = position;
+    this.#order.onProgress?.({
+      stage,
+      conversations: this.#done,
+      ofConversations: this.#of,
+      requests,
+      counts,
+    });
+    const note = { state: 'running' as const, position, counts, requests, ledgerProblems: 0 };
+    await noteVerification(this.#context.db, this.#connectionId, this.#id, note);
+  }
+
+  #mayGoOn(): void {
+    if (this.#order.mayGoOn?.() !== false) return;
+    throw new ReplicaError('lease_lost', { where: "the connection is another worker's now" });
+  }
+}
+
+/** What the next page goes back from: the last message of a page that has an id. */
+function oldestOf(records: readonly unknown[]): Oldest | undefined {
+  for (const record of [...records].reverse()) {
+    const { message_id: id, sent_at: sentAt } = (record ?? {}) as { message_id?: unknown; sent_at?: unknown };
+    if (typeof id === 'string' && id !== '')
+      return { id, sentAt: typeof sentAt === 'string' ? sentAt : undefined };
+  }
+  return undefined;
+}

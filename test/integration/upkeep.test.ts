@@ -1,0 +1,145 @@
+/** Upkeep on its schedule: what was missed, interrupted, or has waited longest. */
+import type { Kysely } from 'kysely';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { createLogger } from '../../src/ops/logger.ts';
+import { type ConnectionJob, lastDue, Upkeep } from '../../src/ops/upkeep.ts';
+import type { Database } from '../../src/store/schema.ts';
+import { useTestDatabase } from '../support/database.ts';
+import { openTestDatabase } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
+
+const database = useTestDatabase({ migrated: true });
+const log = createLogger({ level: 'silent', format: 'json', stream: process.stderr });
+let db: Kysely<Database>;
+let running: Upkeep | undefined;
+beforeAll(() => {
+  db = openTestDatabase(database.url);
+});
+afterAll(() => db.destroy());
+afterEach(async () => {
+  await running?.stop();
+  await database.query('truncate whatsapp.upkeep');
+});
+
+const KEYS = { a: {}, b: {} };
+/** Long ago enough that a run was missed since, whatever the time of day. */
+const missed = (id: string, days: number) =>
+  database.query(
+    `insert into whatsapp.upkeep (connection_id, job, since, done_at)
+      values ($1, 'it', now() - interval '90 days', now() - make_interval(days => $2))`,
+    [id, days],
+  );
+const ids = ['a1', 'a2', 'a3', 'b1'];
+
+/** Runs a daily job on connections of two keys; each run lasts until it is let go. */
+function start(more: Partial<ConnectionJob> = {}, held: readonly string[] = ids) {
+  const begun: string[] = [];
+  const open = new Map<string, (done: boolean | Error) => void>();
+  const stopping = new AbortController();
+  const job: ConnectionJob = {
+    name: 'it',
+    cron: '17 3 * * *',
+    each: 'connection',
+    run: (id, signal) => {
+      begun.push(id);
+      return new Promise<boolean>((resolve, reject) => {
+        open.set(id, (done) => (done instanceof Error ? reject(done) : resolve(done)));
+        signal.addEventListener('abort', () => resolve(false));
+      });
+    },
+    ...more,
+  };
+  const groupOf = (id: string) => KEYS[id[0] as 'a' | 'b'];
+  const upkeep = new Upkeep({ db, jobs: [job], held: () => held, groupOf, log, signal: stopping.signal });
+  running = upkeep;
+  upkeep.start();
+  const end = async (id: string, done: boolean | Error = true) => {
+    await waitFor(() => open.has(id), { what: `${id} to begin` });
+    open.get(id)!(done);
+    open.delete(id);
+  };
+  return { upkeep, begun, end, stopping };
+}
+const idle = (count: number) =>
+  waitFor(
+    async () =>
+      (await database.query(`select from whatsapp.upkeep where done_at > now() - interval '1 minute'`))
+        .length === count,
+    { what: `${count} to be done` },
+  );
+
+test('a run that was missed is made up for once, oldest first, one at a time and key', async () => {
+  await missed('a1', 3);
+  await missed('a2', 50);
+  await missed('b1', 2);
+  // New here: it is due with the next time.
+  const { upkeep, begun, end } = start();
+  await waitFor(() => begun.length === 2, { what: 'one of each key' });
+  expect([...begun].sort()).toEqual(['a2', 'b1']);
+  upkeep.look();
+  await end('a2');
+  await end('a1', new Error('whatever'));
+  await end('b1');
+  await idle(3);
+  upkeep.look();
+  await upkeep.stop();
+  expect(begun.toSorted()).toEqual(['a1', 'a2', 'b1']);
+  // A failure is told of, and made up for by the next time.
+  expect(
+    await database.query(`select connection_id, error from whatsapp.upkeep where error is not null`),
+  ).toEqual([{ connection_id: 'a1', error: 'Error' }]);
+});
+
+test('what was interrupted is due again, for whoever has the connection then', async () => {
+  await missed('a1', 3);
+  const first = start();
+  await waitFor(() => first.begun.length === 1, { what: 'its begin' });
+  first.stopping.abort();
+  await first.upkeep.stop();
+  const second = start();
+  await second.end('a1');
+  await idle(1);
+});
+
+test('what cannot be done now waits; what is urgent does not', async () => {
+  await missed('a1', 3);
+  let able: string[] = [];
+  let urgent: string[] = ['a3'];
+  const { upkeep, begun, end } = start({
+    among: async (of) => of.filter((id) => able.includes(id)),
+    urgent: async (of) => of.filter((id) => urgent.includes(id)),
+  });
+  able = ['a2', 'a3'];
+  await waitFor(
+    () => {
+      upkeep.look();
+      return begun.length > 0;
+    },
+    { what: 'the urgent one' },
+  );
+  urgent = [];
+  await end('a3');
+  await idle(1);
+  able = ['a1'];
+  upkeep.look();
+  await waitFor(
+    () => {
+      upkeep.look();
+      return begun.length > 1;
+    },
+    { what: 'the one that was not able' },
+  );
+  expect(begun).toEqual(['a3', 'a1']);
+});
+
+test('when a schedule was last due', () => {
+  const at = (cron: string, now: string) => {
+    const due = lastDue(cron, Date.parse(now));
+    return due === 0 ? 'never' : new Date(due).toISOString();
+  };
+  expect(at('17 3 * * *', '2026-11-24T03:17:00Z')).toBe('2026-11-24T03:17:00.000Z');
+  expect(at('17 3 * * *', '2026-11-24T03:16:59Z')).toBe('2026-11-23T03:17:00.000Z');
+  expect(at('0 4 1 * *', '2026-11-24T00:00:00Z')).toBe('2026-11-01T04:00:00.000Z');
+  expect(at('0 4 29 2 *', '2026-11-24T00:00:00Z')).toBe('never');
+  expect(at('*/10 * * * * *', '2026-11-24T00:00:17Z')).toBe('2026-11-24T00:00:10.000Z');
+});

@@ -1,0 +1,225 @@
+/** The window (R17): alarms while it closes, gaps once it has passed. */
+import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Kysely } from 'kysely';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { alertSender } from '../../src/ops/alerts.ts';
+import { isSigned } from '../../src/ops/http/webhook.ts';
+import { createLogger } from '../../src/ops/logger.ts';
+import { WindowWatch } from '../../src/ops/window-watch.ts';
+import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import type { Database } from '../../src/store/schema.ts';
+import { runCli } from '../support/cli.ts';
+import { httpOf, useDaemons } from '../support/daemons.ts';
+import { useTestDatabase } from '../support/database.ts';
+import { ask } from '../support/http.ts';
+import { parseMetrics, seriesValue } from '../support/prometheus.ts';
+import { openTestDatabase, quickSettings } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
+
+const DAY = 86_400_000;
+const SECRET = 'whsec_test';
+const ID = 'conn_a';
+const database = useTestDatabase({ migrated: true });
+let db: Kysely<Database>;
+let simulator: Simulator;
+let receiver: Server;
+let url: URL;
+/** What was received, and how the next ones are answered. */
+interface AlertEvent {
+  readonly id: string;
+  readonly type: string;
+  readonly payload: { readonly since: string; readonly lost_from: string; readonly lag_seconds: number };
+}
+let received: { headers: IncomingHttpHeaders; body: string; event: AlertEvent }[] = [];
+let statuses: number[] = [];
+const lines: Record<string, unknown>[] = [];
+
+beforeAll(async () => {
+  db = openTestDatabase(database.url);
+  simulator = await startSimulator({ messages: 60, connections: [ID] });
+  receiver = createServer((request, response) => {
+    let body = '';
+    request.on('data', (chunk: Buffer) => {
+      body += chunk.toString();
+    });
+    request.on('end', () => {
+      received.push({ headers: request.headers, body, event: JSON.parse(body) });
+      response.writeHead(statuses.shift() ?? 204).end();
+    });
+  });
+  await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve));
+  url = new URL(`http://127.0.0.1:${(receiver.address() as AddressInfo).port}/alerts?token=x`);
+});
+const daemons = useDaemons(() => ({
+  ...quickSettings(database.url, simulator.url),
+  HTTP_PORT: '0',
+  VERIFY_RATE: '1000',
+}));
+afterEach(() => {
+  received = [];
+  statuses = [];
+  lines.length = 0;
+});
+afterAll(async () => {
+  await daemons.stopAll();
+  receiver.close();
+  await simulator.close();
+  await db.destroy();
+});
+
+const stream = {
+  write: (text: string) => void lines.push(JSON.parse(text)),
+} as unknown as NodeJS.WritableStream;
+const log = createLogger({ level: 'info', format: 'json', stream });
+const { signal } = new AbortController();
+
+function watch(workerId = 'me', send = alertSender({ url, secret: SECRET, pause: 1 })): WindowWatch {
+  return new WindowWatch({ looks: db, control: db, workerId, window: 30 * DAY, send, log });
+}
+const told = async (step: string | null) =>
+  await waitFor(
+    async () =>
+      (await database.query('select window_alert from whatsapp.sync_state'))[0]!.window_alert === step,
+    {
+      what: `${step} to be noted`,
+    },
+  );
+async function behind(days: number): Promise<void> {
+  await database.query(`insert into whatsapp.connections values ('${ID}') on conflict do nothing`);
+  await database.query(
+    `insert into whatsapp.sync_state (connection_id) values ('${ID}') on conflict do nothing`,
+  );
+  await database.query(
+    `update whatsapp.sync_state set caught_up_at = now() - make_interval(days => $1),
+    last_error_kind = 'unauthorized', last_error = 'GET /v1/whatsapp/sync: HTTP 401'`,
+    [days],
+  );
+}
+
+test('each step is told once, signed, and sent again until it is taken; then that it is over', async () => {
+  await behind(14);
+  const first = watch();
+  await first.look(signal);
+  expect(first.alarms).toEqual({ window: [], gaps: 0 });
+  await behind(16);
+  statuses = [500, 429];
+  for (let looks = 0; looks < 3; looks++) await first.look(signal);
+  expect(first.alarms.window).toMatchObject([
+    { connection_id: ID, step: 'warn', kind: 'unauthorized', what_to_do: expect.stringContaining('API_KEY') },
+  ]);
+  await told('warn');
+  // Three attempts of one alert.
+  expect(received.map(({ event }) => event.id)).toEqual(Array(3).fill(received[0]!.event.id));
+  const { headers, body, event } = received[2]!;
+  expect(event).toMatchObject({ type: 'wa_replica.window.warning', connection_id: ID });
+  const since = Date.parse(event.payload.since);
+  expect(Date.parse(event.payload.lost_from) - since).toBe(30 * DAY);
+  expect(Math.round(event.payload.lag_seconds / 86_400)).toBe(16);
+  expect(event.payload).toMatchObject({ kind: 'unauthorized', window_left_seconds: expect.any(Number) });
+  expect(headers['x-wa-replica-event-type']).toBe('wa_replica.window.warning');
+  const header = String(headers['x-wa-replica-signature']);
+  expect(isSigned(header, Buffer.from(body), [SECRET], Date.now())).toBe(true);
+  expect(isSigned(header, Buffer.from(`${body} `), [SECRET], Date.now())).toBe(false);
+  // A restart repeats nothing; another's connection is left to that.
+  await watch().look(signal);
+  await behind(23);
+  await database.query(
+    `update whatsapp.sync_state set lease_owner = 'you', lease_expires_at = now() + interval '1 hour'`,
+  );
+  await watch().look(signal);
+  expect(received).toHaveLength(3);
+  await watch('you').look(signal);
+  await told('error');
+  await behind(0);
+  const last = watch('you');
+  await last.look(signal);
+  await told(null);
+  expect(received.slice(3).map(({ event }) => event.type)).toEqual([
+    'wa_replica.window.error',
+    'wa_replica.window.recovered',
+  ]);
+  expect(lines.map(({ level, msg }) => `${level} ${msg}`)).toEqual([
+    'warn less than half of the window is left',
+    'error less than a quarter of the window is left: what is missing will be lost',
+    'info the window is wide again',
+  ]);
+  expect(JSON.stringify(lines)).not.toContain('token=x');
+  await database.query('update whatsapp.sync_state set lease_owner = null, lease_expires_at = null');
+});
+
+test('a receiver that refuses is told of, and asked again at the next look', async () => {
+  await behind(16);
+  statuses = [404];
+  const watcher = watch();
+  await watcher.look(signal);
+  await waitFor(() => lines.some(({ msg }) => msg === 'cannot send an alert'), { what: 'word of it' });
+  // No use in trying that again at once.
+  expect(received).toHaveLength(1);
+  expect(lines.at(-1)).toMatchObject({ error: 'sending an alert: HTTP 404' });
+  await waitFor(
+    async () => {
+      await watcher.look(signal);
+      return received.length === 2;
+    },
+    { what: 'the next attempt' },
+  );
+  await told('warn');
+});
+
+test('a catch-up after the window records the gap once, is verified, and shown until it is acknowledged', async () => {
+  await behind(40);
+  await database.query(
+    `update whatsapp.sync_state set last_error_kind = null, last_error = null, window_alert = 'error'`,
+  );
+  const daemon = daemons.start({ ALERT_WEBHOOK_URL: url.href, ALERT_WEBHOOK_SECRET: SECRET });
+  const base = await httpOf(daemon);
+  await daemon.logged('gap recorded');
+  const [gap, ...others] = await database.query('select * from whatsapp.gaps');
+  expect(others).toEqual([]);
+  expect(gap).toMatchObject({
+    connection_id: ID,
+    reason: 'window_passed',
+    found_by: 'catch_up',
+    acknowledged_at: null,
+  });
+  const length = gap!.gap_to.getTime() - gap!.gap_from.getTime();
+  expect(Math.round(length / DAY)).toBe(10);
+  const verified = () =>
+    database.query(`select * from whatsapp.verifications where cause = 'gap' and state = 'finished'`);
+  await waitFor(async () => (await verified()).length === 1, {
+    what: 'its verification',
+    deadlineMs: 60_000,
+  });
+  await waitFor(() => received.some(({ event }) => event.type === 'wa_replica.gap.recorded'), {
+    what: 'word of it',
+    deadlineMs: 60_000,
+  });
+  const shown = async () => ({
+    ready: JSON.parse((await ask(`${base}/readyz`)).body) as object,
+    status: (JSON.parse((await ask(`${base}/status`)).body) as { connections: object[] }).connections[0]!,
+    page: (await ask(base)).body,
+    metric: seriesValue(parseMetrics((await ask(`${base}/metrics`)).body), 'wa_replica_open_gaps'),
+  });
+  const before = await waitFor(
+    async () => {
+      const all = await shown();
+      return 'gaps' in all.ready && all.ready.gaps === 1 ? all : undefined;
+    },
+    { what: '/readyz to tell it', deadlineMs: 60_000 },
+  );
+  expect(before.ready).toMatchObject({ status: 'degraded' });
+  expect(before.status).toMatchObject({ gaps: '1', verification: { state: 'finished', remaining: '0' } });
+  expect(before.page).toContain('1 gap:');
+  expect(before.metric).toBe(1);
+  const env = { DATABASE_URL: database.url };
+  const list = await runCli(['gaps', 'list'], env);
+  expect(list.stdout).toContain(`${gap!.gap_id}   ${ID}`);
+  expect(await runCli(['gaps', 'ack', gap!.gap_id, '--note', 'asked around'], env)).toMatchObject({
+    status: 0,
+  });
+  expect(await runCli(['gaps', 'ack', gap!.gap_id], env)).toMatchObject({ status: 1 });
+  expect(await shown()).toMatchObject({ status: { gaps: '0' }, metric: 0 });
+  expect(await database.query('select note from whatsapp.gaps')).toEqual([{ note: 'asked around' }]);
+  expect(await daemon.kill('SIGTERM')).toBe(0);
+});
