@@ -1,4 +1,4 @@
-/** `npm run test:chaos -- [--kills N] [--seed S] [--verbose]`: exits 1 where anything is lost, doubled or stuck. */
+/** `npm run test:chaos -- [--kills N] [--seed S] [--verbose] [--json]`: exits 1 where anything is lost, doubled or stuck. */
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { runCampaign, total } from './campaign.ts';
@@ -9,6 +9,7 @@ const { values } = parseArgs({
     seed: { type: 'string', default: String(randomInt(2 ** 31)) },
     lanes: { type: 'string', default: '3' },
     verbose: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
   },
 });
 const [kills, seed, lanes] = [values.kills, values.seed, values.lanes].map(Number) as [
@@ -22,10 +23,10 @@ if (![kills, seed, lanes].every((one) => Number.isInteger(one) && one >= 0 && on
 }
 
 const again = `npm run test:chaos -- --kills ${kills} --seed ${seed}`;
-console.log(`chaos: ${kills} kills, seed ${seed}; to run it again: ${again}`);
+if (!values.json) console.log(`chaos: ${kills} kills, seed ${seed}; to run it again: ${again}`);
 const startedAt = performance.now();
 const note = (line: string) => {
-  if (values.verbose || / done in /.test(line)) console.log(line);
+  if (values.verbose || / done in /.test(line)) console.error(line);
 };
 const sum = await runCampaign({ seed, kills, lanes, note });
 const seconds = (performance.now() - startedAt) / 1000;
@@ -35,6 +36,11 @@ const list = (counts: Readonly<Record<string, number>>) =>
     .sort(([, a], [, b]) => b - a)
     .map(([name, count]) => `${name} ${count}`)
     .join(', ');
+if (values.json) {
+  const { log: _, ...figures } = sum;
+  console.log(JSON.stringify({ ...figures, seed, lanes, seconds }));
+  process.exit(sum.breaches.length > 0 ? 1 : 0);
+}
 console.log(`kills            ${total(sum.kills)} (${list(sum.kills)})`);
 console.log(`Postgres deaths  ${total(sum.postgresDeaths)} (${list(sum.postgresDeaths)})`);
 console.log(`also             ${list(sum.others)}`);
