@@ -63,6 +63,7 @@ test('planted drift is found at the next tick, and mended where that is asked fo
   const metrics = parseMetrics((await ask(`${base}/metrics`)).body);
   // The deleted rows are missed by two counters of the ledger, too.
   expect(seriesValue(metrics, 'wa_replica_verify_drift_records')).toBe(5);
+  expect((await ask(base)).body).toContain(', 3 differ<');
   expect(await differencesFromTruth(db, simulator)).not.toEqual([]);
   expect(await watching.kill('SIGTERM')).toBe(0);
 
@@ -71,9 +72,20 @@ test('planted drift is found at the next tick, and mended where that is asked fo
   const done = await waitFor(() => told(mending, 'verified')[0], { what: 'its line' });
   expect(done).toMatchObject({ cause: 'schedule', drift: 3, mended: 3 });
   expect(await differencesFromTruth(db, simulator)).toEqual([]);
-  const { connections } = JSON.parse((await ask(`${await httpOf(mending)}/status`)).body);
+  const url = await httpOf(mending);
+  const { connections } = JSON.parse((await ask(`${url}/status`)).body);
   expect(connections).toMatchObject([
     { verification: { state: 'finished', remaining: '0', ledger_problems: 0 } },
   ]);
+
+  // What no repair can set right.
+  await database.query(`update whatsapp.sync_pages set cursor_to = cursor_to + 1
+    where page_id = (select max(page_id) from whatsapp.sync_pages)`);
+  await mending.logged('verified: the replica differs');
+  expect(told(mending, 'verified: the replica differs')[0]).toMatchObject({
+    remaining: 0,
+    ledger: [{ code: 'cursor_behind_ledger' }],
+  });
+  expect((await ask(url)).body).toContain(', the ledger is not whole<');
   expect(await mending.kill('SIGTERM')).toBe(0);
 });
