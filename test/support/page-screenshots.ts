@@ -71,6 +71,8 @@ try {
   simulator.world.connection('conn_support').injectRaw('message', '{"message_id":""}');
   simulator.startTraffic({ changesPerSecond: 3 });
   await readiness(base, { status: 200, says: '"parked":1' });
+  const parked = () => sql`select from whatsapp.sync_state where last_error_kind = 'not_paired'`.execute(db);
+  await waitFor(async () => (await parked()).rows.length === 1, { what: 'the failure to be stored' });
   // As if nobody had paired it again for more than two weeks.
   await sql`update whatsapp.sync_state set caught_up_at = now() - interval '17 days 5 hours', consecutive_failures = 4980
     where connection_id = 'conn_old_shop'`.execute(db);
