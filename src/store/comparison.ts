@@ -1,7 +1,8 @@
 import { sql } from 'kysely';
-import { CONVERSATION, columnType, type Entity, MESSAGE } from '../entities.ts';
+import { CONVERSATION, type Entity, MESSAGE } from '../entities.ts';
 import type { ConnectionId, Row } from '../model.ts';
 import type { Db } from './database.ts';
+import { columnTypes, contentColumns, merged } from './entity-columns.ts';
 import { membershipDiff } from './participants.ts';
 import { recordset } from './recordset.ts';
 
@@ -51,13 +52,14 @@ export async function compare(
   const { connectionId, numbering, askedAt, storedBefore, sentAfter } = target;
   const raw = sql.raw;
   const members = entity === CONVERSATION;
-  const content = [...Object.keys(entity.fields), 'extra'];
+  const content = contentColumns(entity);
+  const types = { ...columnTypes(entity), ...(members && { participants: 'jsonb' }) };
   const of = (alias: string) => content.map((column) => `${alias}.${column}`).join(', ');
   const incoming = partial ? content.map(merged).join(', ') : of('i');
   const differs = `(${incoming}) is distinct from (${of('e')})${members ? ' or d.conversation_id is not null' : ''}`;
   const { rows: verdicts } = await sql<{ verdict: Verdict; known: number; ids: string[] | null }>`
     with incoming as (
-      select * from ${recordset(rows, members ? { ...types(entity), participants: 'jsonb' } : types(entity))}
+      select * from ${recordset(rows, types)}
     )${members ? membershipDiff(connectionId) : sql``},
     looked as (
       select i.${raw(key)} as id, i.${raw(version)} as version, e.${raw(key)} is not null as stored,
@@ -69,7 +71,11 @@ export async function compare(
         coalesce(e.first_synced_at < ${storedBefore}::timestamptz, false)
           and ${entity === MESSAGE ? sql`coalesce(e.sent_at >= ${sentAfter}::timestamptz, ${sentAfter === null}::boolean)` : sql`true`} as known
       from incoming i
-      left join ${sql.table(entity.table)} e on e.connection_id = ${connectionId} and e.${raw(key)} = i.${raw(key)}
+      left join lateral (
+        -- one look-up in the key's index per row whatever the statistics say: see the upsert
+        select * from ${sql.table(entity.table)} s
+        where s.connection_id = (select ${connectionId}::text) and s.${raw(key)} = i.${raw(key)} limit 1
+      ) e on true
       ${raw(members ? 'left join membership_diff d on d.conversation_id = i.conversation_id' : '')}
     ),
     judged as (
@@ -172,16 +178,4 @@ export async function replacingVersions(
     where connection_id = ${connectionId} and ${raw(key)} = any(${[...ids]}::text[])
       and numbering = ${numbering}::integer`.execute(db);
   return new Map(rows.map((row) => [row.id, row.version]));
-}
-
-function types(entity: Entity): Record<string, string> {
-  const fields = Object.entries(entity.fields).map(([name, type]) => [name, columnType(type)]);
-  return { [entity.key]: 'text', ...Object.fromEntries(fields), extra: 'jsonb', [entity.version]: 'bigint' };
-}
-
-/** What a partial record comes to over the stored row. */
-function merged(column: string): string {
-  return column === 'extra'
-    ? "case when i.extra is null then e.extra else coalesce(e.extra, '{}') || i.extra end"
-    : `coalesce(i.${column}, e.${column})`;
 }

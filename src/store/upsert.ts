@@ -1,7 +1,8 @@
 import { type RawBuilder, sql } from 'kysely';
-import { CONVERSATION, columnType, type Entity, MESSAGE } from '../entities.ts';
+import { CONVERSATION, type Entity, MESSAGE } from '../entities.ts';
 import { type ConnectionId, emptyTally, type Outcome, type Row, type Tally } from '../model.ts';
 import type { Db } from './database.ts';
+import { columnTypes, contentColumns, merged } from './entity-columns.ts';
 import { membershipDiff, membershipWrites } from './participants.ts';
 import { recordset } from './recordset.ts';
 import { type History, replacedColumns, revisionWrite } from './revisions.ts';
@@ -81,25 +82,9 @@ function statement(
     select outcome, count(*)::integer as count from judged group by outcome`;
 }
 
-/** Columns whose difference makes another version: the upstream's fields and what is kept beside them. */
-function contentColumns(entity: Entity): string[] {
-  return [...Object.keys(entity.fields), 'extra'];
-}
-
-function columnTypes(entity: Entity): Record<string, string> {
-  const fields = Object.entries(entity.fields).map(([name, type]) => [name, columnType(type)]);
-  return { [entity.key]: 'text', ...Object.fromEntries(fields), extra: 'jsonb', [entity.version]: 'bigint' };
-}
-
 /** A partial row takes what it does not tell from the stored row, so that it is compared and written whole. */
 function incomingContent(content: readonly string[], partial: boolean): string {
   return content.map((column) => (partial ? `${merged(column)} as ${column}` : `i.${column}`)).join(', ');
-}
-
-function merged(column: string): string {
-  return column === 'extra'
-    ? "case when i.extra is null then e.extra else coalesce(e.extra, '{}') || i.extra end"
-    : `coalesce(i.${column}, e.${column})`;
 }
 
 /**

@@ -17,8 +17,9 @@ export interface PassResult {
   readonly byHolder: boolean;
 }
 
-/** How often the holder's progress is looked at, in milliseconds. */
-const LOOK_EVERY = 500;
+/** The first pause between looks at the holder's progress, and the longest; each is twice the one before. Milliseconds. */
+const FIRST_PAUSE = 60;
+const LONGEST_PAUSE = 500;
 
 /**
  * Catches every connection up once. A connection that a running daemon holds is made due and waited for.
@@ -45,7 +46,7 @@ async function pass(
 ): Promise<PassResult> {
   const { control, leaseTtl } = options;
   let asked = false;
-  for (;;) {
+  for (let pause = FIRST_PAUSE; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     const claimedAt = performance.now();
     const [lease] = await claimLeases(control, worker.id, [connectionId], leaseTtl, 1);
     if (lease !== undefined) {
@@ -65,7 +66,7 @@ async function pass(
         (parks(progress.lastErrorKind) || progress.failures >= policy.maxFailures));
     if (hopeless || signal.aborted) return await failed(options, connectionId, since, true);
     asked = true;
-    await sleep(LOOK_EVERY, signal);
+    await sleep(pause, signal);
   }
 }
 

@@ -10,7 +10,7 @@ import type { Worker, WorkerOptions } from '../sync/worker.ts';
 const POLICY: OncePolicy = { maxFailures: 5 };
 
 /** How often the loop's progress is looked at, in milliseconds. */
-const LOOK_EVERY = 50;
+const LOOK_EVERY = 20;
 
 /**
  * Has a connection replicate everything that changed until now: by its loop where this worker has it, else by a pass,

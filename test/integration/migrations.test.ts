@@ -3,6 +3,7 @@ import { afterEach, expect, test } from 'vitest';
 import { migrate, migrationState, requireCurrentSchema, schemaVersion } from '../../src/store/migrator.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
 import { openTestDatabase } from '../support/replica.ts';
 
@@ -40,7 +41,7 @@ test('a schema newer than the program is refused, by name', async () => {
     message: expect.stringMatching(/9999_future/),
   });
   await expect(requireCurrentSchema(db, SCHEMA)).rejects.toMatchObject({ kind: 'schema_newer' });
-  const { status, stderr } = await runCli(['migrate'], { DATABASE_URL: database.url });
+  const { status, stderr } = await runCommand(['migrate'], { DATABASE_URL: database.url });
   expect({ status, stderr }).toMatchObject({
     status: 1,
     stderr: expect.stringMatching(/schema_newer.*9999_future/),
@@ -54,6 +55,7 @@ test('a migration that fails changes nothing and stops the daemon', async () => 
     DATABASE_URL: database.url,
     WHATSAPP_USE_API_KEY: 'k',
     WHATSAPP_USE_BASE_URL: 'http://127.0.0.1:9',
+    HTTP_PORT: 'off',
   };
   const { status, stderr } = await runCli(['run'], env);
   expect({ status, stderr }).toMatchObject({
@@ -67,19 +69,19 @@ test('a migration that fails changes nothing and stops the daemon', async () => 
 test('migrate --status lists, and exits 1 while something is pending', async () => {
   const { database } = await fresh();
   const env = { DATABASE_URL: database.url };
-  expect(await runCli(['migrate', '--status'], env)).toMatchObject({
+  expect(await runCommand(['migrate', '--status'], env)).toMatchObject({
     status: 1,
     stdout: expect.stringMatching(/0001_replica +pending/),
   });
-  expect(await runCli(['migrate'], env)).toMatchObject({
+  expect(await runCommand(['migrate'], env)).toMatchObject({
     status: 0,
     stdout: expect.stringMatching(/migrated: 0001_replica/),
   });
-  expect(await runCli(['migrate', '--status'], env)).toMatchObject({
+  expect(await runCommand(['migrate', '--status'], env)).toMatchObject({
     status: 0,
     stdout: expect.stringMatching(/0001_replica +applied/),
   });
-  expect(await runCli(['migrate'], env)).toMatchObject({
+  expect(await runCommand(['migrate'], env)).toMatchObject({
     status: 0,
     stdout: expect.stringMatching(/up to date/),
   });
@@ -87,7 +89,12 @@ test('migrate --status lists, and exits 1 while something is pending', async () 
 
 test('without MIGRATE_ON_START, a schema that is behind is refused with the remedy', async () => {
   const { database } = await fresh();
-  const env = { DATABASE_URL: database.url, WHATSAPP_USE_API_KEY: 'k', MIGRATE_ON_START: 'false' };
+  const env = {
+    DATABASE_URL: database.url,
+    WHATSAPP_USE_API_KEY: 'k',
+    MIGRATE_ON_START: 'false',
+    HTTP_PORT: 'off',
+  };
   expect(await runCli(['run'], env)).toMatchObject({
     status: 1,
     stderr: expect.stringMatching(/schema_pending[\s\S]*wa-replica migrate/),
@@ -97,7 +104,7 @@ test('without MIGRATE_ON_START, a schema that is behind is refused with the reme
 test('another schema name keeps everything in it', async () => {
   const { database } = await fresh();
   const env = { DATABASE_URL: database.url, WA_REPLICA_SCHEMA: 'crm_whatsapp' };
-  expect(await runCli(['migrate'], env)).toMatchObject({ status: 0 });
+  expect(await runCommand(['migrate'], env)).toMatchObject({ status: 0 });
   const tables = await database.query<{ table_schema: string }>(
     `select distinct table_schema from information_schema.tables where table_schema !~ '^(pg_|information_)'`,
   );

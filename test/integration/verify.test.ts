@@ -6,7 +6,7 @@ import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { type CountsByKind, sums } from '../../src/store/verifications.ts';
 import type { VerifyContext, VerifyOrder, VerifyResult } from '../../src/verify/context.ts';
 import { verify } from '../../src/verify/verification.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
@@ -43,6 +43,7 @@ afterEach(async () => {
 
 const env = () => ({
   ...quickSettings(database.url, simulator.url),
+  REQUEST_RATE: '1000',
   VERIFY_RATE: '1000',
   PAGE_LIMIT: '20',
   PAGE_LIMIT_MAX: '20',
@@ -133,9 +134,11 @@ test('what is whole is found whole: each record compared, nothing written', asyn
 
 test('each kind of drift is found, and only that; repair mends all of it, once', async () => {
   await plant();
-  expect(drift(await check())).toEqual(PLANTED);
-  // Nothing was mended, and the deleted rows are missed by the counters, too, until they are set right.
-  expect((await check()).ledger.map(({ code }) => code)).toEqual(Array(3).fill('counter_differs'));
+  const found = await check();
+  expect(drift(found)).toEqual(PLANTED);
+  // The deleted rows are missed by the counters, too, until they are set right.
+  expect(found.ledger.map(({ code }) => code)).toEqual(Array(3).fill('counter_differs'));
+  // Nothing was mended without being asked.
   const again = await check({ repair: true });
   expect(again.ledger).toEqual([]);
   expect(drift(again)).toEqual({
@@ -267,9 +270,9 @@ test('the command tells it, exits 1 while anything remains, 2 on wrong usage', a
     `delete from whatsapp.messages where ${some('messages', `sent_at > now() - interval '9 days'`)}`,
   );
   const [plain, offline, wrong] = await Promise.all([
-    runCli(['verify', '--since', '10d'], env()),
-    runCli(['verify', '--offline', '--json'], env()),
-    runCli(['verify', '--since', 'yesterday'], env()),
+    runCommand(['verify', '--since', '10d'], env()),
+    runCommand(['verify', '--offline', '--json'], env()),
+    runCommand(['verify', '--since', 'yesterday'], env()),
   ]);
   expect(plain).toMatchObject({ status: 1, stdout: expect.stringContaining('messages: 1 missing') });
   expect(plain.stderr).toContain('1 records differ, 1 problems in the ledger');
@@ -278,7 +281,7 @@ test('the command tells it, exits 1 while anything remains, 2 on wrong usage', a
     connections: [{ connection_id: ID, ledger: [{ code: 'counter_differs' }] }],
   });
   expect(wrong.status).toBe(2);
-  const mended = await runCli(['verify', '--repair', '--json'], env());
+  const mended = await runCommand(['verify', '--repair', '--json'], env());
   expect(mended).toMatchObject({ status: 0 });
   expect(JSON.parse(mended.stdout)).toMatchObject({
     remaining: 0,

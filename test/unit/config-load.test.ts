@@ -147,6 +147,11 @@ describe('problems', () => {
       expect.stringContaining('BACKOFF_MAX'),
     ]);
     expect(problemsOf({ BACKOFF_MIN: '1s', BACKOFF_MAX: '1s' })).toEqual([]);
+    const secret = { ALERT_WEBHOOK_SECRET: 'whsec_1' };
+    expect(problemsOf(secret)).toEqual([
+      expect.stringMatching(/^ALERT_WEBHOOK_SECRET is set without ALERT_WEBHOOK_URL/),
+    ]);
+    expect(problemsOf({ ...secret, ALERT_WEBHOOK_URL: 'https://alerts.example.com/hook' })).toEqual([]);
   });
 });
 

@@ -10,6 +10,7 @@ import { createLogger } from '../../src/ops/logger.ts';
 import { createMetrics } from '../../src/ops/metrics.ts';
 import type { StatusReport } from '../../src/ops/status.ts';
 import type { ConnectionState } from '../../src/store/status.ts';
+import { emptyCounts } from '../../src/store/verifications.ts';
 import type { SyncEvent } from '../../src/sync/events.ts';
 import { parseMetrics } from '../support/prometheus.ts';
 
@@ -51,6 +52,18 @@ const REPORT: StatusReport = {
       worker: null,
       rows: { conversations: '0', contacts: '0', messages: '0' },
       quarantined: '0',
+      gaps: '0',
+      window_alarm: null,
+      verification: {
+        finished_at: '2026-11-24T03:17:00.000Z',
+        state: 'finished',
+        checked: '1',
+        drift: '0',
+        remaining: '0',
+        ledger_problems: 0,
+        error_kind: null,
+        error: null,
+      },
     },
   ],
 };
@@ -87,6 +100,7 @@ const EVENTS: { readonly [T in SyncEvent['type']]: readonly Extract<SyncEvent, {
     },
   ],
   caught_up: [{ type: 'caught_up', connectionId, pages: 2, records: 3, took: 4 }],
+  gap: [{ type: 'gap', connectionId, from: new Date(0), to: new Date(1) }],
   failed: [
     failed('network', 1),
     failed('network', 4),
@@ -236,6 +250,13 @@ test('the fields and the states of the status are those that it has', () => {
     removed: true,
   };
   expect(table('state | means').map(nameIn)).toEqual(Object.keys(states));
+});
+
+test('the findings of a verification are those that there are', () => {
+  const [, ...counted] = Object.keys(emptyCounts().message);
+  const rows = table('finding | is | do').map(([finding]) => finding!);
+  const named = rows.filter((finding) => !finding.startsWith('ledger')).flatMap((finding) => codes(finding));
+  expect(named.sort()).toEqual([...counted, 'failed'].sort());
 });
 
 test('the kinds of errors are all there, with their verdicts', () => {

@@ -30,7 +30,7 @@ h1 { font-size: 1rem; margin: 0; color: var(--quiet); font-weight: 600; }
 .catching_up .dot, .starting .dot, .backing_off .dot { background: var(--amber); }
 .parked, .stalled { border-left-color: var(--red); } .parked .dot, .stalled .dot { background: var(--red); }
 .removed h2, .removed dd { color: var(--quiet); }
-dl { display: grid; grid-template-columns: 1fr 1fr; gap: .3rem .8rem; margin: 0; }
+dl { display: grid; grid-template-columns: 1fr 1fr; gap: .3rem .8rem; margin: 0; } .wide { grid-column: 1 / -1; }
 dt { color: var(--quiet); font-size: .8rem; } dd { margin: 0; font-variant-numeric: tabular-nums; }
 .parts { color: var(--quiet); font-size: .8rem; margin: .35rem 0 0; }
 .spark { display: block; width: 100%; height: 2rem; margin-top: .5rem; }

@@ -163,7 +163,7 @@ function card(status: ConnectionStatus, minutes: readonly number[]): string {
 <div><dt>window left</dt><dd class="${leftClass}">${humanDuration(status.window_left_seconds)}</dd></div>
 <div><dt>rows</dt><dd>${total.toLocaleString('en')}</dd></div>
 <div><dt>quarantined</dt><dd>${grouped(status.quarantined)}</dd></div>
-<div><dt>verified</dt><dd>${verified(status)}</dd></div>
+<div class="wide"><dt>verified</dt><dd>${verified(status)}</dd></div>
 </dl>
 <p class="parts">${parts.join(', ')}</p>
 ${sparkline(minutes)}
@@ -178,7 +178,8 @@ function verified({ verification }: ConnectionStatus): string {
   const at = finished_at.slice(0, 10);
   if (state === 'failed') return `<span class="warn">${at}, failed</span>`;
   if (remaining === '0' && ledger === 0) return `${at}, whole`;
-  return `<span class="alarm">${at}, ${grouped(remaining)} differ</span>`;
+  const what = remaining === '0' ? 'the ledger is not whole' : `${grouped(remaining)} differ`;
+  return `<span class="alarm">${at}, ${what}</span>`;
 }
 
 /** What was lost for good, until somebody has seen it. */
