@@ -1,4 +1,5 @@
 import { type Kysely, sql } from 'kysely';
+import { otherJid } from './message-counts.ts';
 import type { Database } from './schema.ts';
 
 /**
@@ -14,8 +15,15 @@ export interface LargeIndex {
   readonly definition: string;
 }
 
-/** None yet: those that the tables have came with the empty tables, in the first migration. */
-export const LARGE_INDEXES: readonly LargeIndex[] = [];
+/** Those that the tables began with came in the first migration. */
+export const LARGE_INDEXES: readonly LargeIndex[] = [
+  {
+    // A person's messages, newest first, in whichever chat: the pages of `message_feed` that a CRM shows first.
+    name: 'messages_by_person',
+    table: 'messages',
+    definition: `(connection_id, (${otherJid('')}), sent_at)`,
+  },
+];
 
 /**
  * Builds those that are missing. One that is there is left alone; what an attempt that was cut off has left is dropped
