@@ -11,8 +11,9 @@ import { intoDocument, markdown, type Report, text } from './report.ts';
 import type { BenchResult } from './result.ts';
 import { scale } from './scale.ts';
 import { type BenchOptions, openStage } from './stage.ts';
+import { views } from './views.ts';
 
-const BENCHES = { ingest, replay, latency, memory, scale };
+const BENCHES = { ingest, replay, latency, memory, scale, views };
 type Name = keyof typeof BENCHES;
 
 const USAGE = `npm run bench -- [${Object.keys(BENCHES).join('] [')}] [options]
