@@ -87,7 +87,7 @@ async function fillTables(db: Kysely<unknown>): Promise<void> {
       case when person_id is null then ${raw(phoneOf('jid'))} else coalesce(
         max(contact_phone) over person,
         max(${raw(phoneOf('jid'))}) over person) end,
-      min(seen_at) over (partition by connection_id, jid), now()
+      coalesce(min(seen_at) over (partition by connection_id, jid), now()), now()
     from (
       select c.connection_id, f.jid, c.person_id, p.phone as contact_phone, 1 as rank, c.first_synced_at as seen_at,
         c.synced_at as told_at
@@ -144,8 +144,8 @@ async function fillTables(db: Kysely<unknown>): Promise<void> {
       and octet_length(o.emoji) between 1 and 64;
 
     insert into conversation_memberships (connection_id, conversation_id, participant_jid, joined_at)
-    select connection_id, conversation_id, p.participant_jid, c.first_synced_at
-    from conversation_participants p join conversations c using (connection_id, conversation_id)
+    select connection_id, conversation_id, p.participant_jid, coalesce(c.first_synced_at, now())
+    from conversation_participants p left join conversations c using (connection_id, conversation_id)
     where c.kind is distinct from 'direct';
   `.execute(db);
 }
@@ -208,6 +208,7 @@ async function makeViews(db: Kysely<unknown>): Promise<void> {
           (select ${raw(phoneOf("regexp_replace(o.jid, ':[0-9]+@', '@')"))} from connections o
             where o.connection_id = m.connection_id))
         else j.phone_e164 end as sender_e164,
+      ${raw(OTHER_JID)} as person_jid,
       j.person_id,
       ${raw(nameIn('m.connection_id', 'j.person_id'))} as person_name,
       j.phone_e164 as person_e164,
@@ -225,16 +226,16 @@ async function makeViews(db: Kysely<unknown>): Promise<void> {
       v.is_archived, v.last_message_at,
       (select m.message_id from messages m
         where m.connection_id = v.connection_id and m.conversation_id = v.conversation_id
-        order by m.sent_at desc nulls last limit 1) as last_message_id,
+          and m.sent_at is not null order by m.sent_at desc limit 1) as last_message_id,
       (select m.body from messages m
         where m.connection_id = v.connection_id and m.conversation_id = v.conversation_id
-        order by m.sent_at desc nulls last limit 1) as last_message_body,
+          and m.sent_at is not null order by m.sent_at desc limit 1) as last_message_body,
       (select m.content_type from messages m
         where m.connection_id = v.connection_id and m.conversation_id = v.conversation_id
-        order by m.sent_at desc nulls last limit 1) as last_message_type,
+          and m.sent_at is not null order by m.sent_at desc limit 1) as last_message_type,
       (select coalesce(m.is_from_me, m.direction = 'outgoing') from messages m
         where m.connection_id = v.connection_id and m.conversation_id = v.conversation_id
-        order by m.sent_at desc nulls last limit 1) as last_message_is_from_me,
+          and m.sent_at is not null order by m.sent_at desc limit 1) as last_message_is_from_me,
       coalesce((select n.messages_in + n.messages_out from conversation_counts n
         where n.connection_id = v.connection_id and n.conversation_id = v.conversation_id), 0) as messages,
       coalesce((select n.messages_in from conversation_counts n

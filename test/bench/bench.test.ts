@@ -16,7 +16,7 @@ const EXPECTED: Readonly<Record<string, readonly number[]>> = {
   latency: [2, 2],
   memory: [3, 2],
   scale: [1, 2, 1, 2],
-  views: [14],
+  views: [15],
 };
 
 describe.runIf(process.platform === 'linux')('npm run bench -- --tiny', () => {

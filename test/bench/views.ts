@@ -6,6 +6,12 @@ import type { Stage } from './stage.ts';
 
 const CONNECTIONS = 4;
 
+/** By JID, as docs/crm.md says: a page then costs the same however many messages the person has. */
+const ofPerson = (person: string) => `select f.* from identities i cross join lateral (
+      select * from message_feed f where f.connection_id = i.connection_id and f.person_jid = i.jid
+      order by f.sent_at desc limit 50
+    ) f where i.${person.replaceAll(' and ', ' and i.')} order by f.sent_at desc limit 50`;
+
 /** Pages of 50 rows that a screen shows; `hot` is the person, and the group, with by far the most messages. */
 const PAGES: Readonly<Record<string, string>> = {
   'message_feed, newest of a connection': `select * from message_feed where connection_id = 'conn1'
@@ -20,17 +26,21 @@ const PAGES: Readonly<Record<string, string>> = {
   'message_feed, its middle': `select * from message_feed
     where connection_id = 'conn1' and conversation_id = 'group1' and sent_at < '2026-06-01'
     order by sent_at desc limit 50`,
-  'message_feed, the busiest person in a connection': `select * from message_feed
-    where connection_id = 'conn1' and person_id = 'p1' order by sent_at desc limit 50`,
-  'message_feed, the busiest person by E.164': `select * from message_feed
-    where person_e164 = '+4915100000001' order by sent_at desc limit 50`,
+  'message_feed, the busiest person in a connection': ofPerson(
+    `connection_id = 'conn1' and person_id = 'p1'`,
+  ),
+  'message_feed, the busiest person by E.164': ofPerson(`phone_e164 = '+4915100000001'`),
+  'message_feed, an ordinary person by E.164': `select * from message_feed where person_e164 = '+4915100000101'
+    order by sent_at desc limit 50`,
   'message_feed, a quiet person by E.164': `select * from message_feed
     where person_e164 = (select phone_e164 from jids order by last_message_at nulls last limit 1)
     order by sent_at desc limit 50`,
   'conversation_list, newest of a connection': `select * from conversation_list where connection_id = 'conn1'
     order by last_message_at desc nulls last limit 50`,
-  'conversation_list, newest of all connections': `select * from conversation_list
-    order by last_message_at desc nulls last limit 50`,
+  'conversation_list, newest of all connections': `select v.* from connections c cross join lateral (
+      select * from conversation_list v where v.connection_id = c.connection_id
+      order by v.last_message_at desc nulls last limit 50
+    ) v order by v.last_message_at desc nulls last limit 50`,
   'conversation_list, of a person by E.164': `select * from conversation_list
     where person_e164 = '+4915100000001' order by last_message_at desc nulls last limit 50`,
   'people, last contact first': 'select * from people order by last_contact_at desc nulls last limit 50',

@@ -208,9 +208,10 @@ describe('people', () => {
         messages_in: '1',
         messages_out: '0',
         participants: '1',
-        last_message_id: 'm1',
-        last_message_body: 'm1',
-        last_message_is_from_me: false,
+        // without a time it is not the last
+        last_message_id: null,
+        last_message_body: null,
+        last_message_is_from_me: null,
       },
     ]);
     expect(await rows('select messages_in, messages_out from whatsapp.jids')).toEqual([
