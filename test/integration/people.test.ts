@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import type { Kysely } from 'kysely';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import type { Database } from '../../src/store/schema.ts';
@@ -293,6 +295,20 @@ describe('membership', () => {
     expect((await intervals()).filter(({ open }) => open)).toEqual([]);
     expect(await intervals()).toHaveLength(5);
   });
+});
+
+test('the queries of docs/crm.md are ones that Postgres runs', async () => {
+  const document = readFileSync(path.join(import.meta.dirname, '../../docs/crm.md'), 'utf8');
+  const blocks = [...document.matchAll(/```sql\n([\s\S]*?)```/g)].map((match) => match[1]!);
+  expect(blocks).toHaveLength(3);
+  await rows('create schema crm; create table crm.contacts (id text, phone text)');
+  for (const block of blocks) await rows(block);
+  // Each column of the views is described there.
+  const columns = await rows(
+    `select column_name as name from information_schema.columns where table_schema = 'whatsapp'
+      and table_name in ('identities', 'message_feed', 'conversation_list', 'people')`,
+  );
+  for (const { name } of columns) expect(document).toContain(`\`${name}\``);
 });
 
 test('a replay writes nothing', async () => {
