@@ -35,16 +35,13 @@ async function makeTables(db: Kysely<unknown>): Promise<void> {
       phone_e164 text,
       first_seen_at timestamptz not null default now(),
       last_seen_at timestamptz not null default now(),
-      messages_in bigint not null default 0,
-      messages_out bigint not null default 0,
-      first_message_at timestamptz,
       last_message_at timestamptz,
       primary key (connection_id, jid)
     );
     comment on table jids is 'who is behind a JID, by what was written last';
     comment on column jids.phone_e164 is 'of the person, the same in all of its rows; never the digits of a LID';
     comment on column jids.last_seen_at is 'when it was last told of by a record that changed something, to the day';
-    comment on column jids.messages_out is 'messages that we sent to its direct chat';
+    comment on column jids.last_message_at is 'of its direct chat, as conversations has it';
 
     create table conversation_counts (
       connection_id text not null,
@@ -82,15 +79,16 @@ async function makeTables(db: Kysely<unknown>): Promise<void> {
 
 async function fillTables(db: Kysely<unknown>): Promise<void> {
   await sql`
-    insert into jids (connection_id, jid, person_id, phone_e164, first_seen_at, last_seen_at)
+    insert into jids (connection_id, jid, person_id, phone_e164, first_seen_at, last_seen_at, last_message_at)
     select distinct on (connection_id, jid) connection_id, jid, person_id,
       case when person_id is null then ${raw(phoneOf('jid'))} else coalesce(
         max(contact_phone) over person,
         max(${raw(phoneOf('jid'))}) over person) end,
-      coalesce(min(seen_at) over (partition by connection_id, jid), now()), now()
+      coalesce(min(seen_at) over (partition by connection_id, jid), now()), now(),
+      max(last_message_at) over (partition by connection_id, jid)
     from (
       select c.connection_id, f.jid, c.person_id, p.phone as contact_phone, 1 as rank, c.first_synced_at as seen_at,
-        c.synced_at as told_at
+        c.synced_at as told_at, null::timestamptz as last_message_at
       from contacts c
       cross join lateral (select coalesce(
         case when c.phone_e164 ~ '^\\+?[1-9][0-9]{4,14}$'
@@ -100,30 +98,21 @@ async function fillTables(db: Kysely<unknown>): Promise<void> {
       cross join lateral (values (c.phone_jid), (c.lid_jid),
         (case when c.phone_jid is null then ltrim(p.phone, '+') || '@s.whatsapp.net' end)) as f (jid)
       union all
-      select p.connection_id, p.participant_jid, p.person_id, null, 2, c.first_synced_at, c.synced_at
+      select p.connection_id, p.participant_jid, p.person_id, null, 2, c.first_synced_at, c.synced_at, null
       from conversation_participants p left join conversations c using (connection_id, conversation_id)
       union all
-      select connection_id, chat_jid, direct_person_id, null, 2, first_synced_at, synced_at
+      select connection_id, chat_jid, direct_person_id, null, 2, first_synced_at, synced_at, last_message_at
       from conversations where kind = 'direct'
     ) told
     where ${raw(isPersonal('jid'))}
     window person as (partition by connection_id, person_id)
     order by connection_id, jid, person_id is null, rank, told_at desc nulls last, person_id desc;
 
-    insert into jids as t (connection_id, jid, phone_e164, first_seen_at,
-      messages_in, messages_out, first_message_at, last_message_at)
-    select connection_id, jid, ${raw(phoneOf('jid'))}, min(first_synced_at), count(*) filter (where not from_me),
-      count(*) filter (where from_me), min(sent_at), max(sent_at)
-    from (
-      select m.connection_id, ${raw(OTHER_JID)} as jid, m.first_synced_at, m.sent_at,
-        coalesce(m.is_from_me, m.direction = 'outgoing', false) as from_me
-      from messages m
-    ) m
+    insert into jids (connection_id, jid, phone_e164, first_seen_at)
+    select connection_id, jid, ${raw(phoneOf('jid'))}, min(first_synced_at)
+    from (select m.connection_id, ${raw(OTHER_JID)} as jid, m.first_synced_at from messages m) m
     where ${raw(isPersonal('jid'))} group by connection_id, jid
-    on conflict (connection_id, jid) do update set
-      first_seen_at = least(t.first_seen_at, excluded.first_seen_at),
-      messages_in = excluded.messages_in, messages_out = excluded.messages_out,
-      first_message_at = excluded.first_message_at, last_message_at = excluded.last_message_at;
+    on conflict do nothing;
 
     insert into conversation_counts
     select connection_id, conversation_id,
@@ -248,9 +237,13 @@ async function makeViews(db: Kysely<unknown>): Promise<void> {
     left join jids k on k.connection_id = v.connection_id and k.jid = v.chat_jid;
   `.execute(db);
 
-  // A person is shown by the one of its JIDs that wrote last, so that the newest 50 are the first of an index.
-  const known = (j: string) => `(${j}.person_id is not null or ${j}.messages_in + ${j}.messages_out > 0)`;
+  // A person is shown by the one of its JIDs whose chat was used last, so that the newest 50 are the first of an index.
+  const known = (j: string) => `(${j}.person_id is not null or ${j}.last_message_at is not null)`;
   const all = `from jids o where ${keyOf('o.')} = ${keyOf('j.')} and ${known('o')}`;
+  const chats = `from jids o
+        join conversations v on v.connection_id = o.connection_id and v.chat_jid = o.jid and v.kind = 'direct'
+        join conversation_counts n on n.connection_id = v.connection_id and n.conversation_id = v.conversation_id
+        where ${keyOf('o.')} = ${keyOf('j.')}`;
   const place = (j: string) => `(coalesce(${j}.last_message_at, '-infinity'), ${j}.connection_id, ${j}.jid)`;
   await sql`
     create view people as
@@ -264,10 +257,10 @@ async function makeViews(db: Kysely<unknown>): Promise<void> {
         limit 1) as name,
       (select array_agg(distinct o.connection_id order by o.connection_id) ${raw(all)}) as connection_ids,
       (select array_agg(distinct o.jid order by o.jid) ${raw(all)}) as jids,
-      (select min(o.first_message_at) ${raw(all)}) as first_contact_at,
+      (select min(n.first_message_at) ${raw(chats)}) as first_contact_at,
       j.last_message_at as last_contact_at,
-      (select sum(o.messages_in) ${raw(all)})::bigint as messages_in,
-      (select sum(o.messages_out) ${raw(all)})::bigint as messages_out
+      (select coalesce(sum(n.messages_in), 0) ${raw(chats)})::bigint as messages_in,
+      (select coalesce(sum(n.messages_out), 0) ${raw(chats)})::bigint as messages_out
     from jids j
     where ${raw(known('j'))} and not exists (select ${raw(all)} and ${raw(place('o'))} > ${raw(place('j'))});
   `.execute(db);

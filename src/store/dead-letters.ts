@@ -142,7 +142,7 @@ export async function addParticipant(
     ), judged as materialized (
       -- as the conversation's upsert has it, for what is derived from its members
       select m.conversation_id, '[]'::jsonb as participants, 'updated' as outcome, c.seq, c.kind,
-        c.chat_jid, c.direct_person_id, ${sql.raw(STORED_OTHER_SIDE.replaceAll('e.', 'c.'))}
+        c.chat_jid, c.direct_person_id, c.last_message_at, ${sql.raw(STORED_OTHER_SIDE.replaceAll('e.', 'c.'))}
       from members m left join ${sql.table('conversations')} c
         on c.connection_id = ${connectionId} and c.conversation_id = m.conversation_id
       where not exists (select from stored_members)

@@ -34,7 +34,8 @@ function phoneOfContact(c: string): string {
 export function jidsOfContacts(connectionId: ConnectionId): RawBuilder<unknown> {
   return sql`,
     jid_facts as materialized (
-      select distinct on (f.jid) f.jid, j.person_id, p.phone as contact_phone, ${sql.raw(phoneOf('f.jid'))} as own_phone
+      select distinct on (f.jid) f.jid, j.person_id, p.phone as contact_phone,
+        ${sql.raw(phoneOf('f.jid'))} as own_phone, null::timestamptz as last_message_at
       from judged j
       cross join lateral (select ${sql.raw(phoneOfContact('j'))} as phone) p
       cross join lateral (values (j.phone_jid), (j.lid_jid),
@@ -46,27 +47,34 @@ export function jidsOfContacts(connectionId: ConnectionId): RawBuilder<unknown> 
 }
 
 /** For `judged`: what the stored conversation tells of its other side. */
-export const STORED_OTHER_SIDE = 'e.chat_jid as old_chat_jid, e.direct_person_id as old_direct_person_id';
+export const STORED_OTHER_SIDE =
+  'e.chat_jid as old_chat_jid, e.direct_person_id as old_direct_person_id, e.last_message_at as old_last_message_at';
 
 /**
  * Of the conversations that are written: members who are new or have become another person, and the other side of a
- * direct chat that is new or has become another. What a conversation merely repeats does not count as newer.
+ * direct chat that is new or has become another, with the time of its last message. What a conversation merely repeats
+ * does not count as newer.
  */
 export function jidsOfConversations(connectionId: ConnectionId): RawBuilder<unknown> {
   return sql`,
     jid_facts as materialized (
       select distinct on (f.jid) f.jid, f.person_id, null::text as contact_phone,
-        ${sql.raw(phoneOf('f.jid'))} as own_phone
+        ${sql.raw(phoneOf('f.jid'))} as own_phone,
+        max(f.last_message_at) over (partition by f.jid) as last_message_at
       from (
-        select m.participant_jid as jid, m.person_id, j.seq
+        select m.participant_jid as jid, m.person_id, j.seq, null::timestamptz as last_message_at
         from judged j join members m on m.conversation_id = j.conversation_id
         left join stored_members s on s.conversation_id = m.conversation_id and s.participant_jid = m.participant_jid
         where j.outcome in ('inserted', 'updated', 'amended')
           and (s.participant_jid is null or (m.person_id is not null and m.person_id is distinct from s.person_id))
         union all
-        select j.chat_jid, j.direct_person_id, j.seq from judged j
+        select j.chat_jid, case when (j.chat_jid, j.direct_person_id)
+            is distinct from (j.old_chat_jid, j.old_direct_person_id) then j.direct_person_id end,
+          j.seq, j.last_message_at
+        from judged j
         where j.outcome in ('inserted', 'updated', 'amended') and j.kind = 'direct'
-          and (j.chat_jid, j.direct_person_id) is distinct from (j.old_chat_jid, j.old_direct_person_id)
+          and (j.chat_jid, j.direct_person_id, j.last_message_at)
+            is distinct from (j.old_chat_jid, j.old_direct_person_id, j.old_last_message_at)
       ) f
       where ${sql.raw(isPersonal('f.jid'))}
       order by f.jid, f.person_id is null, f.seq desc, f.person_id desc
@@ -101,22 +109,26 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
       where person_id is not null group by person_id
     ),
     jids_told as materialized (
-      select f.jid, f.person_id, case when f.person_id is null then f.own_phone else p.phone end as phone
+      select f.jid, f.person_id, case when f.person_id is null then f.own_phone else p.phone end as phone,
+        f.last_message_at
       from jid_facts f left join jid_phones p on p.person_id = f.person_id
       union all
-      select s.jid, s.person_id, p.phone from jid_siblings s join jid_phones p on p.person_id = s.person_id
+      select s.jid, s.person_id, p.phone, null from jid_siblings s join jid_phones p on p.person_id = s.person_id
       where not s.told and s.phone_e164 is distinct from p.phone
     ),
     written_jids as (
-      insert into ${table} as t (connection_id, jid, person_id, phone_e164)
-      select ${connectionId}, n.jid, n.person_id, n.phone
+      insert into ${table} as t (connection_id, jid, person_id, phone_e164, last_message_at)
+      select ${connectionId}, n.jid, n.person_id, n.phone, n.last_message_at
       from jids_told n left join lateral (
         select * from ${table} s where s.connection_id = ${connection} and s.jid = n.jid limit 1
       ) e on true
       where e.jid is null or (n.person_id is not null
         and ((e.person_id, e.phone_e164) is distinct from (n.person_id, n.phone)
           or e.last_seen_at < now() - interval '1 day'))
-      on conflict (connection_id, jid) do update
-        set person_id = excluded.person_id, phone_e164 = excluded.phone_e164, last_seen_at = now()
+        or n.last_message_at > coalesce(e.last_message_at, '-infinity')
+      on conflict (connection_id, jid) do update set
+        person_id = coalesce(excluded.person_id, t.person_id),
+        phone_e164 = case when excluded.person_id is null then t.phone_e164 else excluded.phone_e164 end,
+        last_message_at = greatest(t.last_message_at, excluded.last_message_at), last_seen_at = now()
     )`;
 }

@@ -3,9 +3,9 @@ import type { ConnectionId } from '../model.ts';
 import { isPersonal, phoneOf } from './jids.ts';
 
 /*
- * How many messages there are by JID (`jids`) and by conversation (`conversation_counts`), in the page's transaction:
- * a list of 50 people cannot count theirs among millions while somebody waits. By JID and not by person, so that what
- * is learned late of a JID moves its messages along.
+ * How many messages there are by conversation (`conversation_counts`), in the page's transaction: a list of 50 chats or
+ * people cannot count theirs among millions while somebody waits. By conversation and not by person, so that what is
+ * learned late of a JID moves its chats along. No column of an index changes, so that an update costs one tuple.
  */
 
 /** SQL: whose message it is beside ours: of one that came, the sender's JID; of one that we sent, the chat's. An index
@@ -25,7 +25,7 @@ export const STORED_COUNTED = ['chat_jid', 'sender_jid', 'is_from_me', 'directio
   .join(', ');
 
 /** Common table expressions of the messages' upsert. A message that counts under something else now is taken from
- * where it counted; the first and the last time only ever move apart. */
+ * where it counted; the first and the last time only ever move apart. A JID that nobody else told of is put into `jids`. */
 export function messageCounts(connectionId: ConnectionId, numbering: number): RawBuilder<unknown> {
   const raw = sql.raw;
   // What a whole record that completes a newer, partial one leaves as it is: see `assignments` of the upsert.
@@ -55,24 +55,22 @@ export function messageCounts(connectionId: ConnectionId, numbering: number): Ra
         and (${raw(COUNTED.map((c) => `c.${c}`).join(', '))})
           is distinct from (${raw(COUNTED.map((c) => `j.old_${c}`).join(', '))})
     ),
-    counted_jids as (
-      insert into ${sql.table('jids')} as t (connection_id, jid, phone_e164,
-        messages_in, messages_out, first_message_at, last_message_at)
-      select ${connectionId}, jid, ${raw(phoneOf('jid'))}, ${SUMS}
-      from counted where ${raw(isPersonal('jid'))} group by jid
-      on conflict (connection_id, jid) do update set ${raw(ADDED)}, last_seen_at = now()
+    jids_heard_of as (
+      insert into ${sql.table('jids')} (connection_id, jid, phone_e164)
+      select ${connectionId}, c.jid, ${raw(phoneOf('c.jid'))}
+      from (select distinct jid from counted where ${raw(isPersonal('jid'))}) c
+      where not exists (select from ${sql.table('jids')} s
+        where s.connection_id = (select ${connectionId}::text) and s.jid = c.jid)
     ),
     counted_conversations as (
       insert into ${sql.table('conversation_counts')} as t (connection_id, conversation_id,
         messages_in, messages_out, first_message_at, last_message_at)
-      select ${connectionId}, conversation_id, ${SUMS}
+      select ${connectionId}, conversation_id, coalesce(sum(n) filter (where not from_me), 0),
+        coalesce(sum(n) filter (where from_me), 0), min(sent_at), max(sent_at)
       from counted where conversation_id is not null group by conversation_id
       on conflict (connection_id, conversation_id) do update set ${raw(ADDED)}
     )`;
 }
-
-const SUMS = sql`coalesce(sum(n) filter (where not from_me), 0), coalesce(sum(n) filter (where from_me), 0),
-        min(sent_at), max(sent_at)`;
 
 const ADDED = `messages_in = t.messages_in + excluded.messages_in,
         messages_out = t.messages_out + excluded.messages_out,

@@ -151,9 +151,6 @@ export interface JidsTable {
   phone_e164: string | null;
   first_seen_at: Timestamp;
   last_seen_at: Timestamp;
-  messages_in: Int64;
-  messages_out: Int64;
-  first_message_at: NullableTimestamp;
   last_message_at: NullableTimestamp;
 }
 

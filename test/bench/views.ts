@@ -147,12 +147,10 @@ async function generate(database: BenchDatabase, messages: number): Promise<void
       cross join lateral (values (phone_jid), (lid_jid)) f (j) where j is not null`);
   const counts = `count(*) filter (where not is_from_me) as i, count(*) filter (where is_from_me) as o,
     min(sent_at) as first, max(sent_at) as last`;
-  await query(`update {s}.jids t set messages_in = i, messages_out = o, first_message_at = first, last_message_at = last
-    from (select connection_id, case when is_from_me then chat_jid else sender_jid end as jid, ${counts}
-      from {s}.messages group by 1, 2) m
-    where (t.connection_id, t.jid) = (m.connection_id, m.jid)`);
   await query(`insert into {s}.conversation_counts
     select connection_id, conversation_id, ${counts} from {s}.messages group by 1, 2`);
   await query(`update {s}.conversations t set last_message_at = n.last_message_at from {s}.conversation_counts n
     where (t.connection_id, t.conversation_id) = (n.connection_id, n.conversation_id)`);
+  await query(`update {s}.jids t set last_message_at = v.last_message_at from {s}.conversations v
+    where v.kind = 'direct' and (t.connection_id, t.jid) = (v.connection_id, v.chat_jid)`);
 }

@@ -118,7 +118,7 @@ describe('people', () => {
         messages_in: '1',
         messages_out: '1',
         first_contact_at: new Date('2026-11-01T10:00:01Z'),
-        last_contact_at: new Date('2026-11-01T10:00:02Z'),
+        last_contact_at: new Date('2026-11-01T10:00:01Z'),
       },
     ]);
   });
@@ -160,13 +160,18 @@ describe('people', () => {
   test('one row per person across connections, newest contact first', async () => {
     await page({
       contacts: [{ person_id: 'p1', display_name: 'Anna', phone_jid: PHONE }],
+      conversations: [direct(1, { chat_jid: PHONE })],
       messages: [message('m1', 1, { sender_jid: PHONE, chat_jid: PHONE })],
     });
     await database.query(
-      `insert into whatsapp.jids (connection_id, jid, person_id, phone_e164, messages_in, last_message_at) values
-        ('other', '${PHONE}', 'x1', '${E164}', 5, '2026-11-02'), ('other', '77@lid', 'x2', null, 0, null),
-        ('other', '4930123456@s.whatsapp.net', null, '+4930123456', 0, null)`,
+      `insert into whatsapp.jids (connection_id, jid, person_id, phone_e164, last_message_at) values
+        ('other', '${PHONE}', 'x1', '${E164}', '2026-11-02'), ('other', '77@lid', 'x2', null, null),
+        ('other', '4930123456@s.whatsapp.net', null, '+4930123456', null)`,
     );
+    await database.query(`insert into whatsapp.conversations (connection_id, conversation_id, chat_jid, kind)
+      values ('other', 'o1', '${PHONE}', 'direct'), ('other', 'o2', '${PHONE}', 'group')`);
+    await database.query(`insert into whatsapp.conversation_counts (connection_id, conversation_id, messages_in)
+      values ('other', 'o1', 5), ('other', 'o2', 7)`);
     expect(
       await rows('select * from whatsapp.people order by last_contact_at desc nulls last'),
     ).toMatchObject([
@@ -216,8 +221,17 @@ describe('people', () => {
         last_message_is_from_me: null,
       },
     ]);
-    expect(await rows('select messages_in, messages_out from whatsapp.jids')).toEqual([
-      { messages_in: '2', messages_out: '1' },
+    // The chat's time moves on with it, alone; one that is older does not.
+    const time = () => rows('select last_message_at, person_id from whatsapp.jids');
+    await page({ conversations: [direct(2, { last_message_at: '2026-11-03T00:00:00Z' })] });
+    await page({ conversations: [direct(3, { last_message_at: '2026-11-02T00:00:00Z' })] });
+    expect(await time()).toEqual([{ last_message_at: new Date('2026-11-03T00:00:00Z'), person_id: 'p1' }]);
+    // One that only writes, and only once, is heard of.
+    await page({
+      messages: [message('m4', 6, { conversation_id: 'g1', sender_jid: '4930123456@s.whatsapp.net' })],
+    });
+    expect(await rows(`select phone_e164 from whatsapp.jids where person_id is null`)).toEqual([
+      { phone_e164: '+4930123456' },
     ]);
   });
 });
