@@ -133,6 +133,8 @@ export async function addParticipant(
       select p.* from members m join ${sql.table('conversation_participants')} p
         on p.connection_id = ${connectionId} and p.conversation_id = m.conversation_id
           and p.participant_jid = m.participant_jid
+    ), membership_diff as (
+      select conversation_id from members
     ), added as (
       insert into ${sql.table('conversation_participants')}
         (connection_id, conversation_id, participant_jid, person_id, role, extra)

@@ -24,12 +24,13 @@ export function membershipIntervals(connectionId: ConnectionId): RawBuilder<unkn
       insert into ${table} as t (connection_id, conversation_id, participant_jid)
       select ${connectionId}, m.conversation_id, m.participant_jid
       from judged j join members m on m.conversation_id = j.conversation_id
+      left join lateral (
+        -- by the key's index, member by member: see the upsert
+        select * from ${table} s where s.connection_id = ${connection} and s.conversation_id = m.conversation_id
+          and s.participant_jid = m.participant_jid and s.left_at is null limit 1
+      ) o on true
       where j.outcome in ('inserted', 'updated', 'amended') and j.kind is distinct from 'direct'
-        and not exists (select from stored_members s
-          where s.conversation_id = m.conversation_id and s.participant_jid = m.participant_jid)
-        and not exists (select from ${table} o
-          where o.connection_id = ${connection} and o.conversation_id = m.conversation_id
-            and o.participant_jid = m.participant_jid and o.left_at is null)
+        and j.conversation_id in (select conversation_id from membership_diff) and o.participant_jid is null
       -- left and back again within one page: as if never gone
       on conflict (connection_id, conversation_id, participant_jid, joined_at) do update set left_at = null
     )`;
