@@ -41,7 +41,7 @@ begin
   execute 'alter schema whatsapp owner to wa_replica_owner';
   for found in
     select c.oid::regclass as name from pg_class c
-    where c.relnamespace = 'whatsapp'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+    where c.relnamespace = 'whatsapp'::regnamespace and c.relkind in ('r', 'p', 'v') and not c.relispartition
       and c.relowner <> 'wa_replica_owner'::regrole
   loop
     execute format('alter table %s owner to wa_replica_owner', found.name);
@@ -53,7 +53,7 @@ set local role wa_replica_owner;
 grant select, insert, update, delete on all tables in schema whatsapp to wa_replica_writer;
 grant select on all tables in schema whatsapp to wa_replica_reader;
 
--- The tables that later migrations bring.
+-- The tables and views that later migrations bring.
 alter default privileges for role wa_replica_owner in schema whatsapp
   grant select, insert, update, delete on tables to wa_replica_writer;
 alter default privileges for role wa_replica_owner in schema whatsapp

@@ -1,6 +1,8 @@
 import { type SqlBool, sql } from 'kysely';
 import type { ConnectionId, Outcome, Tally } from '../model.ts';
 import type { Db } from './database.ts';
+import { jidsOfConversations, STORED_OTHER_SIDE } from './jids.ts';
+import { membershipIntervals } from './memberships.ts';
 
 /** An entry of the quarantine, without its JSON. */
 export interface DeadLetter {
@@ -122,16 +124,31 @@ export async function addParticipant(
       select from ${sql.table('conversations')} c
       where c.connection_id = ${connectionId} and c.conversation_id = ${conversationId}
         and (c.numbering, c.seq) > (${numbering}::integer, ${version}::bigint)
-    ), added as (
-      insert into ${sql.table('conversation_participants')}
-        (connection_id, conversation_id, participant_jid, person_id, role, extra)
-      select ${connectionId}, ${conversationId}, r.participant_jid, r.person_id, r.role, r.extra
+    ), members as materialized (
+      select ${conversationId}::text as conversation_id, r.participant_jid, r.person_id, r.role, r.extra
       from json_to_record(${JSON.stringify(participant)}::json)
         as r (participant_jid text, person_id text, role text, extra jsonb)
       where not exists (select from newer)
+    ), stored_members as materialized (
+      select p.* from members m join ${sql.table('conversation_participants')} p
+        on p.connection_id = ${connectionId} and p.conversation_id = m.conversation_id
+          and p.participant_jid = m.participant_jid
+    ), membership_diff as (
+      select conversation_id from members
+    ), added as (
+      insert into ${sql.table('conversation_participants')}
+        (connection_id, conversation_id, participant_jid, person_id, role, extra)
+      select ${connectionId}, conversation_id, participant_jid, person_id, role, extra from members
       on conflict do nothing
       returning true
-    )
+    ), judged as materialized (
+      -- as the conversation's upsert has it, for what is derived from its members
+      select m.conversation_id, '[]'::jsonb as participants, 'updated' as outcome, c.seq, c.kind,
+        c.chat_jid, c.direct_person_id, c.last_message_at, ${sql.raw(STORED_OTHER_SIDE.replaceAll('e.', 'c.'))}
+      from members m left join ${sql.table('conversations')} c
+        on c.connection_id = ${connectionId} and c.conversation_id = m.conversation_id
+      where not exists (select from stored_members)
+    )${jidsOfConversations(connectionId)}${membershipIntervals(connectionId)}
     select case when exists (select from newer) then 'stale'
       when exists (select from added) then 'inserted' else 'unchanged' end as outcome`.execute(db);
   return rows[0]!.outcome;

@@ -144,6 +144,41 @@ export interface RecordTable {
   synced_at: Timestamp;
 }
 
+export interface JidsTable {
+  connection_id: string;
+  jid: string;
+  person_id: string | null;
+  phone_e164: string | null;
+  first_seen_at: Timestamp;
+  last_seen_at: Timestamp;
+  last_message_at: NullableTimestamp;
+}
+
+export interface ConversationCountsTable {
+  connection_id: string;
+  conversation_id: string;
+  messages_in: Int64;
+  messages_out: Int64;
+  first_message_at: NullableTimestamp;
+  last_message_at: NullableTimestamp;
+}
+
+export interface MessageReactionsTable {
+  connection_id: string;
+  message_id: string;
+  reactor_jid: string;
+  emoji: string | null;
+  since: Timestamp;
+}
+
+export interface ConversationMembershipsTable {
+  connection_id: string;
+  conversation_id: string;
+  participant_jid: string;
+  joined_at: Timestamp;
+  left_at: NullableTimestamp;
+}
+
 export interface MigrationTable {
   name: string;
   timestamp: string;
@@ -162,6 +197,10 @@ export interface Database {
   conversations: RecordTable & { conversation_id: string; seq: string };
   contacts: RecordTable & { person_id: string; version: string };
   conversation_participants: { connection_id: string; conversation_id: string; participant_jid: string };
+  jids: JidsTable;
+  conversation_counts: ConversationCountsTable;
+  message_reactions: MessageReactionsTable;
+  conversation_memberships: ConversationMembershipsTable;
   message_revisions: { connection_id: string; message_id: string; revision: number };
   kysely_migration: MigrationTable;
 }
@@ -182,5 +221,9 @@ export const TABLES: ReadonlySet<string> = new Set<keyof Database>([
   'contacts',
   'conversation_participants',
   'message_revisions',
+  'jids',
+  'conversation_counts',
+  'message_reactions',
+  'conversation_memberships',
   'kysely_migration',
 ]);

@@ -1,9 +1,13 @@
 import { type RawBuilder, sql } from 'kysely';
-import { CONVERSATION, type Entity, MESSAGE } from '../entities.ts';
+import { CONTACT, CONVERSATION, type Entity, MESSAGE } from '../entities.ts';
 import { type ConnectionId, emptyTally, type Outcome, type Row, type Tally } from '../model.ts';
 import type { Db } from './database.ts';
 import { columnTypes, contentColumns, merged } from './entity-columns.ts';
+import { jidsOfContacts, jidsOfConversations, STORED_OTHER_SIDE } from './jids.ts';
+import { membershipIntervals } from './memberships.ts';
+import { messageCounts, STORED_COUNTED } from './message-counts.ts';
 import { membershipDiff, membershipWrites } from './participants.ts';
+import { reactionWrites, STORED_REACTIONS } from './reactions.ts';
 import { recordset } from './recordset.ts';
 import { type History, replacedColumns, revisionWrite } from './revisions.ts';
 
@@ -60,7 +64,7 @@ function statement(
     )${members ? membershipDiff(connectionId) : sql``},
     judged as materialized (
       select i.${raw(key)}, ${raw(incomingContent(content, partial))}, i.${raw(version)},
-        ${raw(members ? 'i.participants,' : revisions ? `${replacedColumns()},` : '')}
+        ${raw(storedColumns(entity))}
         ${raw(verdict(entity, partial))} as outcome
       from (select *, ${numbering}::integer as numbering from incoming) i
       left join lateral (
@@ -71,7 +75,7 @@ function statement(
         where s.connection_id = (select ${connectionId}::text) and s.${raw(key)} = i.${raw(key)} limit 1
       ) e on true
       ${raw(members ? 'left join membership_diff d on d.conversation_id = i.conversation_id' : '')}
-    )${revisions ? revisionWrite(target) : sql``}${members ? membershipWrites(connectionId) : sql``},
+    )${revisions ? revisionWrite(target) : sql``}${members ? membershipWrites(connectionId) : sql``}${derived(entity, target)},
     added as (
       insert into ${stored} (${written})${judgedAs("'inserted'")}
     ),
@@ -80,6 +84,21 @@ function statement(
       on conflict (connection_id, ${raw(key)}) do update set ${raw(assignments(entity, content))}
     )
     select outcome, count(*)::integer as count from judged group by outcome`;
+}
+
+/** What `judged` takes along for what is written beside the rows: the stored row's is not looked up again. */
+function storedColumns(entity: Entity): string {
+  if (entity === MESSAGE) return `${replacedColumns()}, ${STORED_COUNTED}, ${STORED_REACTIONS},`;
+  return entity === CONVERSATION ? `i.participants, ${STORED_OTHER_SIDE},` : '';
+}
+
+/** What follows from the rows that are written: identities, counts, reactions, intervals. */
+function derived(entity: Entity, { connectionId, numbering }: UpsertTarget): RawBuilder<unknown> {
+  if (entity === CONTACT) return jidsOfContacts(connectionId);
+  if (entity === CONVERSATION) {
+    return sql`${jidsOfConversations(connectionId)}${membershipIntervals(connectionId)}`;
+  }
+  return sql`${messageCounts(connectionId, numbering)}${reactionWrites(connectionId, numbering)}`;
 }
 
 /** A partial row takes what it does not tell from the stored row, so that it is compared and written whole. */

@@ -17,6 +17,7 @@ const EXPECTED: Readonly<Record<string, readonly number[]>> = {
   memory: [3, 2],
   scale: [1, 2, 1, 2],
   verify: [4],
+  views: [15],
 };
 
 describe.runIf(process.platform === 'linux')('npm run bench -- --tiny', () => {

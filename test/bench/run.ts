@@ -12,8 +12,9 @@ import type { BenchResult } from './result.ts';
 import { scale } from './scale.ts';
 import { type BenchOptions, openStage } from './stage.ts';
 import { verify } from './verify.ts';
+import { views } from './views.ts';
 
-const BENCHES = { ingest, replay, latency, memory, scale, verify };
+const BENCHES = { ingest, replay, latency, memory, scale, verify, views };
 type Name = keyof typeof BENCHES;
 
 const USAGE = `npm run bench -- [${Object.keys(BENCHES).join('] [')}] [options]

@@ -181,6 +181,20 @@ async function checkBooks(connection: string): Promise<void> {
     [connection],
   );
   expect(gaps).toEqual([]);
+  // What is kept of rows beside them: counts by conversation, and who is in it now.
+  const off = await query(
+    `select 'counts' as what, conversation_id from (select * from whatsapp.conversation_counts where connection_id = $1) n
+      full join (select conversation_id, count(*) as there from whatsapp.messages
+        where connection_id = $1 and conversation_id is not null group by 1) m using (conversation_id)
+      where coalesce(messages_in + messages_out, 0) <> coalesce(there, 0)
+    union all select 'members', coalesce(m.conversation_id, p.conversation_id)
+      from (select * from whatsapp.conversation_memberships where connection_id = $1 and left_at is null) m
+      full join (select * from whatsapp.conversation_participants where connection_id = $1) p
+        using (conversation_id, participant_jid)
+      where m.connection_id is null or p.connection_id is null`,
+    [connection],
+  );
+  expect(off).toEqual([]);
 }
 
 const writes = (counts: Record<string, number>) =>

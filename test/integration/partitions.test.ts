@@ -4,10 +4,11 @@ import type { Kysely } from 'kysely';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { buildIndexes, LARGE_INDEXES } from '../../src/store/indexes.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { retryDeadLetter } from '../../src/sync/retry.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
 import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
@@ -71,10 +72,30 @@ test('partitioned on connection_id by the documented statements, everything goes
     database.query(`select (select count(*) from whatsapp.messages) as messages,
       (select count(*) from whatsapp.sync_pages) as pages, (select count(*) from whatsapp.quarantine) as quarantined`);
   const counted = await counts();
+  const viewed = () =>
+    database.query(`select (select count(*) from whatsapp.message_feed where person_id is not null) as messages,
+      (select sum(messages) from whatsapp.conversation_list) as listed,
+      (select count(*) from whatsapp.people) as people, (select count(*) from whatsapp.identities) as identities,
+      (select count(*) from whatsapp.conversation_memberships) as members,
+      (select count(*) from whatsapp.message_reactions) as reactions`);
+  const seen = await viewed();
+  expect(
+    Object.values(seen[0]!)
+      .map(Number)
+      .filter((n) => n > 0),
+  ).toHaveLength(6);
 
   await database.query(STATEMENTS);
   expect(await shape()).toEqual(before);
   expect(await counts()).toEqual(counted);
+  // The replica's views are on the new tables, and an index that comes later is built on them.
+  expect(await viewed()).toEqual(seen);
+  expect(
+    await database.query(
+      `select from pg_depend where refobjid = 'unpartitioned.messages'::regclass and deptype = 'n'`,
+    ),
+  ).toEqual([]);
+  expect(await buildIndexes(db, SCHEMA)).toEqual(LARGE_INDEXES.map(({ name }) => name));
   // Whoever adds a table adds it to the document.
   const whole = await database.query<{ relname: string }>(
     `select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'connection_id'

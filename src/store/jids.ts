@@ -1,0 +1,134 @@
+import { type RawBuilder, sql } from 'kysely';
+import type { ConnectionId } from '../model.ts';
+
+/*
+ * `jids`: who is behind a JID, as contacts, participants and direct chats tell it, in the page's transaction (R1). What
+ * was written last counts. All JIDs of a person have the same `phone_e164`, so that what is learned late about one
+ * mends every message of the others when it is read. Common table expressions of the upserts; the conversations' ones
+ * build on those of `participants.ts`.
+ */
+
+/** Longest JID that is followed, in bytes: what is longer is no JID, and might not fit into an index. */
+export const MAX_JID_BYTES = 1024;
+
+/** SQL: the E.164 of a phone JID, null of any other. The digits of a LID are no phone number. */
+export function phoneOf(jid: string): string {
+  return `case when ${jid} ~ '^[1-9][0-9]{4,14}@s\\.whatsapp\\.net$' then '+' || split_part(${jid}, '@', 1) end`;
+}
+
+/** SQL: whether a JID may be a person's, not a group's or a list's. */
+export function isPersonal(jid: string): string {
+  return `(${jid} ~ '.@.' and ${jid} !~ '@(g\\.us|broadcast|newsletter)$' and octet_length(${jid}) <= ${MAX_JID_BYTES})`;
+}
+
+/** SQL: the E.164 that a contact has, by its own word or by its phone JID; never the digits of its LID. */
+function phoneOfContact(c: string): string {
+  return `coalesce(
+        case when ${c}.phone_e164 ~ '^\\+?[1-9][0-9]{4,14}$'
+            and ltrim(${c}.phone_e164, '+') is distinct from split_part(${c}.lid_jid, '@', 1)
+          then '+' || ltrim(${c}.phone_e164, '+') end,
+        ${phoneOf(`${c}.phone_jid`)})`;
+}
+
+/** Of the contacts that are written: both of their JIDs, and the phone JID that their number implies. */
+export function jidsOfContacts(connectionId: ConnectionId): RawBuilder<unknown> {
+  return sql`,
+    jid_facts as materialized (
+      select distinct on (f.jid) f.jid, j.person_id, p.phone as contact_phone,
+        ${sql.raw(phoneOf('f.jid'))} as own_phone, null::timestamptz as last_message_at
+      from judged j
+      cross join lateral (select ${sql.raw(phoneOfContact('j'))} as phone) p
+      cross join lateral (values (j.phone_jid), (j.lid_jid),
+        (case when j.phone_jid is null then ltrim(p.phone, '+') || '@s.whatsapp.net' end)) as f (jid)
+      where j.outcome in ('inserted', 'updated', 'amended') and ${sql.raw(isPersonal('f.jid'))}
+      -- two contacts of one page that claim a JID: always the same one of them
+      order by f.jid, j.person_id desc
+    )${jidWrites(connectionId)}`;
+}
+
+/** For `judged`: what the stored conversation tells of its other side. */
+export const STORED_OTHER_SIDE =
+  'e.chat_jid as old_chat_jid, e.direct_person_id as old_direct_person_id, e.last_message_at as old_last_message_at';
+
+/**
+ * Of the conversations that are written: members who are new or have become another person, and the other side of a
+ * direct chat that is new or has become another, with the time of its last message. What a conversation merely repeats
+ * does not count as newer.
+ */
+export function jidsOfConversations(connectionId: ConnectionId): RawBuilder<unknown> {
+  return sql`,
+    jid_facts as materialized (
+      select distinct on (f.jid) f.jid, f.person_id, null::text as contact_phone,
+        ${sql.raw(phoneOf('f.jid'))} as own_phone,
+        max(f.last_message_at) over (partition by f.jid) as last_message_at
+      from (
+        select m.participant_jid as jid, m.person_id, j.seq, null::timestamptz as last_message_at
+        from judged j join members m on m.conversation_id = j.conversation_id
+        left join stored_members s on s.conversation_id = m.conversation_id and s.participant_jid = m.participant_jid
+        where j.outcome in ('inserted', 'updated', 'amended')
+          and (s.participant_jid is null or (m.person_id is not null and m.person_id is distinct from s.person_id))
+        union all
+        select j.chat_jid, case when (j.chat_jid, j.direct_person_id)
+            is distinct from (j.old_chat_jid, j.old_direct_person_id) then j.direct_person_id end,
+          j.seq, j.last_message_at
+        from judged j
+        where j.outcome in ('inserted', 'updated', 'amended') and j.kind = 'direct'
+          and (j.chat_jid, j.direct_person_id, j.last_message_at)
+            is distinct from (j.old_chat_jid, j.old_direct_person_id, j.old_last_message_at)
+      ) f
+      where ${sql.raw(isPersonal('f.jid'))}
+      order by f.jid, f.person_id is null, f.seq desc, f.person_id desc
+    )${jidWrites(connectionId)}`;
+}
+
+/**
+ * Brings `jids` to what `jid_facts` say. One phone number for all JIDs of a person: the contact's, else the one that
+ * is known already, else that of a phone JID. Rows that say it already are not touched; `last_seen_at` alone moves once
+ * a day at most.
+ */
+function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
+  const table = sql.table('jids');
+  const connection = sql`(select ${connectionId}::text)`;
+  return sql`,
+    jid_siblings as materialized (
+      select k.jid, k.person_id, k.phone_e164, f.jid is not null as told
+      from (select distinct person_id from jid_facts where person_id is not null) p
+      cross join lateral (
+        select * from ${table} s where s.connection_id = ${connection} and s.person_id = p.person_id offset 0
+      ) k
+      left join jid_facts f on f.jid = k.jid
+      -- one that is another person's from now on is no sibling
+      where f.person_id is null or f.person_id = k.person_id
+    ),
+    jid_phones as materialized (
+      select person_id, coalesce(max(contact_phone), max(known_phone), max(own_phone)) as phone
+      from (
+        select person_id, contact_phone, null::text as known_phone, own_phone from jid_facts
+        union all select person_id, null, phone_e164, null from jid_siblings
+      ) all_phones
+      where person_id is not null group by person_id
+    ),
+    jids_told as materialized (
+      select f.jid, f.person_id, case when f.person_id is null then f.own_phone else p.phone end as phone,
+        f.last_message_at
+      from jid_facts f left join jid_phones p on p.person_id = f.person_id
+      union all
+      select s.jid, s.person_id, p.phone, null from jid_siblings s join jid_phones p on p.person_id = s.person_id
+      where not s.told and s.phone_e164 is distinct from p.phone
+    ),
+    written_jids as (
+      insert into ${table} as t (connection_id, jid, person_id, phone_e164, last_message_at)
+      select ${connectionId}, n.jid, n.person_id, n.phone, n.last_message_at
+      from jids_told n left join lateral (
+        select * from ${table} s where s.connection_id = ${connection} and s.jid = n.jid limit 1
+      ) e on true
+      where e.jid is null or (n.person_id is not null
+        and ((e.person_id, e.phone_e164) is distinct from (n.person_id, n.phone)
+          or e.last_seen_at < now() - interval '1 day'))
+        or n.last_message_at > coalesce(e.last_message_at, '-infinity')
+      on conflict (connection_id, jid) do update set
+        person_id = coalesce(excluded.person_id, t.person_id),
+        phone_e164 = case when excluded.person_id is null then t.phone_e164 else excluded.phone_e164 end,
+        last_message_at = greatest(t.last_message_at, excluded.last_message_at), last_seen_at = now()
+    )`;
+}

@@ -1,0 +1,82 @@
+import { type RawBuilder, sql } from 'kysely';
+import type { ConnectionId } from '../model.ts';
+import { isPersonal, phoneOf } from './jids.ts';
+
+/*
+ * How many messages there are by conversation (`conversation_counts`), in the page's transaction: a list of 50 chats or
+ * people cannot count theirs among millions while somebody waits. By conversation and not by person, so that what is
+ * learned late of a JID moves its chats along. No column of an index changes, so that an update costs one tuple.
+ */
+
+/** SQL: whose message it is beside ours: of one that came, the sender's JID; of one that we sent, the chat's. An index
+ * on `messages` has this expression too. */
+export function otherJid(m: string, prefix = ''): string {
+  const [fromMe, direction, chat, sender] = ['is_from_me', 'direction', 'chat_jid', 'sender_jid'].map(
+    (column) => `${m}${prefix}${column}`,
+  );
+  return `case when coalesce(${fromMe}, ${direction} = 'outgoing') then ${chat} else coalesce(${sender}, ${chat}) end`;
+}
+
+const COUNTED = ['conversation_id', 'chat_jid', 'sender_jid', 'is_from_me', 'direction', 'sent_at'];
+
+/** For `judged`, beside what `revisions.ts` takes: what the stored message counts under. */
+export const STORED_COUNTED = ['chat_jid', 'sender_jid', 'is_from_me', 'direction']
+  .map((column) => `e.${column} as old_${column}`)
+  .join(', ');
+
+/** Common table expressions of the messages' upsert. A message that counts under something else now is taken from
+ * where it counted; the first and the last time only ever move apart. A JID that nobody else told of is put into `jids`. */
+export function messageCounts(connectionId: ConnectionId, numbering: number): RawBuilder<unknown> {
+  const raw = sql.raw;
+  // What a whole record that completes a newer, partial one leaves as it is: see `assignments` of the upsert.
+  const final = (column: string) => `case when b.older then coalesce(j.old_${column}, j.${column})
+          else j.${column} end as ${column}`;
+  return sql`,
+    counted as materialized (
+      select c.conversation_id, ${raw(otherJid('c.'))} as jid,
+        coalesce(c.is_from_me, c.direction = 'outgoing', false) as from_me, c.sent_at, 1 as n
+      from judged j
+      cross join lateral (
+        select coalesce((${numbering}::integer, j.seq) < (j.old_numbering, j.old_seq), false) as older
+      ) b
+      cross join lateral (select ${raw(COUNTED.map(final).join(', '))}) c
+      where j.outcome in ('inserted', 'updated', 'amended')
+        and (j.outcome = 'inserted' or (${raw(COUNTED.map((c) => `c.${c}`).join(', '))})
+          is distinct from (${raw(COUNTED.map((c) => `j.old_${c}`).join(', '))}))
+      union all
+      select j.old_conversation_id, ${raw(otherJid('j.', 'old_'))},
+        coalesce(j.old_is_from_me, j.old_direction = 'outgoing', false), null, -1
+      from judged j
+      cross join lateral (
+        select coalesce((${numbering}::integer, j.seq) < (j.old_numbering, j.old_seq), false) as older
+      ) b
+      cross join lateral (select ${raw(COUNTED.map(final).join(', '))}) c
+      where j.outcome in ('updated', 'amended')
+        and (${raw(COUNTED.map((c) => `c.${c}`).join(', '))})
+          is distinct from (${raw(COUNTED.map((c) => `j.old_${c}`).join(', '))})
+    ),
+    jids_heard_of as (
+      insert into ${sql.table('jids')} (connection_id, jid, phone_e164)
+      select ${connectionId}, c.jid, ${raw(phoneOf('c.jid'))}
+      -- looked at once each, not message by message
+      from (select distinct jid from counted where jid is not null offset 0) c
+      left join lateral (
+        select * from ${sql.table('jids')} s
+        where s.connection_id = (select ${connectionId}::text) and s.jid = c.jid limit 1
+      ) e on true
+      where e.jid is null and ${raw(isPersonal('c.jid'))}
+    ),
+    counted_conversations as (
+      insert into ${sql.table('conversation_counts')} as t (connection_id, conversation_id,
+        messages_in, messages_out, first_message_at, last_message_at)
+      select ${connectionId}, conversation_id, coalesce(sum(n) filter (where not from_me), 0),
+        coalesce(sum(n) filter (where from_me), 0), min(sent_at), max(sent_at)
+      from counted where conversation_id is not null group by conversation_id
+      on conflict (connection_id, conversation_id) do update set ${raw(ADDED)}
+    )`;
+}
+
+const ADDED = `messages_in = t.messages_in + excluded.messages_in,
+        messages_out = t.messages_out + excluded.messages_out,
+        first_message_at = least(t.first_message_at, excluded.first_message_at),
+        last_message_at = greatest(t.last_message_at, excluded.last_message_at)`;

@@ -1,0 +1,53 @@
+import { type RawBuilder, sql } from 'kysely';
+import type { ConnectionId } from '../model.ts';
+import { MAX_JID_BYTES } from './jids.ts';
+
+/** SQL, to be joined laterally: the reactions in `messages.reactions`, as `reactor_jid, emoji`. The upstream leaves the
+ * shape open; this is what is understood of it: an object by who reacted, with `{"emoji": "👍", …}` or `"👍"`. An empty
+ * emoji is a reaction that was taken back. Whatever else is there stays in the `jsonb` alone. */
+export function reactionsIn(column: string): string {
+  return `select r.key as reactor_jid, o.emoji
+        from jsonb_each(case when jsonb_typeof(${column}) = 'object' then ${column} end) r
+        cross join lateral (
+          select case jsonb_typeof(r.value) when 'string' then r.value #>> '{}'
+            when 'object' then case jsonb_typeof(r.value -> 'emoji') when 'string' then r.value ->> 'emoji' end
+          end as emoji
+        ) o
+        where r.key ~ '.@.' and octet_length(r.key) <= ${MAX_JID_BYTES} and octet_length(o.emoji) between 1 and 64`;
+}
+
+/** For `judged`: what the stored message has. */
+export const STORED_REACTIONS = 'e.reactions as old_reactions';
+
+/** Common table expressions of the messages' upsert that keep `message_reactions` at what the `jsonb` says. A reaction
+ * that stays the same keeps its `since`. */
+export function reactionWrites(connectionId: ConnectionId, numbering: number): RawBuilder<unknown> {
+  const table = sql.table('message_reactions');
+  return sql`,
+    reacted as materialized (
+      select j.message_id, f.reactions, j.old_reactions from judged j
+      -- a whole record that completes a newer, partial one takes nothing away
+      cross join lateral (select case when (${numbering}::integer, j.seq) < (j.old_numbering, j.old_seq)
+        then coalesce(j.old_reactions, j.reactions) else j.reactions end as reactions) f
+      where j.outcome in ('inserted', 'updated', 'amended') and f.reactions is distinct from j.old_reactions
+    ),
+    reactions_now as materialized (
+      select m.message_id, r.* from reacted m cross join lateral (${sql.raw(reactionsIn('m.reactions'))}) r
+    ),
+    reactions_gone as (
+      delete from ${table} t using reacted m
+      where t.connection_id = (select ${connectionId}::text) and t.message_id = m.message_id
+        and m.old_reactions is not null and not exists (select from reactions_now n
+          where n.message_id = t.message_id and n.reactor_jid = t.reactor_jid)
+    ),
+    reactions_there as (
+      insert into ${table} as t (connection_id, message_id, reactor_jid, emoji)
+      select ${connectionId}, n.message_id, n.reactor_jid, n.emoji
+      from reactions_now n left join lateral (
+        select * from ${table} s where s.connection_id = (select ${connectionId}::text)
+          and s.message_id = n.message_id and s.reactor_jid = n.reactor_jid limit 1
+      ) e on true
+      where e.emoji is distinct from n.emoji
+      on conflict (connection_id, message_id, reactor_jid) do update set emoji = excluded.emoji, since = now()
+    )`;
+}
