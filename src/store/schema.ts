@@ -41,6 +41,7 @@ export interface SyncStateTable {
   beside_contacts: Int64;
   beside_messages: Int64;
   window_alert: string | null;
+  last_change_no: Int64;
 }
 
 export interface WorkersTable {
@@ -113,6 +114,32 @@ export interface UpkeepTable {
   error: string | null;
 }
 
+export interface ChangesTable {
+  connection_id: string;
+  change_no: string;
+  kind: string | null;
+  record_id: string | null;
+  op: string | null;
+  changed_fields: string[] | null;
+  at: Timestamp;
+}
+
+export interface ChangeConsumersTable {
+  consumer: string;
+  registered_at: Timestamp;
+}
+
+export interface ChangePositionsTable {
+  connection_id: string;
+  consumer: string;
+  change_no: Int64;
+  handed_to: Int64;
+  leased_to: Int64;
+  leased_until: NullableTimestamp;
+  read_at: NullableTimestamp;
+  acked_at: NullableTimestamp;
+}
+
 export interface QuarantineTable {
   quarantine_id: Int64;
   connection_id: string;
@@ -163,6 +190,9 @@ export interface Database {
   contacts: RecordTable & { person_id: string; version: string };
   conversation_participants: { connection_id: string; conversation_id: string; participant_jid: string };
   message_revisions: { connection_id: string; message_id: string; revision: number };
+  changes: ChangesTable;
+  change_consumers: ChangeConsumersTable;
+  change_positions: ChangePositionsTable;
   kysely_migration: MigrationTable;
 }
 
@@ -182,5 +212,8 @@ export const TABLES: ReadonlySet<string> = new Set<keyof Database>([
   'contacts',
   'conversation_participants',
   'message_revisions',
+  'changes',
+  'change_consumers',
+  'change_positions',
   'kysely_migration',
 ]);

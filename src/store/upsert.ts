@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import { CONVERSATION, columnType, type Entity, MESSAGE } from '../entities.ts';
 import { type ConnectionId, emptyTally, type Outcome, type Row, type Tally } from '../model.ts';
+import { changeColumns, changeWrite, recordChanges } from './changes.ts';
 import type { Db } from './database.ts';
 import { membershipDiff, membershipWrites } from './participants.ts';
 import { recordset } from './recordset.ts';
@@ -11,6 +12,8 @@ export interface UpsertTarget {
   readonly connectionId: ConnectionId;
   readonly numbering: number;
   readonly history: History;
+  /** Whether the change feed is told (CHANGES). */
+  readonly changes: boolean;
 }
 
 /**
@@ -42,7 +45,7 @@ function statement(
   const { key, version } = entity;
   const content = contentColumns(entity);
   const stored = sql.table(entity.table);
-  const { connectionId, numbering, history } = target;
+  const { connectionId, numbering, history, changes } = target;
   const raw = sql.raw;
   const list = (columns: readonly string[], alias: string) => columns.map((c) => `${alias}.${c}`).join(', ');
   const members = entity === CONVERSATION;
@@ -59,6 +62,7 @@ function statement(
     )${members ? membershipDiff(connectionId) : sql``},
     judged as materialized (
       select i.${raw(key)}, ${raw(incomingContent(content, partial))}, i.${raw(version)},
+        ${raw(changes ? `${changedAs(entity, content, partial)},` : '')}
         ${raw(members ? 'i.participants,' : revisions ? `${replacedColumns()},` : '')}
         ${raw(verdict(entity, partial))} as outcome
       from (select *, ${numbering}::integer as numbering from incoming) i
@@ -70,7 +74,10 @@ function statement(
         where s.connection_id = (select ${connectionId}::text) and s.${raw(key)} = i.${raw(key)} limit 1
       ) e on true
       ${raw(members ? 'left join membership_diff d on d.conversation_id = i.conversation_id' : '')}
-    )${revisions ? revisionWrite(target) : sql``}${members ? membershipWrites(connectionId) : sql``},
+    )${revisions ? revisionWrite(target) : sql``}${members ? membershipWrites(connectionId) : sql``}${
+      // Whatever else the statement writes that the feed is to tell of is one more source here.
+      changes ? changeWrite(connectionId, [recordChanges(entity)]) : sql``
+    },
     added as (
       insert into ${stored} (${written})${judgedAs("'inserted'")}
     ),
@@ -94,6 +101,12 @@ function columnTypes(entity: Entity): Record<string, string> {
 /** A partial row takes what it does not tell from the stored row, so that it is compared and written whole. */
 function incomingContent(content: readonly string[], partial: boolean): string {
   return content.map((column) => (partial ? `${merged(column)} as ${column}` : `i.${column}`)).join(', ');
+}
+
+function changedAs(entity: Entity, content: readonly string[], partial: boolean): string {
+  const incoming = (column: string) => (partial ? merged(column) : `i.${column}`);
+  const membership = entity === CONVERSATION ? 'd.conversation_id is not null' : undefined;
+  return changeColumns(entity, content, incoming, membership);
 }
 
 function merged(column: string): string {
