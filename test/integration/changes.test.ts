@@ -136,10 +136,7 @@ test('a page that is rolled back leaves no hole, and a resync tells nothing', as
   await expect(page({ messages: [message(3, { body: 'b' })] }, { reached: crash })).rejects.toThrow('crash');
   // Found by halving: each try behind a savepoint.
   await page({
-    messages: [
-      message(4, { body: 'c' }),
-      message(4, { message_id: 'm3', media: { n: 10n ** 140_000n } }),
-    ],
+    messages: [message(4, { body: 'c' }), message(4, { message_id: 'm3', media: { n: 10n ** 140_000n } })],
   });
   const before = await told();
   expect(before.at(-1)).toMatch(/^[45] message/);
