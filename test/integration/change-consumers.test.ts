@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Kysely } from 'kysely';
 import pg from 'pg';
@@ -55,7 +57,7 @@ function positions(rows: readonly Change[]): Record<string, number> {
 
 test('with writers, readers that die and pruning beside them, nobody misses a row or shares one', async () => {
   const connections = ['a', 'b', 'c', 'd'];
-  const PAGES = 30;
+  const PAGES = 20;
   const DAY = 86_400_000;
   const seed = inject('seed');
   let writing = true;
@@ -124,11 +126,11 @@ test('with writers, readers that die and pruning beside them, nobody misses a ro
     });
   };
   // Alone, and never dying: each row once, in its order.
-  const audited: Record<string, number[]> = {};
+  const audited = Object.fromEntries(connections.map((id) => [id, [] as number[]]));
   const audit = () =>
     until('audit', async () => {
       const rows = await read(pool, 'audit', 7);
-      for (const row of rows) (audited[row.connection_id] ??= []).push(Number(row.change_no));
+      for (const row of rows) audited[row.connection_id]?.push(Number(row.change_no));
       await pool.query('select whatsapp.ack_changes($1, $2)', ['audit', JSON.stringify(positions(rows))]);
       return rows.length > 0;
     });
@@ -200,6 +202,24 @@ test('read, write and acknowledge in one transaction: the connection is its own 
   await pool.query(`select whatsapp.register_consumer('late', 'now')`);
   await page('new', 1, 1);
   expect(names(await read(pool, 'late'))).toEqual(['new 1']);
+});
+
+test('the loop of docs/changes.md works as it stands there', async () => {
+  const text = readFileSync(path.join(import.meta.dirname, '../../docs/changes.md'), 'utf8');
+  const loop = /```sql\n(begin;\n[\s\S]*?commit;\n)```/.exec(text)![1]!;
+  await pool.query('create schema crm; create table crm.inbox (message_id text primary key, body text)');
+  const incoming = { ...message(1, 1), direction: 'incoming' };
+  await applyAnswer(
+    db,
+    { cursor: 1, messages: [incoming, message(2, 1)], contacts: [{ person_id: 'p' }] },
+    {},
+    'a',
+  );
+  for (let times = 0; times < 2; times++) await pool.query(loop);
+  expect((await pool.query('select * from crm.inbox')).rows).toEqual([{ message_id: 'm1', body: '1' }]);
+  expect((await pool.query('select change_no from whatsapp.change_positions')).rows).toEqual([
+    { change_no: '3' },
+  ]);
 });
 
 test('what cannot be done is an error with a code', async () => {
