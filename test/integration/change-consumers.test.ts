@@ -3,12 +3,12 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Kysely } from 'kysely';
 import pg from 'pg';
-import { afterEach, beforeEach, expect, inject, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest';
 import { Random } from '../../src/simulator/random.ts';
 import { pruneChanges } from '../../src/store/changes.ts';
 import { migrateToLatest } from '../../src/store/migrator.ts';
 import type { Database } from '../../src/store/schema.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { useTestDatabase } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
 import { openTestDatabase } from '../support/replica.ts';
 
@@ -19,18 +19,20 @@ interface Change {
   readonly change_no: string;
 }
 
-let database: TestDatabase;
+const database = useTestDatabase({ migrated: true });
 let db: Kysely<Database>;
 let pool: pg.Pool;
-beforeEach(async () => {
-  database = await createTestDatabase({ migrated: true });
+beforeAll(() => {
   db = openTestDatabase(database.url);
   pool = new pg.Pool({ connectionString: database.url, max: 6 });
 });
-afterEach(async () => {
+afterAll(async () => {
   await pool.end();
   await db.destroy();
-  await database.drop();
+});
+beforeEach(async () => {
+  await database.query(`truncate whatsapp.changes, whatsapp.change_consumers, whatsapp.change_positions,
+    whatsapp.sync_state, whatsapp.messages, whatsapp.contacts`);
 });
 
 type Client = Pick<pg.Pool, 'query'>;
