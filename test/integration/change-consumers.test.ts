@@ -93,6 +93,7 @@ test('with writers, readers that die and pruning beside them, nobody misses a ro
     const deadline = performance.now() + 30_000;
     for (;;) {
       const quiet = !writing;
+      if (performance.now() > deadline) throw new Error(`${consumer} does not get the rest`);
       if (await step()) continue;
       const { rowCount } = await pool.query(
         `select from whatsapp.sync_state s left join whatsapp.change_positions p
@@ -101,7 +102,6 @@ test('with writers, readers that die and pruning beside them, nobody misses a ro
         [consumer],
       );
       if (quiet && rowCount === 0) return;
-      if (performance.now() > deadline) throw new Error(`${consumer} does not get the rest`);
       await sleep(2);
     }
   };
