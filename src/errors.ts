@@ -151,10 +151,10 @@ export function codeOf(error: unknown, depth = 0): string {
   return typeof error;
 }
 
-/** The SQLSTATE of an error of Postgres itself; undefined for anything else. */
+/** The SQLSTATE of an error of Postgres itself, or of our functions in it (class WR); undefined for anything else. */
 export function sqlstate(error: unknown): string | undefined {
   const { code } = (typeof error === 'object' && error !== null ? error : {}) as { code?: unknown };
-  return typeof code === 'string' && /^(?:[0-9][0-9A-Z]|F0|HV|P0|XX)[0-9A-Z]{3}$/.test(code)
+  return typeof code === 'string' && /^(?:[0-9][0-9A-Z]|F0|HV|P0|WR|XX)[0-9A-Z]{3}$/.test(code)
     ? code
     : undefined;
 }

@@ -117,6 +117,7 @@ export function assemble({
     // Below LEASE_TTL, so that the lock of a frozen worker ends before its lease does (R15).
     limits: { statementTimeout: Math.floor(leaseTtl * 0.8), idleTimeout: Math.floor(leaseTtl * 0.5) },
     history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
+    changes: settings.CHANGES,
     upstream,
     settings: {
       pollInterval: settings.POLL_INTERVAL,

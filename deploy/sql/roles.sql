@@ -2,7 +2,8 @@
 --
 --   wa_replica_owner   owns the schema and migrates; used for `wa-replica migrate` alone
 --   wa_replica_writer  runs the daemon (MIGRATE_ON_START=false); reads and writes rows, creates and drops nothing
---   wa_replica_reader  for the CRM and for reports; reads, and nothing else
+--   wa_replica_reader  for the CRM and for reports; reads, and nothing else but consume the change feed: its functions
+--                      keep the positions with the owner's rights
 --
 -- Run it in the database that is to hold the replica, as a superuser or as a role with CREATEROLE that may create
 -- schemas there, before the first `migrate` or after it; running it again changes nothing.
@@ -46,6 +47,12 @@ begin
   loop
     execute format('alter table %s owner to wa_replica_owner', found.name);
   end loop;
+  for found in
+    select p.oid::regprocedure as name from pg_proc p
+    where p.pronamespace = 'whatsapp'::regnamespace and p.proowner <> 'wa_replica_owner'::regrole
+  loop
+    execute format('alter function %s owner to wa_replica_owner', found.name);
+  end loop;
 end
 $$;
 
@@ -58,6 +65,22 @@ alter default privileges for role wa_replica_owner in schema whatsapp
   grant select, insert, update, delete on tables to wa_replica_writer;
 alter default privileges for role wa_replica_owner in schema whatsapp
   grant select on tables to wa_replica_reader;
+
+-- The functions of the change feed; only who is granted them may call them (docs/changes.md).
+do $$
+declare
+  found record;
+begin
+  for found in
+    select p.oid::regprocedure as name from pg_proc p
+    where p.pronamespace = 'whatsapp'::regnamespace and p.proowner = 'wa_replica_owner'::regrole
+  loop
+    execute format('grant execute on function %s to wa_replica_writer, wa_replica_reader', found.name);
+  end loop;
+end
+$$;
+alter default privileges for role wa_replica_owner in schema whatsapp
+  grant execute on functions to wa_replica_writer, wa_replica_reader;
 
 -- Which migrations were applied is the owner's to say. Before the first `migrate` there is nothing to take away yet:
 -- run this file once more after it.

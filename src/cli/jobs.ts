@@ -1,6 +1,7 @@
 import type { Logger } from '../ops/logger.ts';
 import type { Job } from '../ops/upkeep.ts';
 import type { Replica } from '../replica.ts';
+import { prunableConnections, pruneChanges } from '../store/changes.ts';
 import { unverifiedGaps } from '../store/gaps.ts';
 import { foldLedger } from '../store/ledger.ts';
 import { settledAmong } from '../store/upkeep.ts';
@@ -12,6 +13,9 @@ import { verifyContext } from './verifying.ts';
 /** Dead workers stay in the list this long, for whoever looks into what happened; results of verifications too. */
 const KEEP_DEAD_WORKERS_DAYS = 7;
 const KEEP_VERIFICATIONS_DAYS = 90;
+
+/** Changes that one statement prunes. */
+const PRUNED_AT_ONCE = 5_000;
 
 /** The daemon's upkeep: every job there is, and when it is done (UTC). Hourly and daily ones at times that few others use. */
 export function upkeepJobs(replica: Replica, log: Logger): Job[] {
@@ -38,8 +42,26 @@ export function upkeepJobs(replica: Replica, log: Logger): Job[] {
         return true;
       },
     },
+    {
+      name: 'changes',
+      cron: '4-59/10 * * * *',
+      each: 'worker',
+      run: (signal) => prune(replica, log, signal),
+    },
     ...(VERIFY_CRON === 'off' ? [] : [verifyJob(replica, VERIFY_CRON, log)]),
   ];
+}
+
+/** Of all connections, those too that nobody replicates any more. With CHANGES=off, what was told before. */
+async function prune({ settings, maintenance }: Replica, log: Logger, signal: AbortSignal): Promise<void> {
+  const retention = settings.CHANGES_RETENTION;
+  let rows = 0;
+  for (const connectionId of await prunableConnections(maintenance, retention)) {
+    for (let gone = PRUNED_AT_ONCE; gone === PRUNED_AT_ONCE && !signal.aborted; rows += gone) {
+      gone = await pruneChanges(maintenance, connectionId, retention, PRUNED_AT_ONCE);
+    }
+  }
+  if (rows > 0) log.info({ rows }, 'changes pruned');
 }
 
 function verifyJob(replica: Replica, cron: string, log: Logger): Job {

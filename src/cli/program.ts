@@ -11,6 +11,7 @@ import { runCommand } from './run.ts';
 import { simulateCommand } from './simulate.ts';
 import { statusCommand } from './status.ts';
 import { syncCommand } from './sync.ts';
+import { tailCommand } from './tail.ts';
 import type { Terminal } from './terminal.ts';
 import { verifyCommand } from './verify.ts';
 import { webhookCommand } from './webhook.ts';
@@ -35,6 +36,7 @@ export function createProgram(terminal: Terminal): Command {
     resyncCommand(terminal),
     verifyCommand(terminal),
     gapsCommand(terminal),
+    tailCommand(terminal),
     quarantineCommand(terminal),
     webhookCommand(terminal),
     demoCommand(terminal),

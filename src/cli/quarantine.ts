@@ -158,7 +158,7 @@ async function retry(
   let refused = 0;
   const ids = await deadLetterIds(db, filter);
   for (const id of ids) {
-    const result = await retryDeadLetter(db, id, history);
+    const result = await retryDeadLetter(db, id, history, settings.CHANGES);
     if ('refused' in result) refused++;
     const became =
       'applied' in result

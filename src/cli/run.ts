@@ -4,6 +4,7 @@ import { parks, ReplicaError } from '../errors.ts';
 import { backoff } from '../lib/backoff.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
+import { ChangeBell } from '../ops/change-bell.ts';
 import { eventLog } from '../ops/event-log.ts';
 import { overdue, summary } from '../ops/health.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';
@@ -15,7 +16,7 @@ import type { WindowWatch } from '../ops/window-watch.ts';
 import { prepareSchema, type Replica } from '../replica.ts';
 import { buildIndexes } from '../store/indexes.ts';
 import { requireKnownSchema } from '../store/migrator.ts';
-import { listen } from '../store/notify.ts';
+import { announceChanges, listen } from '../store/notify.ts';
 import { discover } from '../sync/discovery.ts';
 import type { Listener } from '../sync/events.ts';
 import { supervise } from '../sync/supervisor.ts';
@@ -48,6 +49,7 @@ export function runCommand(terminal: Terminal): Command {
           schema.listen,
           discoveryListener(() => started!, terminal.signal),
           gapListener(gaps),
+          ...(settings.CHANGES ? [changeListener(() => started!, terminal.signal)] : []),
         ];
         return severalListeners(eventLog(log), ...others);
       };
@@ -261,6 +263,15 @@ function gapListener(gaps: GapBell): Listener {
   return (event) => {
     if (event.type === 'gap') gaps.ring();
   };
+}
+
+/** Says that the feed has grown, to whoever listens. */
+function changeListener(replica: () => Replica, signal: AbortSignal): Listener {
+  const announce = async () => {
+    const { control, settings } = replica();
+    await announceChanges(control, settings.WA_REPLICA_SCHEMA);
+  };
+  return new ChangeBell(announce, signal).listen;
 }
 
 function severalListeners(...listeners: readonly Listener[]): Listener {

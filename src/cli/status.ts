@@ -131,7 +131,7 @@ function cut(text: string, width: number): string {
 }
 
 /** An id is the upstream's: it must not move the cursor of a terminal. */
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.replace(/\p{C}/gu, '\uFFFD');
 }
 

@@ -26,6 +26,7 @@ export function verifyContext(replica: Replica): VerifyContext {
       idleTimeout: Math.floor(settings.LEASE_TTL * 0.5),
     },
     history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
+    changes: settings.CHANGES,
     window: settings.RETENTION_WINDOW,
     lookAgainAfter: LOOK_AGAIN_AFTER,
     settle: (connectionId, signal) => settle(worker, workerOptions, connectionId, signal),

@@ -136,6 +136,14 @@ export const SETTINGS = {
     default: 'on',
     help: 'keep replaced versions in message_revisions',
   }),
+  CHANGES: setting(v.flag('on', 'off'), {
+    default: 'on',
+    help: 'the change feed: a row in changes for each record that is inserted, updated or deleted',
+  }),
+  CHANGES_RETENTION: setting(v.duration(1000), {
+    default: '30d',
+    help: 'how long the feed waits for a consumer, at most; what all have is pruned sooner',
+  }),
   DELETED_MESSAGES: setting(v.choice('keep', 'redact'), {
     default: 'keep',
     help: 'what message_revisions holds of a message deleted for everyone: keep or redact',

@@ -1,6 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import type { Kind, Outcome } from '../model.ts';
 import type { PoolUse } from '../store/database.ts';
+import type { FeedReport } from '../store/feed.ts';
 import type { Listener } from '../sync/events.ts';
 import { VERSION } from '../version.ts';
 import { WEBHOOK_OUTCOMES, type WebhookOutcome } from './http/webhook.ts';
@@ -10,6 +11,8 @@ import type { StatusReport } from './status.ts';
 export interface Sample {
   /** Where the connections stand; undefined while the database is out of reach. */
   readonly report: StatusReport | undefined;
+  /** The change feed and its consumers; undefined while the database is out of reach. */
+  readonly feed?: FeedReport | undefined;
   readonly leases: number;
   /** How each pool of connections to Postgres is used, by name. */
   readonly pools: Readonly<Record<string, PoolUse>>;
@@ -121,6 +124,14 @@ export function createMetrics(perConnection: boolean): Metrics {
     labelNames: ['step'] as const,
     registers,
   });
+  const feedSize = plain('wa_replica_changes', 'Changes that the feed keeps.');
+  const consumed = (name: string, help: string) =>
+    new Gauge({ name, help, labelNames: ['consumer'] as const, registers });
+  const pending = consumed('wa_replica_changes_pending', 'Changes that a consumer has not acknowledged.');
+  const behind = consumed(
+    'wa_replica_changes_lag_seconds',
+    'Age of the oldest change that a consumer has not acknowledged, in seconds.',
+  );
   const states = new Gauge({
     name: 'wa_replica_connections',
     help: 'Known connections by state.',
@@ -143,13 +154,20 @@ export function createMetrics(perConnection: boolean): Metrics {
       for (const [kind, count] of Object.entries(event.rejected))
         rows.inc({ kind, outcome: 'quarantined' }, count ?? 0);
     },
-    async render({ report, leases, pools: use }) {
+    async render({ report, feed, leases, pools: use }) {
       leased.set(leases);
       reached.set(report === undefined ? 0 : 1);
       for (const [pool, states] of Object.entries(use)) {
         for (const [state, count] of Object.entries(states)) pools.set({ pool, state }, count);
       }
       for (const gauge of [lag, left, quarantined, gaps, drift, age, alarms, states]) gauge.reset();
+      for (const gauge of [pending, behind]) gauge.reset();
+      if (feed === undefined) feedSize.remove();
+      else feedSize.set(feed.kept);
+      for (const one of feed?.consumers ?? []) {
+        pending.set({ consumer: one.consumer }, one.pending);
+        behind.set({ consumer: one.consumer }, one.lag);
+      }
       // What is not known has no value; 0 would be one.
       for (const gauge of [worstLag, worstLeft, worstAge, allQuarantined, allGaps, allDrift]) gauge.remove();
       if (report !== undefined) {

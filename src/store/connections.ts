@@ -65,7 +65,9 @@ export async function knownConnections(db: Db): Promise<KnownConnection[]> {
 }
 
 /** The tables whose rows belong to a connection. */
-const OWNED = [...TABLES].filter((table) => !['workers', 'kysely_migration'].includes(table));
+const OWNED = [...TABLES].filter(
+  (table) => !['workers', 'change_consumers', 'kysely_migration'].includes(table),
+);
 
 /**
  * Gives a connection another id, in every table (R21). Whoever holds its lease is fenced: its row is gone. Does

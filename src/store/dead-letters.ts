@@ -1,8 +1,10 @@
 import { type SqlBool, sql } from 'kysely';
 import type { ConnectionId, Outcome, Tally } from '../model.ts';
+import { changeWrite, numberAfter } from './changes.ts';
 import type { Db } from './database.ts';
 import { jidsOfConversations, STORED_OTHER_SIDE } from './jids.ts';
 import { membershipIntervals } from './memberships.ts';
+import { MEMBERSHIP_CHANGES } from './participants.ts';
 
 /** An entry of the quarantine, without its JSON. */
 export interface DeadLetter {
@@ -117,8 +119,13 @@ export async function addParticipant(
   db: Db,
   letter: WholeDeadLetter,
   participant: Record<string, unknown>,
+  changes: boolean,
 ): Promise<Outcome> {
   const { connection_id: connectionId, conversation_id: conversationId, numbering, version } = letter;
+  const change = sql`select 'conversation' as kind, c.conversation_id as record_id, 'updated' as op,
+      array['participants'] as changed_fields, c.seq as version
+    from ${sql.table('conversations')} c cross join added
+    where c.connection_id = ${connectionId} and c.conversation_id = ${conversationId}`;
   const { rows } = await sql<{ outcome: Outcome }>`
     with newer as (
       select from ${sql.table('conversations')} c
@@ -148,22 +155,29 @@ export async function addParticipant(
       from members m left join ${sql.table('conversations')} c
         on c.connection_id = ${connectionId} and c.conversation_id = m.conversation_id
       where not exists (select from stored_members)
-    )${jidsOfConversations(connectionId)}${membershipIntervals(connectionId)}
+    )${jidsOfConversations(connectionId)}${membershipIntervals(connectionId)}${changes ? changeWrite(connectionId, [change, MEMBERSHIP_CHANGES]) : sql``}${
+      changes
+        ? sql``
+        : sql`, untold as (
+      update ${sql.table('sync_state')} set last_change_no = ${numberAfter(true)}
+      where connection_id = ${connectionId} and exists (select from added)
+    )`
+    }
     select case when exists (select from newer) then 'stale'
       when exists (select from added) then 'inserted' else 'unchanged' end as outcome`.execute(db);
   return rows[0]!.outcome;
 }
 
 /** Counts rows that were written outside a page into the connection's totals.
- * @param beside they never came in a page of the ledger. */
+ * @param where.beside they never came in a page of the ledger. @param where.untold the change feed was not told. */
 export async function countInserted(
   db: Db,
   connectionId: ConnectionId,
   tally: Readonly<Record<'conversation' | 'contact' | 'message', Tally>>,
-  beside = false,
+  { beside, untold }: { readonly beside: boolean; readonly untold: boolean },
 ): Promise<void> {
   const counted = (inserted: number) => (beside ? inserted : 0);
-  await sql`update ${sql.table('sync_state')} set
+  await sql`update ${sql.table('sync_state')} set last_change_no = ${numberAfter(untold)},
       beside_conversations = beside_conversations + ${counted(tally.conversation.inserted)}::integer,
       beside_contacts = beside_contacts + ${counted(tally.contact.inserted)}::integer,
       beside_messages = beside_messages + ${counted(tally.message.inserted)}::integer,

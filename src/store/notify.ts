@@ -43,6 +43,16 @@ export async function announceLeases(db: Db): Promise<void> {
   await send(db, [{ leases: true }]);
 }
 
+/** The channel on which a schema's feed of changes is announced; a name has at most 63 bytes. */
+export function changesChannel(schema: string): string {
+  return `${schema.slice(0, 55)}_changes`;
+}
+
+/** Says that a schema's feed has grown. */
+export async function announceChanges(db: Db, schema: string): Promise<void> {
+  await sql`select pg_notify(${changesChannel(schema)}, '')`.execute(db);
+}
+
 export interface ListenerOptions {
   /** Undefined: libpq's variables. */
   readonly url: string | undefined;
@@ -50,6 +60,8 @@ export interface ListenerOptions {
   readonly db: Db;
   readonly onDue: (connectionIds: readonly ConnectionId[]) => void;
   readonly onLeases: () => void;
+  /** Another channel to hear. */
+  readonly also?: { readonly channel: string; readonly onNotice: () => void };
   /** It listens: everything missed while it did not is looked for now. */
   readonly onListening: () => void;
   /** The connection cannot be had, or hears nothing; told once per outage. */
@@ -131,7 +143,8 @@ async function listenOnce(options: ListenerOptions, signal: AbortSignal, onHeard
   client.on('end', end);
   const probe = randomUUID();
   const heard = new Alarm();
-  client.on('notification', ({ payload }) => {
+  client.on('notification', ({ channel, payload }) => {
+    if (channel !== CHANNEL) return options.also?.onNotice();
     const hint = parse(payload);
     if (hint === undefined) return;
     if ('due' in hint) options.onDue(hint.due);
@@ -141,6 +154,8 @@ async function listenOnce(options: ListenerOptions, signal: AbortSignal, onHeard
   try {
     await client.connect();
     await client.query(`listen ${CHANNEL}`);
+    if (options.also !== undefined)
+      await client.query(`listen ${client.escapeIdentifier(options.also.channel)}`);
     await send(options.db, [{ probe }]);
     const result = await heard.sleep(PROBE_TIMEOUT, ended.signal);
     if (result === 'elapsed') throw new DeafError('the probe did not come back');

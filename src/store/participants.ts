@@ -42,6 +42,26 @@ export function membershipDiff(connectionId: ConnectionId): RawBuilder<unknown> 
     )`;
 }
 
+/** Changes of membership, for the feed; a record is its conversation and the participant. */
+export const MEMBERSHIP_CHANGES = sql.raw(`
+      select 'membership' as kind, j.conversation_id || ' ' || m.participant_jid as record_id,
+        case when s.participant_jid is null then 'inserted' else 'updated' end as op,
+        case when s.participant_jid is not null then array_remove(array[${FIELDS.map(
+          (field) => `case when m.${field} is distinct from s.${field} then '${field}' end`,
+        ).join(', ')}], null) end as changed_fields, j.seq as version
+      from judged j
+      join members m on m.conversation_id = j.conversation_id
+      left join stored_members s on s.conversation_id = m.conversation_id and s.participant_jid = m.participant_jid
+      where j.outcome in ('inserted', 'updated', 'amended')
+        and (s.participant_jid is null or (${of('m')}) is distinct from (${of('s')}))
+      union all
+      select 'membership', j.conversation_id || ' ' || s.participant_jid, 'deleted', null, j.seq
+      from judged j
+      join stored_members s on s.conversation_id = j.conversation_id
+      where j.outcome in ('inserted', 'updated', 'amended') and j.participants is not null
+        and not exists (select from members m
+          where m.conversation_id = s.conversation_id and m.participant_jid = s.participant_jid)`);
+
 /** Brings the membership of every conversation that is written to what came. */
 export function membershipWrites(connectionId: ConnectionId): RawBuilder<unknown> {
   const table = sql.table('conversation_participants');

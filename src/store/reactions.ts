@@ -39,6 +39,7 @@ export function reactionWrites(connectionId: ConnectionId, numbering: number): R
       where t.connection_id = (select ${connectionId}::text) and t.message_id = m.message_id
         and m.old_reactions is not null and not exists (select from reactions_now n
           where n.message_id = t.message_id and n.reactor_jid = t.reactor_jid)
+      returning t.message_id, t.reactor_jid
     ),
     reactions_there as (
       insert into ${table} as t (connection_id, message_id, reactor_jid, emoji)
@@ -49,5 +50,16 @@ export function reactionWrites(connectionId: ConnectionId, numbering: number): R
       ) e on true
       where e.emoji is distinct from n.emoji
       on conflict (connection_id, message_id, reactor_jid) do update set emoji = excluded.emoji, since = now()
+      -- a row that was there has been locked by the update
+      returning t.message_id, t.reactor_jid, t.xmax <> 0 as was_there
     )`;
 }
+
+/** Changes of reactions, for the feed; a record is its message and who reacted. */
+export const REACTION_CHANGES = sql`
+      select 'reaction' as kind, message_id || ' ' || reactor_jid as record_id,
+        case when was_there then 'updated' else 'inserted' end as op,
+        case when was_there then array['emoji'] end as changed_fields, 0::bigint as version
+      from reactions_there
+      union all
+      select 'reaction', message_id || ' ' || reactor_jid, 'deleted', null, 0 from reactions_gone`;

@@ -41,6 +41,7 @@ export interface SyncStateTable {
   beside_contacts: Int64;
   beside_messages: Int64;
   window_alert: string | null;
+  last_change_no: Int64;
 }
 
 export interface WorkersTable {
@@ -111,6 +112,32 @@ export interface UpkeepTable {
   since: Timestamp;
   done_at: NullableTimestamp;
   error: string | null;
+}
+
+export interface ChangesTable {
+  connection_id: string;
+  change_no: string;
+  kind: string | null;
+  record_id: string | null;
+  op: string | null;
+  changed_fields: string[] | null;
+  at: Timestamp;
+}
+
+export interface ChangeConsumersTable {
+  consumer: string;
+  registered_at: Timestamp;
+}
+
+export interface ChangePositionsTable {
+  connection_id: string;
+  consumer: string;
+  change_no: Int64;
+  handed_to: Int64;
+  leased_to: Int64;
+  leased_until: NullableTimestamp;
+  read_at: NullableTimestamp;
+  acked_at: NullableTimestamp;
 }
 
 export interface QuarantineTable {
@@ -202,6 +229,9 @@ export interface Database {
   message_reactions: MessageReactionsTable;
   conversation_memberships: ConversationMembershipsTable;
   message_revisions: { connection_id: string; message_id: string; revision: number };
+  changes: ChangesTable;
+  change_consumers: ChangeConsumersTable;
+  change_positions: ChangePositionsTable;
   kysely_migration: MigrationTable;
 }
 
@@ -225,5 +255,8 @@ export const TABLES: ReadonlySet<string> = new Set<keyof Database>([
   'conversation_counts',
   'message_reactions',
   'conversation_memberships',
+  'changes',
+  'change_consumers',
+  'change_positions',
   'kysely_migration',
 ]);

@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import type { ErrorKind } from '../errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
+import { numberAfter } from './changes.ts';
 import type { Db } from './database.ts';
 
 /** Where a connection's replication stands, as `sync_state` has it. */
@@ -83,6 +84,8 @@ export interface Advance {
   readonly requestedAgo: number;
   readonly caughtUp: boolean;
   readonly changed: boolean;
+  /** Rows were written that the change feed was not told of. */
+  readonly untold: boolean;
   readonly inserted: Readonly<Record<'conversations' | 'contacts' | 'messages', number>>;
   /** Until the next poll, where nothing more is waiting. */
   readonly nextPollIn: number;
@@ -129,6 +132,7 @@ export async function advance(
         last_polled_at = clock_timestamp(),
         last_changed_at = case when ${move.changed}::boolean then clock_timestamp() else last_changed_at end,
         has_more = ${ledger.hasMore}::boolean,
+        last_change_no = ${numberAfter(move.untold)},
         last_error = null, last_error_kind = null, consecutive_failures = 0,
         next_poll_at = case
           when next_poll_at > clock_timestamp() - make_interval(secs => ${move.requestedAgo / 1000 - TIMER_SLACK}::float8)

@@ -1,13 +1,14 @@
 import { type RawBuilder, sql } from 'kysely';
 import { CONTACT, CONVERSATION, type Entity, MESSAGE } from '../entities.ts';
 import { type ConnectionId, emptyTally, type Outcome, type Row, type Tally } from '../model.ts';
+import { changeColumns, changeWrite, recordChanges } from './changes.ts';
 import type { Db } from './database.ts';
 import { columnTypes, contentColumns, merged } from './entity-columns.ts';
 import { jidsOfContacts, jidsOfConversations, STORED_OTHER_SIDE } from './jids.ts';
 import { membershipIntervals } from './memberships.ts';
 import { messageCounts, STORED_COUNTED } from './message-counts.ts';
-import { membershipDiff, membershipWrites } from './participants.ts';
-import { reactionWrites, STORED_REACTIONS } from './reactions.ts';
+import { MEMBERSHIP_CHANGES, membershipDiff, membershipWrites } from './participants.ts';
+import { REACTION_CHANGES, reactionWrites, STORED_REACTIONS } from './reactions.ts';
 import { recordset } from './recordset.ts';
 import { type History, replacedColumns, revisionWrite } from './revisions.ts';
 
@@ -16,6 +17,8 @@ export interface UpsertTarget {
   readonly connectionId: ConnectionId;
   readonly numbering: number;
   readonly history: History;
+  /** Whether the change feed is told (CHANGES). */
+  readonly changes: boolean;
 }
 
 /**
@@ -47,7 +50,7 @@ function statement(
   const { key, version } = entity;
   const content = contentColumns(entity);
   const stored = sql.table(entity.table);
-  const { connectionId, numbering, history } = target;
+  const { connectionId, numbering, history, changes } = target;
   const raw = sql.raw;
   const list = (columns: readonly string[], alias: string) => columns.map((c) => `${alias}.${c}`).join(', ');
   const members = entity === CONVERSATION;
@@ -64,6 +67,7 @@ function statement(
     )${members ? membershipDiff(connectionId) : sql``},
     judged as materialized (
       select i.${raw(key)}, ${raw(incomingContent(content, partial))}, i.${raw(version)},
+        ${raw(changes ? `${changedAs(entity, content, partial)},` : '')}
         ${raw(storedColumns(entity))}
         ${raw(verdict(entity, partial))} as outcome
       from (select *, ${numbering}::integer as numbering from incoming) i
@@ -75,7 +79,9 @@ function statement(
         where s.connection_id = (select ${connectionId}::text) and s.${raw(key)} = i.${raw(key)} limit 1
       ) e on true
       ${raw(members ? 'left join membership_diff d on d.conversation_id = i.conversation_id' : '')}
-    )${revisions ? revisionWrite(target) : sql``}${members ? membershipWrites(connectionId) : sql``}${derived(entity, target)},
+    )${revisions ? revisionWrite(target) : sql``}${members ? membershipWrites(connectionId) : sql``}${derived(entity, target)}${
+      changes ? changeWrite(connectionId, toldOf(entity)) : sql``
+    },
     added as (
       insert into ${stored} (${written})${judgedAs("'inserted'")}
     ),
@@ -104,6 +110,19 @@ function derived(entity: Entity, { connectionId, numbering }: UpsertTarget): Raw
 /** A partial row takes what it does not tell from the stored row, so that it is compared and written whole. */
 function incomingContent(content: readonly string[], partial: boolean): string {
   return content.map((column) => (partial ? `${merged(column)} as ${column}` : `i.${column}`)).join(', ');
+}
+
+function changedAs(entity: Entity, content: readonly string[], partial: boolean): string {
+  const incoming = (column: string) => (partial ? merged(column) : `i.${column}`);
+  const membership = entity === CONVERSATION ? 'd.conversation_id is not null' : undefined;
+  return changeColumns(entity, content, incoming, membership);
+}
+
+/** What the statement writes that the change feed tells of. */
+function toldOf(entity: Entity): RawBuilder<unknown>[] {
+  const records = recordChanges(entity);
+  if (entity === MESSAGE) return [records, REACTION_CHANGES];
+  return entity === CONVERSATION ? [records, MEMBERSHIP_CHANGES] : [records];
 }
 
 /**

@@ -28,6 +28,8 @@ export interface ApplyContext {
   readonly window: number;
   readonly limits: TransactionLimits;
   readonly history: History;
+  /** Whether the change feed is told (CHANGES). */
+  readonly changes: boolean;
   readonly reached: Reached;
 }
 
@@ -87,7 +89,7 @@ async function attempt(
       await limitTransaction(trx, context.limits);
       const state = await lockState(trx, connectionId);
       if (state === undefined || !isSame(state, at)) throw new Fenced(state);
-      const target = { connectionId, numbering, history: context.history };
+      const target = { connectionId, numbering, history: context.history, changes: context.changes };
       const written = await write(trx, changes.batches, target, { carefully });
       const { tally, refused } = written;
       const rejects = refused.length === 0 ? changes.rejects : [...changes.rejects, ...refused];
@@ -102,6 +104,7 @@ async function attempt(
         requestedAgo: performance.now() - plan.requestedAt,
         caughtUp: !page.hasMore,
         changed,
+        untold: !context.changes && hasChanged(tally),
         inserted: {
           conversations: tally.conversation.inserted,
           contacts: tally.contact.inserted,

@@ -16,7 +16,7 @@ import { lockState } from '../store/state.ts';
 import { Refusal } from './fields.ts';
 import { attempt } from './halve.ts';
 import { normaliseParticipant, normaliseRecords, readRecord } from './normalise.ts';
-import { refusedBy, resolveSuperseded, write } from './write.ts';
+import { hasChanged, refusedBy, resolveSuperseded, write } from './write.ts';
 
 /** What became of a retried entry: how its record was written, or why it still cannot be. */
 export type Retried =
@@ -27,9 +27,15 @@ export type Retried =
 /**
  * Applies a quarantined record that passes now, under the ordinary rules: a newer row is not overwritten (R9). It
  * locks the connection's state row for its transaction instead of holding the lease (R22).
+ * @param changes whether the change feed is told (CHANGES).
  * @throws what Postgres throws, but for a refusal of the record.
  */
-export async function retryDeadLetter(db: Kysely<Database>, id: string, history: History): Promise<Retried> {
+export async function retryDeadLetter(
+  db: Kysely<Database>,
+  id: string,
+  history: History,
+  changes: boolean,
+): Promise<Retried> {
   return await db.transaction().execute(async (trx) => {
     const first = await readDeadLetter(trx, id);
     if (first === undefined) return { gone: true };
@@ -38,14 +44,14 @@ export async function retryDeadLetter(db: Kysely<Database>, id: string, history:
     const letter = await readDeadLetter(trx, id);
     if (letter === undefined || letter.resolved_at !== null) return { gone: true };
     const record = readRecord(letter.json);
-    if (letter.kind === 'participant') return await retryParticipant(trx, letter, record);
+    if (letter.kind === 'participant') return await retryParticipant(trx, letter, record, changes);
     const entity = entityOf(letter.kind as Kind);
     const cursor = BigInt(letter.cursor_to);
     const { batches, rejects } = normaliseRecords(entity, [record], cursor, () => letter.json);
     const whole = rejects.find((reject) => reject.kind === letter.kind);
     if (whole !== undefined) return await still(trx, letter, whole.code, whole.reason);
     const { connection_id: connectionId, numbering } = letter;
-    const target = { connectionId, numbering, history };
+    const target = { connectionId, numbering, history, changes };
     const written = await write(trx, batches, target, { carefully: true });
     const { tally, refused } = written;
     const again = refused.find((reject) => reject.kind === letter.kind);
@@ -54,7 +60,8 @@ export async function retryDeadLetter(db: Kysely<Database>, id: string, history:
     const members = [...rejects, ...refused];
     if (members.length > 0)
       await quarantine(trx, members, { connectionId, numbering, from: cursor, to: cursor });
-    await countInserted(trx, connectionId, tally);
+    const untold = !changes && hasChanged(tally);
+    await countInserted(trx, connectionId, tally, { beside: false, untold });
     await resolveDeadLetter(trx, id, 'retried');
     await resolveSuperseded(trx, written, target);
     return { applied: OUTCOMES.find((outcome) => tally[entity.kind][outcome] > 0)! };
@@ -65,12 +72,13 @@ async function retryParticipant(
   trx: Transaction<Database>,
   letter: WholeDeadLetter,
   record: unknown,
+  changes: boolean,
 ): Promise<Retried> {
   const row = normaliseParticipant(record);
   if (row instanceof Refusal) return await still(trx, letter, row.code, row.reason);
   let applied: Outcome = 'unchanged';
   const code = await attempt(trx, async () => {
-    applied = await addParticipant(trx, letter, row);
+    applied = await addParticipant(trx, letter, row, changes);
   });
   if (code !== undefined) return await still(trx, letter, code, refusedBy(code));
   await resolveDeadLetter(trx, letter.quarantine_id, 'retried');

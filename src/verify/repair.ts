@@ -10,13 +10,15 @@ import { quarantine } from '../store/quarantine.ts';
 import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
 import { limitTransaction, lockState, type TransactionLimits } from '../store/state.ts';
-import { resolveSuperseded, write } from '../sync/write.ts';
+import { hasChanged, resolveSuperseded, write } from '../sync/write.ts';
 import { batchesOf, type Listed } from './listed.ts';
 
 export interface RepairContext {
   readonly db: Kysely<Database>;
   readonly limits: TransactionLimits;
   readonly history: History;
+  /** Whether the change feed is told (CHANGES). */
+  readonly changes: boolean;
 }
 
 /**
@@ -46,7 +48,7 @@ export async function repair(
 }
 
 async function attempt(
-  { db, limits, history }: RepairContext,
+  { db, limits, history, changes }: RepairContext,
   entity: Entity,
   { good, bad }: { readonly good: readonly Listed[]; readonly bad: readonly Reject[] },
   target: CompareTarget,
@@ -74,7 +76,7 @@ async function attempt(
           : one,
       );
     }
-    const to = { connectionId, numbering, history };
+    const to = { connectionId, numbering, history, changes };
     const written = await write(trx, batchesOf(entity.kind, still), to, { carefully });
     const rejects = [...(await neverPutAside(trx, connectionId, bad)), ...written.refused];
     if (rejects.length > 0) {
@@ -82,7 +84,8 @@ async function attempt(
       await quarantine(trx, rejects, { connectionId, numbering, from: position, to: position });
     }
     if (state.hasQuarantine || rejects.length > 0) await resolveSuperseded(trx, written, to);
-    await countInserted(trx, connectionId, written.tally, true);
+    const untold = !changes && hasChanged(written.tally);
+    await countInserted(trx, connectionId, written.tally, { beside: true, untold });
     const { inserted, updated, amended } = written.tally[entity.kind];
     return inserted + updated + amended + rejects.filter(({ kind }) => kind === entity.kind).length;
   });

@@ -36,6 +36,7 @@ const context = {
   window: 30 * 86_400_000,
   limits: { statementTimeout: 20_000, idleTimeout: 20_000 },
   history: { on: true, deletedMessages: 'keep' as const },
+  changes: true,
   reached: () => {},
 };
 await ensureConnections(db, [id]);

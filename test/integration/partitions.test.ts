@@ -102,7 +102,7 @@ test('partitioned on connection_id by the documented statements, everything goes
       where c.relnamespace = 'whatsapp'::regnamespace and c.relkind = 'r' and not c.relispartition order by 1`,
   );
   expect(whole.map(({ relname }) => relname)).toEqual([
-    ...['connections', 'gaps', 'sync_state', 'upkeep', 'verifications'],
+    ...['change_positions', 'connections', 'gaps', 'sync_state', 'upkeep', 'verifications'],
   ]);
   const filled = await database.query(
     "select distinct tableoid::regclass::text from whatsapp.messages where tableoid <> 'whatsapp.messages'::regclass",
@@ -135,7 +135,12 @@ test('partitioned on connection_id by the documented statements, everything goes
   const [letter] = await database.query<{ quarantine_id: string }>(
     'select quarantine_id from whatsapp.quarantine',
   );
-  const retried = await retryDeadLetter(db, letter!.quarantine_id, { on: true, deletedMessages: 'keep' });
+  const retried = await retryDeadLetter(
+    db,
+    letter!.quarantine_id,
+    { on: true, deletedMessages: 'keep' },
+    true,
+  );
   expect(retried).toMatchObject({ refused: expect.any(String) });
 });
 

@@ -27,7 +27,12 @@ const message = (message_id: string, seq: number, body: unknown, more: object = 
 const entryOf = async (id: string) =>
   (await bench.entries(`record_id = '${id}' and resolved_at is null`))[0]!;
 const retry = async (id: string): Promise<Retried> =>
-  await retryDeadLetter(bench.db, (await entryOf(id)).quarantine_id, { on: true, deletedMessages: 'keep' });
+  await retryDeadLetter(
+    bench.db,
+    (await entryOf(id)).quarantine_id,
+    { on: true, deletedMessages: 'keep' },
+    true,
+  );
 /** A message that comes good, and leaves the entries of its id open, as if they had come after it. */
 async function bring(newer: object): Promise<void> {
   await bench.bring({ messages: [newer] });
@@ -118,7 +123,9 @@ describe('retry applies what passes now, under the ordinary rules (R9)', () => {
     const { quarantine_id } = await entryOf(id);
     await bench.bring({ messages: [message(id, 6, 'good')] });
     await refusal(database, 'off');
-    expect(await retryDeadLetter(bench.db, quarantine_id, { on: true, deletedMessages: 'keep' })).toEqual({
+    expect(
+      await retryDeadLetter(bench.db, quarantine_id, { on: true, deletedMessages: 'keep' }, true),
+    ).toEqual({
       gone: true,
     });
     expect(await bodyOf(id)).toBe('good');
@@ -129,7 +136,7 @@ describe('retry applies what passes now, under the ordinary rules (R9)', () => {
     await bench.bring({ messages: [message(id, 5, 7), message(id, 6, 'refuse:22023'), message(id, 8, 8)] });
     await refusal(database, 'off');
     const [, passes] = await bench.entries(`record_id = '${id}' and version in (5, 6)`);
-    await retryDeadLetter(bench.db, passes!.quarantine_id, { on: true, deletedMessages: 'keep' });
+    await retryDeadLetter(bench.db, passes!.quarantine_id, { on: true, deletedMessages: 'keep' }, true);
     const entries = await bench.entries(`record_id = '${id}'`);
     expect(new Map(entries.map((one) => [JSON.parse(one.bytes.toString()).seq, one.resolution]))).toEqual(
       new Map([

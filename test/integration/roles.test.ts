@@ -154,9 +154,31 @@ test('the reader reads, and nothing else', async () => {
     `update whatsapp.sync_state set cursor = 0`,
     'create table whatsapp.mine (id integer)',
     'select 1 from whatsapp.messages for update',
+    `update whatsapp.change_positions set change_no = 7`,
   ]) {
     expect([statement, await attempt('reader', statement)]).toEqual([statement, '42501']);
   }
+  // But it consumes the change feed, by the functions that keep its positions.
+  const change = `insert into whatsapp.changes values ('a', 1, 'message', 'm', 'inserted')`;
+  await database.query(`insert into whatsapp.sync_state (connection_id, last_change_no) values ('a', 1)`);
+  expect(await attempt('writer', change)).toBeUndefined();
+  for (const role of ['reader', 'writer'] as const) {
+    for (const call of [
+      `select whatsapp.register_consumer('${role}')`,
+      `do $$ begin assert (select record_id from whatsapp.read_changes('${role}')) = 'm'; end $$`,
+      `select whatsapp.ack_changes('${role}', 'a', 1)`,
+      `select whatsapp.restart_consumer('${role}')`,
+      `select whatsapp.drop_consumer('${role}')`,
+    ]) {
+      expect([call, await attempt(role, call)]).toEqual([call, undefined]);
+    }
+  }
+  // Nobody else: the functions have their owner's rights.
+  const [{ open }] = (await database.query(
+    `select count(*)::integer as open from pg_proc p, aclexplode(p.proacl) a
+      where p.pronamespace = 'whatsapp'::regnamespace and a.grantee = 0`,
+  )) as [{ open: number }];
+  expect(open).toBe(0);
 });
 
 test('tables of later migrations are covered, without running the file again', async () => {

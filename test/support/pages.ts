@@ -33,6 +33,7 @@ export function contextOf(db: Kysely<Database>, changes: Partial<ApplyContext> =
     window: 30 * 86_400_000,
     limits: { statementTimeout: 20_000, idleTimeout: 20_000 },
     history: { on: true, deletedMessages: 'keep' },
+    changes: true,
     reached: () => {},
     ...changes,
   };
@@ -43,12 +44,13 @@ export async function applyAnswer(
   db: Kysely<Database>,
   answer: Answer | Buffer,
   changes: Partial<ApplyContext> = {},
+  connection: string = CONNECTION,
 ): Promise<Extract<Applied, { done: true }>> {
-  await ensureConnections(db, [CONNECTION]);
-  const at = (await readPosition(db, CONNECTION))!;
+  await ensureConnections(db, [connection]);
+  const at = (await readPosition(db, connection))!;
   const page = parsePage(Buffer.isBuffer(answer) ? answer : bodyOf(answer), at.cursor);
   const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
-  const applied = await apply(contextOf(db, changes), CONNECTION, at, page, normalise(page), timing);
+  const applied = await apply(contextOf(db, changes), connection, at, page, normalise(page), timing);
   if (!applied.done) throw new Error('the page was fenced');
   return applied;
 }

@@ -2,6 +2,7 @@ import type { Kysely } from 'kysely';
 import { sqlstate } from '../../errors.ts';
 import { singleFlight } from '../../lib/single-flight.ts';
 import { type Activity, readActivity } from '../../store/activity.ts';
+import { readFeed } from '../../store/feed.ts';
 import type { Database } from '../../store/schema.ts';
 import { type HealthOptions, overdue, type Readiness, readiness } from '../health.ts';
 import type { Metrics, Sample } from '../metrics.ts';
@@ -28,6 +29,7 @@ export function routes(options: RouteOptions): Route[] {
   const { db, token, health, metrics, leases, pools } = options;
   // Many may look at once; Postgres is asked once.
   const report = singleFlight(() => readReport(db, options.report));
+  const feed = singleFlight(() => readFeed(db));
   const activity = singleFlight(() => readActivity(db));
   const open: Route[] = [
     { method: 'GET', path: '/healthz', answer: () => healthz(health) },
@@ -48,6 +50,7 @@ export function routes(options: RouteOptions): Route[] {
         // Without a database the process's own are still worth having.
         body: await metrics.render({
           report: await report().catch(() => undefined),
+          feed: await feed().catch(() => undefined),
           leases: leases(),
           pools: pools(),
         }),

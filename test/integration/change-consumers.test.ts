@@ -1,0 +1,266 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Kysely } from 'kysely';
+import pg from 'pg';
+import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest';
+import { Random } from '../../src/simulator/random.ts';
+import { pruneChanges } from '../../src/store/changes.ts';
+import { migrateToLatest } from '../../src/store/migrator.ts';
+import type { Database } from '../../src/store/schema.ts';
+import { useTestDatabase } from '../support/database.ts';
+import { applyAnswer } from '../support/pages.ts';
+import { openTestDatabase } from '../support/replica.ts';
+
+/* How consumers get the feed: whoever writes, reads, dies or prunes beside them. */
+
+interface Change {
+  readonly connection_id: string;
+  readonly change_no: string;
+}
+
+const database = useTestDatabase({ migrated: true });
+let db: Kysely<Database>;
+let pool: pg.Pool;
+beforeAll(() => {
+  db = openTestDatabase(database.url);
+  pool = new pg.Pool({ connectionString: database.url, max: 6 });
+});
+afterAll(async () => {
+  await pool.end();
+  await db.destroy();
+});
+beforeEach(async () => {
+  await database.query(`truncate whatsapp.changes, whatsapp.change_consumers, whatsapp.change_positions,
+    whatsapp.sync_state, whatsapp.messages, whatsapp.contacts`);
+});
+
+type Client = Pick<pg.Pool, 'query'>;
+
+const read = async (client: Client, consumer: string, max = 500, lease = '1 minute') =>
+  (await client.query<Change>('select * from whatsapp.read_changes($1, $2, $3)', [consumer, max, lease]))
+    .rows;
+const ack = (client: Client, consumer: string, connection: string, no: number | string) =>
+  client.query('select whatsapp.ack_changes($1, $2, $3)', [consumer, connection, no]);
+const names = (rows: readonly Change[]) => rows.map((row) => `${row.connection_id} ${row.change_no}`);
+const message = (id: number, seq: number) => ({
+  message_id: `m${id}`,
+  conversation_id: 'c',
+  body: `${seq}`,
+  seq,
+});
+const page = (connection: string, cursor: number, ...ids: number[]) =>
+  applyAnswer(db, { cursor, messages: ids.map((id) => message(id, cursor)) }, {}, connection);
+
+/** The highest number of each connection among the rows, as `ack_changes` takes it. */
+function positions(rows: readonly Change[]): Record<string, number> {
+  return Object.fromEntries(rows.map((row) => [row.connection_id, Number(row.change_no)]));
+}
+
+test('with writers, readers that die and pruning beside them, nobody misses a row or shares one', async () => {
+  const connections = ['a', 'b', 'c', 'd'];
+  const PAGES = 20;
+  const DAY = 86_400_000;
+  const seed = inject('seed');
+  let writing = true;
+
+  // Somebody's long transaction, with an xid and a snapshot, is open from before the first page to after the last read.
+  const other = await pool.connect();
+  await other.query('begin isolation level repeatable read');
+  await other.query('create table public.elsewhere (id integer)');
+  await other.query('select count(*) from whatsapp.changes');
+
+  const write = async (connection: string, at: number) => {
+    const random = new Random(seed + at);
+    for (let cursor = 1; cursor <= PAGES; cursor++) {
+      const ids = [...new Set(Array.from({ length: 1 + random.int(8) }, () => random.int(30)))];
+      const crash = random.chance(0.2);
+      const reached = (point: string) => {
+        if (crash && point === 'before_commit') throw new Error('crash');
+      };
+      const messages = ids.map((id) => message(id, cursor));
+      const contacts = [{ person_id: 'p', display_name: `${random.int(3)}` }];
+      await applyAnswer(db, { cursor, messages, contacts }, { reached }, connection).catch((error: Error) => {
+        if (error.message !== 'crash') throw error;
+      });
+    }
+  };
+
+  const held = new Set<string>();
+  const had = new Set<string>();
+  const handedTwice: string[] = [];
+  const until = async (consumer: string, step: () => Promise<boolean>) => {
+    const deadline = performance.now() + 30_000;
+    for (;;) {
+      const quiet = !writing;
+      if (performance.now() > deadline) throw new Error(`${consumer} does not get the rest`);
+      if (await step()) continue;
+      const { rowCount } = await pool.query(
+        `select from whatsapp.sync_state s left join whatsapp.change_positions p
+          on p.connection_id = s.connection_id and p.consumer = $1
+          where s.last_change_no > coalesce(p.change_no, 0)`,
+        [consumer],
+      );
+      if (quiet && rowCount === 0) return;
+      await sleep(2);
+    }
+  };
+  const reader = async (at: number) => {
+    const random = new Random(seed + 100 + at);
+    await until('crm', async () => {
+      const dies = random.chance(0.2);
+      const rows = await read(pool, 'crm', 1 + random.int(20), dies ? '20 milliseconds' : '1 minute');
+      if (dies) return rows.length > 0;
+      handedTwice.push(...names(rows).filter((name) => held.has(name)));
+      for (const name of names(rows)) held.add(name);
+      await sleep(random.int(3));
+      for (const name of names(rows)) {
+        held.delete(name);
+        had.add(name);
+      }
+      if (random.chance(0.5)) {
+        await pool.query('select whatsapp.ack_changes($1, $2)', ['crm', JSON.stringify(positions(rows))]);
+      } else {
+        for (const [connection, no] of Object.entries(positions(rows)))
+          await ack(pool, 'crm', connection, no);
+      }
+      return rows.length > 0;
+    });
+  };
+  // Alone, and never dying: each row once, in its order.
+  const audited = Object.fromEntries(connections.map((id) => [id, [] as number[]]));
+  const audit = () =>
+    until('audit', async () => {
+      const rows = await read(pool, 'audit', 7);
+      for (const row of rows) audited[row.connection_id]?.push(Number(row.change_no));
+      await pool.query('select whatsapp.ack_changes($1, $2)', ['audit', JSON.stringify(positions(rows))]);
+      return rows.length > 0;
+    });
+  const prune = async () => {
+    while (writing) {
+      for (const connection of connections) await pruneChanges(db, connection, DAY, 7);
+      await sleep(5);
+    }
+  };
+
+  await pool.query(`select whatsapp.register_consumer('crm'), whatsapp.register_consumer('audit', 'now')`);
+  const writers = Promise.all(connections.map(write)).finally(() => {
+    writing = false;
+  });
+  await Promise.all([writers, reader(0), reader(1), reader(2), audit(), prune()]);
+  await other.query('rollback');
+  other.release();
+
+  expect(handedTwice).toEqual([]);
+  const { rows: states } = await pool.query<{ id: string; last: string }>(
+    'select connection_id as id, last_change_no as last from whatsapp.sync_state order by 1',
+  );
+  expect(states.map(({ id }) => id)).toEqual(connections);
+  const numbers = (last: string) => Array.from({ length: Number(last) }, (_, at) => at + 1);
+  for (const { id, last } of states) {
+    expect(Number(last)).toBeGreaterThan(PAGES / 2);
+    expect(audited[id]).toEqual(numbers(last));
+    expect(numbers(last).filter((no) => !had.has(`${id} ${no}`))).toEqual([]);
+    while ((await pruneChanges(db, id, DAY, 7)) > 0);
+  }
+  expect((await pool.query('select from whatsapp.changes')).rowCount).toBe(0);
+});
+
+test('read, write and acknowledge in one transaction: the connection is its own until the end, and a rollback gives it back', async () => {
+  await page('a', 1, 1, 2);
+  await page('b', 1, 1);
+  const one = await pool.connect();
+  await one.query('begin');
+  // One connection is enough for it: the other is left for others, who wait for nothing.
+  expect(names(await read(one, 'crm', 2))).toEqual(['a 1', 'a 2']);
+  await one.query('rollback');
+  await pool.query(`select whatsapp.register_consumer('crm')`);
+  await one.query('begin');
+  expect(names(await read(one, 'crm', 2))).toEqual(['a 1', 'a 2']);
+  expect(names(await read(pool, 'crm'))).toEqual(['b 1']);
+  expect(await read(pool, 'crm')).toEqual([]);
+  await one.query('rollback');
+  expect(names(await read(one, 'crm', 1))).toEqual(['a 1']);
+  // A lease that was acknowledged whole ends, one that was not, does not.
+  expect(await read(one, 'crm')).toEqual([]);
+  await ack(one, 'crm', 'a', 1);
+  expect(names(await read(one, 'crm'))).toEqual(['a 2']);
+  await ack(one, 'crm', 'a', 1);
+  expect(await read(one, 'crm')).toEqual([]);
+  await ack(one, 'crm', 'a', 2);
+  // Those that were read longest ago come first.
+  await ack(one, 'crm', 'b', 1);
+  await page('a', 2, 3, 4);
+  await page('b', 2, 3, 4);
+  expect(names(await read(one, 'crm', 3))).toEqual(['b 2', 'b 3', 'a 3']);
+  // A lease that ran out: what was handed out then may still be acknowledged, and comes again until it is.
+  await pool.query(`update whatsapp.change_positions set leased_until = now() - interval '1 second'`);
+  expect(names(await read(pool, 'crm', 1))).toEqual(['b 2']);
+  await ack(one, 'crm', 'b', 3);
+  await ack(pool, 'crm', 'b', 2);
+  expect(names(await read(pool, 'crm', 2))).toEqual(['a 3', 'a 4']);
+  one.release();
+  // A connection that is new is read from its first change, whenever the consumer began.
+  await pool.query(`select whatsapp.register_consumer('late', 'now')`);
+  await page('new', 1, 1);
+  expect(names(await read(pool, 'late'))).toEqual(['new 1']);
+});
+
+test('the loop of docs/changes.md works as it stands there', async () => {
+  const text = readFileSync(path.join(import.meta.dirname, '../../docs/changes.md'), 'utf8');
+  const loop = /```sql\n(begin;\n[\s\S]*?commit;\n)```/.exec(text)![1]!;
+  await pool.query('create schema crm; create table crm.inbox (message_id text primary key, body text)');
+  const incoming = { ...message(1, 1), direction: 'incoming' };
+  await applyAnswer(
+    db,
+    { cursor: 1, messages: [incoming, message(2, 1)], contacts: [{ person_id: 'p' }] },
+    {},
+    'a',
+  );
+  for (let times = 0; times < 2; times++) await pool.query(loop);
+  expect((await pool.query('select * from crm.inbox')).rows).toEqual([{ message_id: 'm1', body: '1' }]);
+  expect((await pool.query('select change_no from whatsapp.change_positions')).rows).toEqual([
+    { change_no: '3' },
+  ]);
+});
+
+test('what cannot be done is an error with a code', async () => {
+  await page('a', 1, 1, 2);
+  expect(await read(pool, 'crm', 1)).toHaveLength(1);
+  const fails = async (statement: string, code: string) =>
+    expect([statement, await pool.query(statement).catch((error) => error.code)]).toEqual([statement, code]);
+  await fails(`select whatsapp.ack_changes('crm', 'a', 2)`, 'WR003');
+  await fails(`select whatsapp.ack_changes('crm', 'nowhere', 1)`, 'WR003');
+  await fails(`select whatsapp.ack_changes('crm', 'a', null)`, 'WR003');
+  await fails(`select whatsapp.ack_changes('nobody', 'a', 1)`, 'WR002');
+  await fails(`select whatsapp.restart_consumer('nobody')`, 'WR002');
+  await fails(`select whatsapp.restart_consumer('crm', 'nowhere')`, 'WR002');
+  await fails(`select whatsapp.read_changes('crm', 0)`, '22023');
+  await fails(`select whatsapp.register_consumer('x', 'yesterday')`, '22023');
+  expect((await pool.query('select consumer from whatsapp.change_consumers')).rows).toEqual([
+    { consumer: 'crm' },
+  ]);
+  const { rows } =
+    await pool.query(`select whatsapp.register_consumer('crm') as new, whatsapp.drop_consumer('crm') as gone,
+    whatsapp.drop_consumer('crm') as again`);
+  expect(rows).toEqual([{ new: false, gone: true, again: false }]);
+  expect((await pool.query('select from whatsapp.change_positions')).rowCount).toBe(0);
+});
+
+test('the functions are their schema’s, whatever it is called, and take no temporary table for their own', async () => {
+  await migrateToLatest(database.url, 'another_one');
+  await pool.query(`insert into another_one.sync_state (connection_id, last_change_no) values ('a', 1)`);
+  await pool.query(`insert into another_one.changes values ('a', 1, 'message', 'm', 'inserted')`);
+  const client = await pool.connect();
+  await client.query('create temporary table changes (like another_one.changes)');
+  await client.query('create temporary table change_consumers (like another_one.change_consumers)');
+  await client.query('set search_path to public');
+  const { rows } = await client.query(`select connection_id, record_id from another_one.read_changes('crm')`);
+  expect(rows).toEqual([{ connection_id: 'a', record_id: 'm' }]);
+  await client.query(`select another_one.ack_changes('crm', 'a', 1)`);
+  expect((await pool.query('select change_no from another_one.change_positions')).rows).toEqual([
+    { change_no: '1' },
+  ]);
+  expect((await pool.query('select from whatsapp.change_consumers')).rowCount).toBe(0);
+  client.release(true);
+});

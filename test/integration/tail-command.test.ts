@@ -1,0 +1,108 @@
+import type { Kysely } from 'kysely';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import type { Database } from '../../src/store/schema.ts';
+import { runCli, startCli } from '../support/cli.ts';
+import { useTestDatabase } from '../support/database.ts';
+import { applyAnswer } from '../support/pages.ts';
+import { openTestDatabase, quickSettings } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
+
+const database = useTestDatabase({ migrated: true });
+let db: Kysely<Database>;
+let simulator: Simulator;
+beforeAll(async () => {
+  db = openTestDatabase(database.url);
+  simulator = await startSimulator({ connections: ['conn_a'], messages: 20 });
+});
+afterAll(async () => {
+  await simulator.close();
+  await db.destroy();
+});
+
+const message = (seq: number) => ({ message_id: 'm\u0007', body: `secret ${seq}`, seq });
+const page = (cursor: number) => applyAnswer(db, { cursor, messages: [message(cursor)] }, {}, 'hand');
+const lines = (text: string) =>
+  text
+    .trimEnd()
+    .split('\n')
+    .filter((line) => line !== '');
+const listening = () =>
+  waitFor(
+    async () =>
+      (
+        await database.query(`select from pg_stat_activity
+        where datname = current_database() and application_name = 'wa-replica listen'`)
+      ).length > 0,
+    { what: 'the command to listen' },
+  );
+
+test('tail prints what comes from now on, ids and no content, until Ctrl-C', async () => {
+  await page(1);
+  const env = { DATABASE_URL: database.url };
+  const plain = startCli(['tail'], env);
+  await listening();
+  const json = startCli(['tail', '--json'], { ...env, LISTEN_DATABASE_URL: 'off' });
+  // Nothing says that the second has begun: it is given changes until it prints one.
+  let cursor = 1;
+  await waitFor(
+    async () => {
+      await page(++cursor);
+      return json.stdout.includes('\n');
+    },
+    { what: 'the first line', everyMs: 200, deadlineMs: 20_000 },
+  );
+  await waitFor(() => plain.stdout.includes(`  ${cursor}  `), { what: 'the last change' });
+  expect(await Promise.all([plain.kill('SIGINT'), json.kill('SIGTERM')])).toEqual([0, 0]);
+  const numbers = lines(plain.stdout).map((line) => line.split('  ')[2]);
+  expect(numbers).toEqual(numbers.map((_, at) => String(at + 2)));
+  expect(lines(plain.stdout)[0]).toMatch(/^[\dTZ:.-]+ {2}hand {2}2 {2}message m\uFFFD updated {2}body$/);
+  const first = JSON.parse(lines(json.stdout)[0]!) as Record<string, unknown>;
+  expect(first).toEqual({
+    connection_id: 'hand',
+    change_no: expect.stringMatching(/^\d+$/),
+    kind: 'message',
+    record_id: 'm\u0007',
+    op: 'updated',
+    changed_fields: ['body'],
+    at: expect.stringMatching(/Z$/),
+  });
+  for (const text of [plain.stdout, plain.stderr, json.stdout, json.stderr])
+    expect(text).not.toContain('secret');
+  expect(await database.query('select from whatsapp.change_consumers')).toEqual([]);
+});
+
+test('as a consumer it goes on where it stood, hears the daemon, and says when it comes too late', async () => {
+  const env = quickSettings(database.url, simulator.url);
+  const tail = startCli(['tail', '--consumer', 'desk'], env);
+  await waitFor(async () => (await database.query('select from whatsapp.change_consumers')).length > 0, {
+    what: 'the consumer',
+  });
+  const daemon = startCli(['run'], env);
+  const settled = async () =>
+    (
+      await database.query(`select from whatsapp.sync_state s left join whatsapp.change_positions p using (connection_id)
+        where connection_id = 'conn_a' and caught_up_at is not null and s.last_change_no = p.change_no`)
+    ).length > 0;
+  await waitFor(settled, { what: 'the backlog', deadlineMs: 20_000 });
+  expect(await tail.kill('SIGINT')).toBe(0);
+  expect(tail.stderr).toContain('this consumer is new');
+  const had = lines(tail.stdout).length;
+  expect(had).toBeGreaterThan(20);
+
+  simulator.world.applyChanges(30);
+  const more = `select last_change_no from whatsapp.sync_state where connection_id = 'conn_a' and last_change_no > $1`;
+  await waitFor(async () => (await database.query(more, [had])).length > 0, { what: 'more changes' });
+  const again = startCli(['tail', '--consumer', 'desk'], env);
+  await waitFor(settled, { what: 'the rest', deadlineMs: 20_000 });
+  expect(await again.kill('SIGINT')).toBe(0);
+  expect(await daemon.kill('SIGTERM')).toBe(0);
+  expect(again.stderr).toBe('');
+  const numbers = [...lines(tail.stdout), ...lines(again.stdout)].map((line) => Number(line.split('  ')[2]));
+  expect(numbers).toEqual(numbers.map((_, at) => at + 1));
+
+  await database.query(`update whatsapp.change_positions set change_no = 0 where connection_id = 'conn_a'`);
+  await database.query(`delete from whatsapp.changes where connection_id = 'conn_a' and change_no < 5`);
+  const late = await runCli(['tail', '--consumer', 'desk'], env);
+  expect(late).toMatchObject({ status: 1, stdout: '', stderr: expect.stringContaining('comes too late') });
+});
