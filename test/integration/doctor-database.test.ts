@@ -171,7 +171,7 @@ describe('a role', () => {
     await follow(first);
     const second = (await examine(url)).lines;
     expect(second[2]).toMatch(
-      new RegExp(`^✗ privileges: ${role} lacks DELETE, INSERT, SELECT, UPDATE on connections, `),
+      new RegExp(`^✗ privileges: ${role} lacks DELETE, INSERT, SELECT, UPDATE on change_consumers, `),
     );
     expect(second[3]).toBe(
       `    GRANT DELETE, INSERT, SELECT, UPDATE ON ALL TABLES IN SCHEMA whatsapp TO ${quoted(role)};`,
