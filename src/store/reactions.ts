@@ -41,17 +41,18 @@ export function reactionWrites(connectionId: ConnectionId, numbering: number): R
           where n.message_id = t.message_id and n.reactor_jid = t.reactor_jid)
       returning t.message_id, t.reactor_jid
     ),
-    reactions_there as (
-      insert into ${table} as t (connection_id, message_id, reactor_jid, emoji)
-      select ${connectionId}, n.message_id, n.reactor_jid, n.emoji
+    reactions_new as materialized (
+      select n.*, e.reactor_jid is not null as was_there
       from reactions_now n left join lateral (
         select * from ${table} s where s.connection_id = (select ${connectionId}::text)
           and s.message_id = n.message_id and s.reactor_jid = n.reactor_jid limit 1
       ) e on true
       where e.emoji is distinct from n.emoji
+    ),
+    reactions_there as (
+      insert into ${table} as t (connection_id, message_id, reactor_jid, emoji)
+      select ${connectionId}, n.message_id, n.reactor_jid, n.emoji from reactions_new n
       on conflict (connection_id, message_id, reactor_jid) do update set emoji = excluded.emoji, since = now()
-      -- a row that was there has been locked by the update
-      returning t.message_id, t.reactor_jid, t.xmax <> 0 as was_there
     )`;
 }
 
@@ -60,6 +61,6 @@ export const REACTION_CHANGES = sql`
       select 'reaction' as kind, message_id || ' ' || reactor_jid as record_id,
         case when was_there then 'updated' else 'inserted' end as op,
         case when was_there then array['emoji'] end as changed_fields, 0::bigint as version
-      from reactions_there
+      from reactions_new
       union all
       select 'reaction', message_id || ' ' || reactor_jid, 'deleted', null, 0 from reactions_gone`;

@@ -74,8 +74,9 @@ test('each record that a page inserts, updates or deletes is told of once, with 
   const first = [
     '1 contact p1 inserted',
     '2 conversation c1 inserted',
-    '3 message m0 inserted',
-    '4 message m1 inserted',
+    '3 membership c1 a@lid inserted',
+    '4 message m0 inserted',
+    '5 message m1 inserted',
   ];
   expect(await told()).toEqual(first);
   // The same once more; the same at a higher seq; an older one.
@@ -94,15 +95,47 @@ test('each record that a page inserts, updates or deletes is told of once, with 
   await page({ messages: [message(6, { body: null, deleted_at: '2026-11-02T10:00:00Z' })] });
   await page({ messages: [message(7, { body: null, deleted_at: '2026-11-02T10:00:01Z' })] });
   await page({ messages: [message(9, { message_id: 'gone', deleted_at: '2026-11-02T10:00:00Z' })] });
-  expect((await told()).slice(4)).toEqual([
-    '5 message m1 updated body,edited_at,extra',
-    '6 message m1 updated status',
-    '7 conversation c1 updated participants',
-    '8 contact p1 updated phone_e164',
-    '9 message m1 deleted body,status,edited_at,deleted_at,extra',
-    '10 message m1 updated deleted_at',
-    '11 message gone inserted',
+  expect((await told()).slice(5)).toEqual([
+    '6 message m1 updated body,edited_at,extra',
+    '7 message m1 updated status',
+    '8 conversation c1 updated participants',
+    '9 membership c1 b@lid inserted',
+    '10 contact p1 updated phone_e164',
+    '11 message m1 deleted body,status,edited_at,deleted_at,extra',
+    '12 message m1 updated deleted_at',
+    '13 message gone inserted',
   ]);
+});
+
+test('reactions and memberships are told of one by one, beside their message and conversation', async () => {
+  const { page, told } = feedOf('parts');
+  const reacted = (seq: number, reactions: object) => message(seq, { reactions });
+  await page({ messages: [reacted(1, { 'a@lid': '👍', 'b@lid': { emoji: '🙏' } })] });
+  await page({ messages: [reacted(2, { 'a@lid': '🎉', 'c@lid': '👍' })] });
+  const members = (seq: number, participants: object[]) => ({ ...conversation(seq), participants });
+  await page({ conversations: [members(3, [{ participant_jid: 'a@lid' }, { participant_jid: 'b@lid' }])] });
+  await page({ conversations: [members(4, [{ participant_jid: 'a@lid', role: 'admin' }])] });
+  // A replay, and an answer that says nothing of them.
+  await page({ messages: [reacted(2, { 'a@lid': '🎉', 'c@lid': '👍' })], conversations: [conversation(4)] });
+  const all = await told();
+  expect(all).toHaveLength(13);
+  expect(all.map((line) => line.replace(/^\d+ /, '')).sort()).toEqual(
+    [
+      'message m1 inserted',
+      'reaction m1 a@lid inserted',
+      'reaction m1 b@lid inserted',
+      'message m1 updated reactions',
+      'reaction m1 a@lid updated emoji',
+      'reaction m1 b@lid deleted',
+      'reaction m1 c@lid inserted',
+      'conversation c1 inserted',
+      'membership c1 a@lid inserted',
+      'membership c1 b@lid inserted',
+      'conversation c1 updated participants',
+      'membership c1 a@lid updated role',
+      'membership c1 b@lid deleted',
+    ].sort(),
+  );
 });
 
 test('partial messages are told of as what they add; a whole one that comes late, as what was lacking', async () => {
