@@ -211,7 +211,8 @@ test('the metrics are those that are registered, with their types and labels', a
   const metrics = createMetrics(true);
   for (const event of Object.values(EVENTS).flat()) metrics.listen(event);
   const pools = { pages: { busy: 0, idle: 0, waiting: 0 } };
-  const families = parseMetrics(await metrics.render({ report: REPORT, leases: 1, pools }));
+  const feed = { kept: 1, consumers: [{ consumer: 'crm', pending: 1, lag: 1 }] };
+  const families = parseMetrics(await metrics.render({ report: REPORT, feed, leases: 1, pools }));
   const registered = [...families]
     .filter(([name]) => name.startsWith('wa_replica_'))
     .map(([name, { type, values }]) => {
