@@ -44,17 +44,16 @@ export function routes(options: RouteOptions): Route[] {
     {
       method: 'GET',
       path: '/metrics',
-      answer: async () => ({
-        status: 200,
-        type: metrics.contentType,
-        // Without a database the process's own are still worth having.
-        body: await metrics.render({
-          report: await report().catch(() => undefined),
-          feed: await feed().catch(() => undefined),
-          leases: leases(),
-          pools: pools(),
-        }),
-      }),
+      answer: async () => {
+        // Without a database the process's own are still worth having. Both at once: each waits for it as long as a
+        // time-out lasts.
+        const [known, changes] = await Promise.all([
+          report().catch(() => undefined),
+          feed().catch(() => undefined),
+        ]);
+        const body = await metrics.render({ report: known, feed: changes, leases: leases(), pools: pools() });
+        return { status: 200, type: metrics.contentType, body };
+      },
     },
     { method: 'GET', path: '/', answer: () => page(report, activity) },
   ];
