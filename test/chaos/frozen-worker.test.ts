@@ -118,7 +118,7 @@ test.each(['fetched', 'rows_written'] as const)('stopped at: %s', async (point) 
   // Seen as soon as it is frozen: the transaction that it holds open ends soon.
   let open = 0;
   const freezes = async () => {
-    const frozen = holder.isFrozen();
+    const frozen = await holder.isFrozen();
     if (frozen) open = (await inTransaction()).length;
     return frozen;
   };
