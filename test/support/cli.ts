@@ -21,6 +21,9 @@ export interface CliProcess {
 const SOURCES = fileURLToPath(new URL('../../src/bin.ts', import.meta.url));
 export const BUILT = fileURLToPath(new URL('../../dist/src/bin.js', import.meta.url));
 
+/** Half of a start is compiling, and a suite starts the program some hundred times. */
+const CACHE = fileURLToPath(new URL('../../node_modules/.cache/wa-replica-tests', import.meta.url));
+
 const running = new Set<ChildProcess>();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
@@ -35,7 +38,7 @@ export function startCli(
   const cwd = mkdtempSync(path.join(tmpdir(), 'wa-replica-cli-'));
   const child = spawn(process.execPath, [bin, ...args], {
     cwd,
-    env: { PATH: process.env.PATH, ...env },
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: CACHE, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   running.add(child);
