@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import { CONVERSATION, type Entity, MESSAGE } from '../entities.ts';
 import type { ConnectionId, Row } from '../model.ts';
 import type { Db } from './database.ts';
-import { columnTypes, contentColumns, merged } from './entity-columns.ts';
+import { contentColumns, merged } from './entity-columns.ts';
 import { membershipDiff } from './participants.ts';
 import { recordset } from './recordset.ts';
 
@@ -53,13 +53,12 @@ export async function compare(
   const raw = sql.raw;
   const members = entity === CONVERSATION;
   const content = contentColumns(entity);
-  const types = { ...columnTypes(entity), ...(members && { participants: 'jsonb' }) };
   const of = (alias: string) => content.map((column) => `${alias}.${column}`).join(', ');
   const incoming = partial ? content.map(merged).join(', ') : of('i');
   const differs = `(${incoming}) is distinct from (${of('e')})${members ? ' or d.conversation_id is not null' : ''}`;
   const { rows: verdicts } = await sql<{ verdict: Verdict; known: number; ids: string[] | null }>`
     with incoming as (
-      select * from ${recordset(rows, types)}
+      select * from ${recordset(entity, rows)}
     )${members ? membershipDiff(connectionId) : sql``},
     looked as (
       select i.${raw(key)} as id, i.${raw(version)} as version, e.${raw(key)} is not null as stored,

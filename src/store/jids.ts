@@ -90,31 +90,34 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
   const table = sql.table('jids');
   const connection = sql`(select ${connectionId}::text)`;
   return sql`,
-    jid_siblings as materialized (
-      select k.jid, k.person_id, k.phone_e164, f.jid is not null as told
-      from (select distinct person_id from jid_facts where person_id is not null) p
-      cross join lateral (
-        select * from ${table} s where s.connection_id = ${connection} and s.person_id = p.person_id offset 0
-      ) k
-      left join jid_facts f on f.jid = k.jid
-      -- one that is another person's from now on is no sibling
-      where f.person_id is null or f.person_id = k.person_id
-    ),
-    jid_phones as materialized (
-      select person_id, coalesce(max(contact_phone), max(known_phone), max(own_phone)) as phone
+    -- Windows in place of joins: of sets that the statement makes itself the planner takes a handful of rows for granted,
+    -- and would compare all with all.
+    jid_claims as materialized (
+      select c.*, bool_or(c.told) over (partition by c.jid) as jid_told,
+        max(c.person_id) filter (where c.told) over (partition by c.jid) as told_person
       from (
-        select person_id, contact_phone, null::text as known_phone, own_phone from jid_facts
-        union all select person_id, null, phone_e164, null from jid_siblings
-      ) all_phones
-      where person_id is not null group by person_id
+        select jid, person_id, contact_phone, null::text as known_phone, own_phone, last_message_at, true as told
+        from jid_facts
+        union all
+        select k.jid, k.person_id, null, k.phone_e164, null, null, false
+        from (select distinct person_id from jid_facts where person_id is not null) p
+        cross join lateral (
+          select * from ${table} s where s.connection_id = ${connection} and s.person_id = p.person_id offset 0
+        ) k
+      ) c
     ),
     jids_told as materialized (
-      select f.jid, f.person_id, case when f.person_id is null then f.own_phone else p.phone end as phone,
-        f.last_message_at
-      from jid_facts f left join jid_phones p on p.person_id = f.person_id
-      union all
-      select s.jid, s.person_id, p.phone, null from jid_siblings s join jid_phones p on p.person_id = s.person_id
-      where not s.told and s.phone_e164 is distinct from p.phone
+      select c.jid, c.person_id, c.last_message_at, c.phone
+      from (
+        select c.*, case when c.person_id is null then c.own_phone else
+          coalesce(max(c.contact_phone) over person, max(c.known_phone) over person, max(c.own_phone) over person)
+          end as phone
+        from jid_claims c
+        -- one that is another person's from now on is no sibling
+        where c.told or c.told_person is null or c.told_person = c.person_id
+        window person as (partition by c.person_id)
+      ) c
+      where c.told or (not c.jid_told and c.known_phone is distinct from c.phone)
     ),
     written_jids as (
       insert into ${table} as t (connection_id, jid, person_id, phone_e164, last_message_at)

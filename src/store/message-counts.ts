@@ -58,13 +58,16 @@ export function messageCounts(connectionId: ConnectionId, numbering: number): Ra
     jids_heard_of as (
       insert into ${sql.table('jids')} (connection_id, jid, phone_e164)
       select ${connectionId}, c.jid, ${raw(phoneOf('c.jid'))}
-      -- looked at once each, not message by message
-      from (select distinct jid from counted where jid is not null offset 0) c
-      left join lateral (
-        select * from ${sql.table('jids')} s
-        where s.connection_id = (select ${connectionId}::text) and s.jid = c.jid limit 1
-      ) e on true
-      where e.jid is null and ${raw(isPersonal('c.jid'))}
+      from (
+        -- looked up once each, not message by message; what a JID is like is asked only of those that are new
+        select c.jid from (select distinct jid from counted where jid is not null offset 0) c
+        left join lateral (
+          select * from ${sql.table('jids')} s
+          where s.connection_id = (select ${connectionId}::text) and s.jid = c.jid limit 1
+        ) e on true
+        where e.jid is null offset 0
+      ) c
+      where ${raw(isPersonal('c.jid'))}
     ),
     counted_conversations as (
       insert into ${sql.table('conversation_counts')} as t (connection_id, conversation_id,

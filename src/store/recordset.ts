@@ -1,28 +1,35 @@
 import { type RawBuilder, sql } from 'kysely';
+import type { Entity } from '../entities.ts';
 import type { Row } from '../model.ts';
+import { binaryArray, isElementType } from './binary-array.ts';
+import { columnTypes } from './entity-columns.ts';
+
+/** Rows of one kind as the parameters of a statement, one array a column, in the order of `columnTypes`. */
+export interface EncodedRows {
+  readonly columns: readonly (Buffer | null)[];
+}
 
 /**
  * Rows as a set that a statement reads: one array a column, which Postgres takes apart in half of the time that it
  * needs for one JSON document of them all, with the names again in every row. A column that no row has is one null.
- * @param types the Postgres type by column, in order. The first column is in every row.
  */
-export function recordset(
-  rows: readonly Row[],
-  types: Readonly<Record<string, string>>,
-): RawBuilder<unknown> {
-  const columns = Object.entries(types).map(
-    ([name, type]) => sql`${column(rows, name, type === 'jsonb')}::${sql.raw(type)}[]`,
-  );
-  return sql`unnest(${sql.join(columns)}) as r (${sql.raw(Object.keys(types).join(', '))})`;
+export function recordset(entity: Entity, rows: readonly Row[] | EncodedRows): RawBuilder<unknown> {
+  const types = columnTypes(entity);
+  const { columns } = 'columns' in rows ? rows : encodeRows(entity, rows);
+  const arrays = Object.values(types).map((type, at) => sql`${columns[at]}::${sql.raw(type)}[]`);
+  return sql`unnest(${sql.join(arrays)}) as r (${sql.raw(Object.keys(types).join(', '))})`;
 }
 
-function column(rows: readonly Row[], name: string, json: boolean): unknown[] | null {
-  let any = false;
-  const values = rows.map((row) => {
-    const value = row[name];
-    if (value === undefined || value === null) return null;
-    any = true;
-    return json ? JSON.stringify(value) : value;
+/** Encodes rows ahead of their statement. */
+export function encodeRows(entity: Entity, rows: readonly Row[]): EncodedRows {
+  const columns = Object.entries(columnTypes(entity)).map(([name, type]) => {
+    if (!isElementType(type)) throw new TypeError(`no binary form of ${type} is known`);
+    const values = rows.map((row) => row[name]);
+    return binaryArray(type, type === 'jsonb' ? values.map(asJson) : values) ?? null;
   });
-  return any ? values : null;
+  return { columns };
+}
+
+function asJson(value: unknown): string | null {
+  return value === undefined || value === null ? null : JSON.stringify(value);
 }

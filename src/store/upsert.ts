@@ -3,13 +3,13 @@ import { CONTACT, CONVERSATION, type Entity, MESSAGE } from '../entities.ts';
 import { type ConnectionId, emptyTally, type Outcome, type Row, type Tally } from '../model.ts';
 import { changeColumns, changeWrite, recordChanges } from './changes.ts';
 import type { Db } from './database.ts';
-import { columnTypes, contentColumns, merged } from './entity-columns.ts';
+import { contentColumns, merged } from './entity-columns.ts';
 import { jidsOfContacts, jidsOfConversations, STORED_OTHER_SIDE } from './jids.ts';
 import { membershipIntervals } from './memberships.ts';
 import { messageCounts, STORED_COUNTED } from './message-counts.ts';
 import { MEMBERSHIP_CHANGES, membershipDiff, membershipWrites } from './participants.ts';
 import { REACTION_CHANGES, reactionWrites, STORED_REACTIONS } from './reactions.ts';
-import { recordset } from './recordset.ts';
+import { type EncodedRows, recordset } from './recordset.ts';
 import { type History, replacedColumns, revisionWrite } from './revisions.ts';
 
 /** Where and as what a batch is written. */
@@ -31,7 +31,7 @@ export interface UpsertTarget {
 export async function upsert(
   db: Db,
   entity: Entity,
-  rows: readonly Row[],
+  rows: readonly Row[] | EncodedRows,
   target: UpsertTarget,
   partial = false,
 ): Promise<Tally> {
@@ -43,7 +43,7 @@ export async function upsert(
 
 function statement(
   entity: Entity,
-  rows: readonly Row[],
+  rows: readonly Row[] | EncodedRows,
   target: UpsertTarget,
   partial: boolean,
 ): RawBuilder<{ outcome: Outcome; count: number }> {
@@ -54,7 +54,6 @@ function statement(
   const raw = sql.raw;
   const list = (columns: readonly string[], alias: string) => columns.map((c) => `${alias}.${c}`).join(', ');
   const members = entity === CONVERSATION;
-  const types = { ...columnTypes(entity), ...(members && { participants: 'jsonb' }) };
   const revisions = entity === MESSAGE && history.on;
   const columns = [key, ...content, version];
   const judgedAs = (outcomes: string) => sql`
@@ -63,7 +62,7 @@ function statement(
   const written = raw(`connection_id, ${columns.join(', ')}, numbering`);
   return sql`
     with incoming as (
-      select * from ${recordset(rows, types)}
+      select * from ${recordset(entity, rows)}
     )${members ? membershipDiff(connectionId) : sql``},
     judged as materialized (
       select i.${raw(key)}, ${raw(incomingContent(content, partial))}, i.${raw(version)},

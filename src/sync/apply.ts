@@ -13,7 +13,7 @@ import {
   type Position,
   type TransactionLimits,
 } from '../store/state.ts';
-import type { Page } from '../upstream/page.ts';
+import type { Answer } from '../upstream/page.ts';
 import type { Reached } from './crash-points.ts';
 import type { Changes } from './normalise.ts';
 import { hasChanged, resolveSuperseded, write } from './write.ts';
@@ -62,7 +62,7 @@ export async function apply(
   context: ApplyContext,
   connectionId: ConnectionId,
   at: Position,
-  page: Page,
+  page: Answer,
   changes: Changes,
   plan: ApplyPlan,
 ): Promise<Applied> {
@@ -78,7 +78,7 @@ async function attempt(
   context: ApplyContext,
   connectionId: ConnectionId,
   at: Position,
-  page: Page,
+  page: Answer,
   changes: Changes,
   plan: ApplyPlan,
   carefully: boolean,

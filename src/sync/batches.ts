@@ -1,5 +1,6 @@
 import type { Entity } from '../entities.ts';
 import type { Kind, Row } from '../model.ts';
+import type { EncodedRows } from '../store/recordset.ts';
 
 /** Rows of one kind whose ids are all different, to be written by one statement. */
 export interface Batch {
@@ -7,10 +8,12 @@ export interface Batch {
   /** Messages whose fields are merged into the stored row instead of replacing it (R7). */
   readonly partial: boolean;
   readonly rows: readonly Row[];
+  /** All rows, encoded already. */
+  readonly encoded?: EncodedRows;
   /** Per row, the bytes it came as: asked for only where Postgres refuses a row. */
   readonly json: (row: Row) => Buffer;
   /** Of a row that several records made, these, one by one and in order: for where Postgres refuses the row. */
-  readonly parts?: ReadonlyMap<Row, readonly Batch[]>;
+  readonly parts?: ReadonlyMap<Row, readonly Batch[]> | undefined;
 }
 
 /** A message that tells neither its conversation nor its time only adds to what is known of it (R7). */

@@ -3,15 +3,13 @@ import type { Reservation } from '../lib/byte-budget.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import type { Position } from '../store/state.ts';
 import type { UpstreamClient } from '../upstream/client.ts';
-import type { Page } from '../upstream/page.ts';
+import type { Answer } from '../upstream/page.ts';
 import type { Admission } from './admission.ts';
-import { type Changes, normalise } from './normalise.ts';
+import { type PackedPage, pack } from './packing.ts';
 import type { PageLimit } from './page-limit.ts';
 
 /** A page that is in memory, checked, and holds its bytes of the budget until it is released. */
-export interface Fetched {
-  readonly page: Page;
-  readonly changes: Changes;
+export interface Fetched extends PackedPage {
   /** A reading of the monotonic clock when the request began. */
   readonly requestedAt: number;
   /** Milliseconds. */
@@ -72,7 +70,7 @@ export class Fetcher {
   }
 
   /** Begins to fetch the page behind `page`, which is about to be written. */
-  prefetch(page: Page, { epoch }: Position, signal: AbortSignal): void {
+  prefetch(page: Answer, { epoch }: Position, signal: AbortSignal): void {
     this.drop();
     const cancel = new AbortController();
     const fetching = this.#fetch(page.cursor, AbortSignal.any([signal, cancel.signal]));
@@ -110,13 +108,13 @@ export class Fetcher {
       const page = await upstream.fetchPage(key, this.#connectionId, cursor, current, admits, signal);
       const requestTook = performance.now() - requestedAt;
       refuseBackwards(page);
-      return { page, changes: normalise(page), requestedAt, requestTook, held };
+      return { ...pack(page), requestedAt, requestTook, held };
     });
   }
 }
 
 /** A cursor lower than the one sent is never applied (R6). */
-function refuseBackwards(page: Page): void {
+function refuseBackwards(page: Answer): void {
   if (page.cursor < page.from) {
     throw new ReplicaError('protocol', {
       where: 'the answer has a lower cursor than the one sent',

@@ -12,6 +12,7 @@ import {
   type Tally,
 } from '../model.ts';
 import { supersede } from '../store/quarantine.ts';
+import type { EncodedRows } from '../store/recordset.ts';
 import type { Database } from '../store/schema.ts';
 import { type UpsertTarget, upsert } from '../store/upsert.ts';
 import type { Batch } from './batches.ts';
@@ -48,11 +49,12 @@ export async function write(
   for (let batch = queue.shift(); batch !== undefined; batch = queue.shift()) {
     const { kind, partial } = batch;
     const entity = entityOf(kind);
-    const put = async (rows: readonly Row[]) => await upsert(trx, entity, rows, target, partial);
-    const putAndCount = async (rows: readonly Row[]) => addTally(tally[kind], await put(rows));
+    const put = async (rows: readonly Row[] | EncodedRows) =>
+      await upsert(trx, entity, rows, target, partial);
+    const putAndCount = async (rows: readonly Row[] | EncodedRows) => addTally(tally[kind], await put(rows));
     if (!carefully) {
-      await putAndCount(batch.rows);
-      if (!partial) good.push({ entity, rows: batch.rows });
+      await putAndCount(batch.encoded ?? batch.rows);
+      if (!partial) good.push(rowsOf(entity, batch));
       continue;
     }
     const bad = await halve(batch.rows, (rows) => attempt(trx, () => putAndCount(rows)));
@@ -76,6 +78,16 @@ export async function write(
     if (!partial) good.push({ entity, rows });
   }
   return { tally, refused, good };
+}
+
+/** Not read before they are asked for: a packed batch has them as bytes only. */
+function rowsOf(entity: Entity, batch: Batch): Written['good'][number] {
+  return {
+    entity,
+    get rows() {
+      return batch.rows;
+    },
+  };
 }
 
 /** Resolves what was quarantined of records that are good now; after the page's own rejects were put aside. */

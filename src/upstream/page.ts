@@ -6,17 +6,20 @@ import type { Cursor } from '../model.ts';
 /** The arrays of a sync answer, by the upstream's names. */
 export type ArrayName = 'conversations' | 'contacts' | 'messages';
 
-/** One answer of the sync endpoint, read whole and checked (R11), its text mended (R10); the
- * records in it are not checked yet. */
-export interface Page {
+/** One answer of the sync endpoint, without what is in its records. */
+export interface Answer {
   /** The cursor that was sent. */
   readonly from: Cursor;
   /** The cursor to send next. */
   readonly cursor: Cursor;
   readonly hasMore: boolean;
-  readonly records: Readonly<Record<ArrayName, readonly unknown[]>>;
   /** The answer's bytes. */
   readonly body: Buffer;
+}
+
+/** An answer that was read whole and checked (R11), its text mended (R10); the records in it are not checked yet. */
+export interface Page extends Answer {
+  readonly records: Readonly<Record<ArrayName, readonly unknown[]>>;
 }
 
 /** Why an answer is no page. Its message holds nothing of the answer (R18). */
@@ -71,7 +74,7 @@ export function readAnswer(body: Buffer): Record<string, unknown> {
 }
 
 /** The bytes of every record of an array, as they came; for records that go to quarantine. */
-export function recordBytes(page: Page, array: ArrayName): Buffer[] {
+export function recordBytes(page: Answer, array: ArrayName): Buffer[] {
   return sliceArray(page.body, array);
 }
 

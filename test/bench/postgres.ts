@@ -5,6 +5,8 @@ import path from 'node:path';
 import pg from 'pg';
 import { isAlive } from '../../src/embedded/postmaster.ts';
 import { destroyEmbeddedPostgres, startEmbeddedPostgres } from '../../src/embedded/server.ts';
+import { openDatabase } from '../../src/store/database.ts';
+import { buildIndexes } from '../../src/store/indexes.ts';
 import { migrateToLatest } from '../../src/store/migrator.ts';
 import { cpuOfFamily } from './proc.ts';
 
@@ -69,7 +71,7 @@ export async function startBenchPostgres(
   const admin = await connect(server.url);
   const template = 'bench_template';
   await admin.query(`create database ${template} template template0`);
-  await migrateToLatest(urlOf(server.url, template), SCHEMA);
+  await makeTables(urlOf(server.url, template));
   const { rows } = await admin.query<{ name: string; value: string }>(
     'select name, current_setting(name) as value from unnest($1::text[]) as n (name)',
     [TOLD],
@@ -104,6 +106,21 @@ export async function startBenchPostgres(
       await server.destroy();
     },
   };
+}
+
+/** As a daemon makes them, with the indexes that it builds beside its work: a baseline has to keep them up too. */
+async function makeTables(url: string): Promise<void> {
+  await migrateToLatest(url, SCHEMA);
+  const onIdleError = (error: unknown) => {
+    throw error;
+  };
+  const options = { url, schema: SCHEMA, poolSize: 2, applicationName: 'wa-replica bench', onIdleError };
+  const db = openDatabase(options);
+  try {
+    await buildIndexes(db, SCHEMA);
+  } finally {
+    await db.destroy();
+  }
 }
 
 /** Deletes the servers of runs that were killed before they could do so. */

@@ -1,0 +1,62 @@
+import { entityOf } from '../entities.ts';
+import type { Row } from '../model.ts';
+import { type EncodedRows, encodeRows } from '../store/recordset.ts';
+import { type Answer, type Page, parsePage } from '../upstream/page.ts';
+import type { Batch } from './batches.ts';
+import { type Changes, normalise } from './normalise.ts';
+
+/** A page that is checked and encoded for its statements. Its records are in memory no more. */
+export interface PackedPage {
+  readonly page: Answer;
+  readonly changes: Changes;
+}
+
+/**
+ * Checks a page and encodes it ahead of its turn, while Postgres writes the one before. Only bytes are kept: thousands
+ * of objects that wait for their turn would be copied by every run of the garbage collector. Where a single row is asked
+ * for, since Postgres refuses one or the quarantine holds one, the page is read from its bytes again.
+ */
+export function pack(page: Page): PackedPage {
+  const changes = normalise(page);
+  // No more than this may be held by what is kept.
+  const { from, cursor, hasMore, body } = page;
+  const again = onlyOnce(() => normalise(parsePage(body, from)).batches);
+  const batches = changes.batches.map(({ kind, partial, rows }, index) => {
+    return new PackedBatch(kind, partial, encodeRows(entityOf(kind), rows), () => again()[index]!);
+  });
+  return { page: { from, cursor, hasMore, body }, changes: { ...changes, batches } };
+}
+
+class PackedBatch implements Batch {
+  readonly kind: Batch['kind'];
+  readonly partial: boolean;
+  readonly encoded: EncodedRows;
+  readonly #unpack: () => Batch;
+
+  constructor(kind: Batch['kind'], partial: boolean, encoded: EncodedRows, unpack: () => Batch) {
+    this.kind = kind;
+    this.partial = partial;
+    this.encoded = encoded;
+    this.#unpack = unpack;
+  }
+
+  get rows(): readonly Row[] {
+    return this.#unpack().rows;
+  }
+
+  get json(): Batch['json'] {
+    return this.#unpack().json;
+  }
+
+  get parts(): Batch['parts'] {
+    return this.#unpack().parts;
+  }
+}
+
+function onlyOnce<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}
