@@ -36,6 +36,8 @@ export interface SimulatorOptions {
   readonly limitMax: number;
   /** What a greater one gets: as much as the greatest, or 400. */
   readonly overLimit: 'cap' | 'refuse';
+  /** How much of its sync answers it keeps while a connection does not change, in bytes; 0 = makes each anew. */
+  readonly keepBytes: number;
   /** The clock, milliseconds since the epoch. */
   readonly now: () => number;
   /** A world made beforehand: then nothing is populated, and no key is added where it has any. */
@@ -59,6 +61,7 @@ export const DEFAULTS: SimulatorOptions = Object.freeze({
   limitDefault: 50,
   limitMax: 2000,
   overLimit: 'cap',
+  keepBytes: 0,
   now: Date.now,
   world: null,
 });

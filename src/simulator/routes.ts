@@ -7,10 +7,11 @@ import type { Kind } from '../model.ts';
 import type { AccessKey } from './access.ts';
 import type { Connection } from './connection.ts';
 import { type Answer, failure, json } from './delivery.ts';
+import type { KeptAnswers } from './kept-answers.ts';
 import { mediaFile } from './media.ts';
 import type { SimulatorOptions } from './options.ts';
 import type { Message, Person } from './records.ts';
-import { MAX_INT64, syncAnswer } from './sync.ts';
+import { MAX_INT64 } from './sync.ts';
 import { rfc3339 } from './times.ts';
 import { contactText, conversationText, messageText, rawText } from './wire.ts';
 import type { World } from './world.ts';
@@ -84,7 +85,7 @@ function decoded(part: string): string {
 }
 
 /** The answer of a read route, faults apart. */
-export function answer(request: Target, limits: Limits): Answer {
+export function answer(request: Target, limits: Limits, kept: KeptAnswers): Answer {
   const { route, key, connection } = request;
   if (!key) return failure(401, 'invalid API key');
   if (route === 'unknown' || route === 'webhooks') return failure(404, 'not found');
@@ -98,7 +99,7 @@ export function answer(request: Target, limits: Limits): Answer {
   if (!connection.state.ready) return failure(503, connection.state.error || 'connection not ready');
   switch (route) {
     case 'sync':
-      return sync(connection, request.query, limits);
+      return sync(connection, request.query, limits, kept);
     case 'conversations':
       return json(
         200,
@@ -116,13 +117,13 @@ export function answer(request: Target, limits: Limits): Answer {
   }
 }
 
-function sync(connection: Connection, query: URLSearchParams, limits: Limits): Answer {
+function sync(connection: Connection, query: URLSearchParams, limits: Limits, kept: KeptAnswers): Answer {
   const cursor = query.get('cursor') ?? '0';
   if (!/^\d{1,30}$/.test(cursor) || BigInt(cursor) > MAX_INT64)
     return failure(400, 'cursor must be an int64');
   const limit = limitOf(query, limits);
   if (typeof limit !== 'number') return limit;
-  const { status, body } = syncAnswer(connection, BigInt(cursor), limit);
+  const { status, body } = kept.answer(connection, BigInt(cursor), limit);
   return json(status, body);
 }
 

@@ -8,6 +8,7 @@ import { text } from 'node:stream/consumers';
 import { control } from './control.ts';
 import { deliver, faultAnswer, Timers } from './delivery.ts';
 import { Faults } from './faults.ts';
+import { KeptAnswers } from './kept-answers.ts';
 import { DEFAULTS, type SimulatorOptions } from './options.ts';
 import { populate } from './population.ts';
 import { answer, target } from './routes.ts';
@@ -64,6 +65,7 @@ export async function startSimulator(options: Partial<SimulatorOptions> = {}): P
   const timers = new Timers();
   let ticking: Ticking | null = null;
 
+  const kept = new KeptAnswers(all.keepBytes);
   const webhooks = new Webhooks(all.seed, () => world.now());
 
   const serve = async (req: IncomingMessage, res: ServerResponse) => {
@@ -84,7 +86,7 @@ export async function startSimulator(options: Partial<SimulatorOptions> = {}): P
     if (request.route === 'webhooks') {
       reply ??= await webhooks.answer(request.key, req.method ?? 'GET', request.id, await text(req));
     }
-    reply ??= answer(request, all);
+    reply ??= answer(request, all, kept);
     stats.record({ ...entry, status: reply.status });
     deliver(res, reply, drawn, faults, timers, world.now());
   };

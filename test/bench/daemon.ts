@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { waitFor } from '../support/wait.ts';
@@ -43,7 +43,9 @@ export function startDaemon({ bin, env, profileDir }: DaemonOptions): Daemon {
   const profile =
     profileDir === undefined ? [] : ['--cpu-prof', '--cpu-prof-interval=500', `--cpu-prof-dir=${profileDir}`];
   const cwd = mkdtempSync(path.join(tmpdir(), 'wa-replica-bench-cwd-'));
-  const child = spawn(process.execPath, [...profile, bin, 'run'], {
+  // As it starts where it is installed.
+  const flags = /^#!\/usr\/bin\/env -S node (.+)$/m.exec(readFileSync(bin, 'utf8'))?.[1]?.split(' ') ?? [];
+  const child = spawn(process.execPath, [...flags, ...profile, bin, 'run'], {
     cwd,
     env: { PATH: process.env.PATH, HTTP_PORT: 'off', ...env },
     stdio: ['ignore', 'ignore', 'pipe'],

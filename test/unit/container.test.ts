@@ -75,7 +75,11 @@ describe('Dockerfile', () => {
 
   test('starts node itself, which gets the signals', () => {
     expect(last).toContain('STOPSIGNAL SIGTERM');
-    expect(last).toContain(`ENTRYPOINT ["node", "/app/${packageJson.bin['wa-replica']}"]`);
+    // The same flags for Node wherever it is started.
+    const [flags] = /(?<=^#!\/usr\/bin\/env -S node ).+$/m.exec(read('src/bin.ts')) ?? [''];
+    expect(flags).toMatch(/^--\S+$/);
+    expect(read('deploy/systemd/wa-replica.service')).toContain(`/usr/bin/env node ${flags} /opt/`);
+    expect(last).toContain(`ENTRYPOINT ["node", "${flags}", "/app/${packageJson.bin['wa-replica']}"]`);
     expect(last).toContain('CMD ["run"]');
   });
 
