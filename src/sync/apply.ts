@@ -39,6 +39,8 @@ export interface ApplyPlan {
   readonly requestedAt: number;
   /** Until the next poll where this page ends the backlog, by whether it changed anything. */
   readonly nextPollIn: (changed: boolean) => number;
+  /** Told when the rows are on their way to Postgres, which leaves this process with nothing to do for a while. */
+  readonly sent?: () => void;
 }
 
 export type Applied =
@@ -90,7 +92,10 @@ async function attempt(
       const state = await lockState(trx, connectionId);
       if (state === undefined || !isSame(state, at)) throw new Fenced(state);
       const target = { connectionId, numbering, history: context.history, changes: context.changes };
-      const written = await write(trx, changes.batches, target, { carefully });
+      const written = await write(trx, changes.batches, target, {
+        carefully,
+        ...(plan.sent && { sent: plan.sent }),
+      });
       const { tally, refused } = written;
       const rejects = refused.length === 0 ? changes.rejects : [...changes.rejects, ...refused];
       if (rejects.length > 0) {

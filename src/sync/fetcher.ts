@@ -3,7 +3,7 @@ import type { Reservation } from '../lib/byte-budget.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import type { Position } from '../store/state.ts';
 import type { UpstreamClient } from '../upstream/client.ts';
-import type { Answer } from '../upstream/page.ts';
+import { type Answer, readPage } from '../upstream/page.ts';
 import type { Admission } from './admission.ts';
 import { type PackedPage, pack } from './packing.ts';
 import type { PageLimit } from './page-limit.ts';
@@ -44,6 +44,8 @@ export class Fetcher {
   readonly #connectionId: ConnectionId;
   readonly #limit: PageLimit;
   #ahead: Ahead | undefined;
+  #heldBack = Promise.resolve();
+  #letGo = () => {};
 
   constructor(context: FetcherContext, connectionId: ConnectionId, limit: PageLimit) {
     this.#context = context;
@@ -57,6 +59,7 @@ export class Fetcher {
    * @throws ReplicaError with the kind that R13 gives; the signal's reason where it was aborted.
    */
   async take(at: Position, progress: (due: boolean) => void, signal: AbortSignal): Promise<Fetched> {
+    this.#letGo();
     const ahead = this.#ahead;
     if (ahead !== undefined && ahead.from === at.cursor && ahead.epoch === at.epoch) {
       this.#ahead = undefined;
@@ -79,11 +82,25 @@ export class Fetcher {
     this.#ahead = { from: page.cursor, epoch, page: fetching, cancel };
   }
 
+  /**
+   * Lets a page that comes ahead wait before it is read, so that the one in hand is with Postgres first: reading takes
+   * the process for longer than all of its statements take to be sent.
+   * @returns ends that; so does whoever takes or drops the page.
+   */
+  holdBack(): () => void {
+    this.#letGo();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#heldBack = promise;
+    this.#letGo = resolve;
+    return resolve;
+  }
+
   /** Forgets the page fetched ahead, and ends its request. */
   drop(): void {
     const ahead = this.#ahead;
     if (ahead === undefined) return;
     this.#ahead = undefined;
+    this.#letGo();
     ahead.cancel.abort(new DOMException('dropped', 'AbortError'));
     ahead.page.then(
       ({ held }) => held.release(),
@@ -94,22 +111,34 @@ export class Fetcher {
   async #fetch(cursor: Cursor, signal: AbortSignal, begun: () => void = () => {}): Promise<Fetched> {
     const limit = this.#limit;
     const { admission, upstream } = this.#context;
-    return await admission.request(this.#connectionId, limit.expectedBytes, signal, async (key, held) => {
-      begun();
-      const requestedAt = performance.now();
-      const { current, maxBytes } = limit;
-      const admits = (bytes: number) => {
-        if (bytes > maxBytes) return false;
-        if (held.extend(bytes)) return true;
-        // Reserved from the start the next time, where it is waited for.
-        limit.expect(bytes * 2);
-        throw new ReplicaError('oversize', { where: 'the memory for answers is taken', code: BUDGET_FULL });
-      };
-      const page = await upstream.fetchPage(key, this.#connectionId, cursor, current, admits, signal);
-      const requestTook = performance.now() - requestedAt;
+    const { body, ...told } = await admission.request(
+      this.#connectionId,
+      limit.expectedBytes,
+      signal,
+      async (key, held) => {
+        begun();
+        const requestedAt = performance.now();
+        const { current, maxBytes } = limit;
+        const admits = (bytes: number) => {
+          if (bytes > maxBytes) return false;
+          if (held.extend(bytes)) return true;
+          // Reserved from the start the next time, where it is waited for.
+          limit.expect(bytes * 2);
+          throw new ReplicaError('oversize', { where: 'the memory for answers is taken', code: BUDGET_FULL });
+        };
+        const body = await upstream.fetchPage(key, this.#connectionId, cursor, current, admits, signal);
+        return { body, requestedAt, requestTook: performance.now() - requestedAt, held };
+      },
+    );
+    try {
+      await this.#heldBack;
+      const page = readPage(body, cursor);
       refuseBackwards(page);
-      return { ...pack(page), requestedAt, requestTook, held };
-    });
+      return { ...pack(page), ...told };
+    } catch (error) {
+      told.held.release();
+      throw error;
+    }
   }
 }
 

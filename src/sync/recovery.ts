@@ -5,6 +5,7 @@ import { notePairing } from '../store/connections.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState, type Position, startEpoch, startedAutomatically } from '../store/state.ts';
 import type { ApiKey } from '../upstream/client.ts';
+import { readPage } from '../upstream/page.ts';
 import type { Listener } from './events.ts';
 import { BUDGET_FULL, type FetcherContext, WENT_BACK } from './fetcher.ts';
 import { LOWEST_AFTER_REFUSAL, type PageLimit } from './page-limit.ts';
@@ -109,7 +110,8 @@ export class Recovery {
     try {
       const limit = Math.min(LOWEST_AFTER_REFUSAL, this.#limit.current);
       const admits = (bytes: number) => bytes <= this.#limit.maxBytes;
-      await this.#ask(signal, (key) => upstream.fetchPage(key, connectionId, 0n, limit, admits, signal));
+      const fetch = (key: ApiKey) => upstream.fetchPage(key, connectionId, 0n, limit, admits, signal);
+      readPage(await this.#ask(signal, fetch), 0n);
     } catch (probe) {
       // Refused alike: it was not the cursor, so the failure is what it says. Anything else: not known yet, but for
       // an answer that is too large: only a 200 is read so far.

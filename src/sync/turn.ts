@@ -41,9 +41,10 @@ export async function turn(
   const { page, changes, requestedAt } = fetched;
   context.reached('fetched');
   try {
+    const sent = fetcher.holdBack();
     if (page.hasMore && page.cursor !== page.from) fetcher.prefetch(page, at, signal);
     const startedAt = performance.now();
-    const told = { requestedAt, nextPollIn };
+    const told = { requestedAt, nextPollIn, sent };
     progress(false);
     const applied = await context.writes(() => {
       progress(true);

@@ -22,6 +22,8 @@ import { normaliseParticipant, readRecord } from './normalise.ts';
 export interface WriteOptions {
   /** Each statement behind a savepoint, so that a record that Postgres refuses can be found (R9). */
   readonly carefully: boolean;
+  /** Told once when Postgres has all that there is to do for now. */
+  readonly sent?: () => void;
 }
 
 export interface Written {
@@ -40,7 +42,7 @@ export async function write(
   trx: Transaction<Database>,
   batches: readonly Batch[],
   target: UpsertTarget,
-  { carefully }: WriteOptions,
+  { carefully, sent }: WriteOptions,
 ): Promise<Written> {
   const tally = { conversation: emptyTally(), contact: emptyTally(), message: emptyTally() };
   const refused: Reject[] = [];
@@ -53,7 +55,9 @@ export async function write(
       await upsert(trx, entity, rows, target, partial);
     const putAndCount = async (rows: readonly Row[] | EncodedRows) => addTally(tally[kind], await put(rows));
     if (!carefully) {
-      await putAndCount(batch.encoded ?? batch.rows);
+      const writing = putAndCount(batch.encoded ?? batch.rows);
+      if (queue.length === 0 && sent !== undefined) setImmediate(sent);
+      await writing;
       if (!partial) good.push(rowsOf(entity, batch));
       continue;
     }

@@ -1,7 +1,6 @@
 import { type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import { codeOf, kindOfStatus, ReplicaError } from '../errors.ts';
 import { type ConnectionId, type Cursor, UNNAMED_CONNECTION } from '../model.ts';
-import { type Page, PageError, parsePage } from './page.ts';
 import { parseRetryAfter } from './retry-after.ts';
 
 /** An API key that can be read again from its file when the upstream refuses it. */
@@ -69,7 +68,7 @@ export class UpstreamClient {
   }
 
   /**
-   * One page of `GET /v1/whatsapp/sync`.
+   * The bytes of one answer of `GET /v1/whatsapp/sync`, for {@link readPage}.
    * @param admits asked with the bytes read so far whenever more come; false ends the request as `oversize`.
    * @throws ReplicaError with the kind that R13 gives; the signal's reason where it was aborted.
    */
@@ -80,15 +79,10 @@ export class UpstreamClient {
     limit: number,
     admits: (bytes: number) => boolean,
     signal: AbortSignal,
-  ): Promise<Page> {
+  ): Promise<Buffer> {
     const path = `/v1/whatsapp/sync?cursor=${cursor}&limit=${limit}`;
-    const answer = await this.#get(key, connectionId, path, signal, admits);
-    try {
-      return parsePage(answer.body, cursor);
-    } catch (error) {
-      if (error instanceof PageError) throw new ReplicaError('protocol', { where: error.message });
-      throw error;
-    }
+    const { body } = await this.#get(key, connectionId, path, signal, admits);
+    return body;
   }
 
   /** `GET /v1/me`: its shape is not documented, so it is returned as it came. */

@@ -1,3 +1,4 @@
+import { ReplicaError } from '../errors.ts';
 import { int64, parseExact } from '../lib/exact-json.ts';
 import { sliceArray } from '../lib/json-slice.ts';
 import { mendSource } from '../lib/text.ts';
@@ -51,6 +52,17 @@ export function parsePage(body: Buffer, from: Cursor): Page {
     },
     body,
   };
+}
+
+/** The same as {@link parsePage}, for whoever lives by the kinds of errors.
+ * @throws ReplicaError `protocol`. */
+export function readPage(body: Buffer, from: Cursor): Page {
+  try {
+    return parsePage(body, from);
+  } catch (error) {
+    if (error instanceof PageError) throw new ReplicaError('protocol', { where: error.message });
+    throw error;
+  }
 }
 
 /** An answer as an object, its text mended.

@@ -10,6 +10,7 @@ import { apply } from '../../src/sync/apply.ts';
 import { normalise } from '../../src/sync/normalise.ts';
 import { fixedKey } from '../../src/upstream/api-key.ts';
 import { UpstreamClient } from '../../src/upstream/client.ts';
+import { readPage } from '../../src/upstream/page.ts';
 import { SCHEMA } from './postgres.ts';
 
 const { DATABASE_URL, WHATSAPP_USE_API_KEY, WHATSAPP_USE_BASE_URL, PAGE_LIMIT, CONNECTION_ID } = process.env;
@@ -47,7 +48,8 @@ process.once('message', async () => {
   let cursor: Cursor = lease!.cursor;
   for (let more = true; more; ) {
     const requestedAt = performance.now();
-    const page = await upstream.fetchPage(key, id, cursor, Number(PAGE_LIMIT), () => true, signal);
+    const body = await upstream.fetchPage(key, id, cursor, Number(PAGE_LIMIT), () => true, signal);
+    const page = readPage(body, cursor);
     const plan = { requestedAt, nextPollIn: () => 600_000 };
     const applied = await apply(context, id, { ...lease!, cursor }, page, normalise(page), plan);
     if (!applied.done) throw new Error('the page was fenced');
