@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
 import { PGBOUNCER, startPgbouncer, WITHOUT } from '../support/pgbouncer.ts';
 import { quickSettings } from '../support/replica.ts';
@@ -24,7 +24,7 @@ async function examine(
   url: string,
   more: Record<string, string> = {},
 ): Promise<{ status: number | string; lines: string[] }> {
-  const { status, stdout, stderr } = await runCli(['doctor'], {
+  const { status, stdout, stderr } = await runCommand(['doctor'], {
     ...quickSettings(url, simulator.url),
     ...more,
   });
@@ -211,7 +211,7 @@ describe('a role', () => {
     await follow(lines);
     expect(await examine(url)).toMatchObject({ status: 0 });
     const env = { DATABASE_URL: url };
-    expect(await runCli(['migrate'], env)).toMatchObject({ status: 0 });
+    expect(await runCommand(['migrate'], env)).toMatchObject({ status: 0 });
   });
 
   test('that writes, but does not own the tables, may not migrate', async () => {

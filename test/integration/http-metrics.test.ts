@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { KINDS, OUTCOMES } from '../../src/model.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { signature } from '../../src/simulator/webhooks.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { httpOf, useDaemons } from '../support/daemons.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { ask, readiness } from '../support/http.ts';
@@ -110,7 +110,7 @@ test('counts pages, rows by kind and outcome, failures by kind, and requests to 
   await reaches(base, 'wa_replica_quarantined{connection_id="conn_a"}', 3);
   await reaches(base, 'wa_replica_quarantine_records', 3);
   const env = { ...quickSettings(database.url, simulator.url) };
-  expect(await runCli(['resync', '--connection', 'conn_b', '--yes'], env)).toMatchObject({ status: 0 });
+  expect(await runCommand(['resync', '--connection', 'conn_b', '--yes'], env)).toMatchObject({ status: 0 });
   await reaches(base, 'wa_replica_rows_total{kind="message",outcome="unchanged"}', 100);
   simulator.faults.script({ kind: 'bad_gateway' }, 1, { route: 'sync' });
   simulator.faults.script({ kind: 'html' }, 1, { route: 'sync' });

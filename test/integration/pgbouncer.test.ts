@@ -3,7 +3,7 @@ import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { holders, shares, useDaemons, workerOf } from '../support/daemons.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { PGBOUNCER, type Pgbouncer, startPgbouncer, WITHOUT } from '../support/pgbouncer.ts';
@@ -95,7 +95,7 @@ describe.skipIf(PGBOUNCER === undefined)(`through a pgbouncer in transaction mod
     expect(daemon.stderr).toContain('set LISTEN_DATABASE_URL or off');
     simulator.world.applyChanges(100);
     // A sync beside it makes its connections due.
-    const { status } = await runCli(['sync'], env);
+    const { status } = await runCommand(['sync'], env);
     expect(status).toBe(0);
     expect(await agrees()).toBe(true);
     expect(daemon.stderr.split(deaf)).toHaveLength(2);
