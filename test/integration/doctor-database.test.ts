@@ -228,6 +228,43 @@ describe('a role', () => {
   });
 });
 
+test('a consumer of the change feed that loses changes soon, and one that has lost some', async () => {
+  await database.query(
+    `insert into whatsapp.sync_state (connection_id, last_change_no) values ('conn_a', 2)`,
+  );
+  await database.query(`insert into whatsapp.changes (connection_id, change_no, at) values
+    ('conn_a', 1, now() - interval '14 days'), ('conn_a', 2, now())`);
+  await database.query(
+    `select whatsapp.register_consumer('crm'), whatsapp.register_consumer('o''clock', 'now')`,
+  );
+  const told = async () => {
+    const { status, lines } = await examine(database.url);
+    return { status, lines: lines.slice(4, -1) };
+  };
+  expect(await told()).toEqual({ status: 0, lines: [] });
+  await database.query(`update whatsapp.changes set at = at - interval '2 days'`);
+  expect(await told()).toEqual({
+    status: 0,
+    lines: [
+      expect.stringMatching(
+        /^! consumer crm: 16 d 0 h behind, and in 13 d 23 h changes are pruned that it has not read$/,
+      ),
+      "    start what reads as it, or SELECT whatsapp.drop_consumer('crm');",
+    ],
+  });
+  await database.query(`delete from whatsapp.changes where change_no = 1`);
+  await database.query(`update whatsapp.change_positions set change_no = 0`);
+  expect(await told()).toEqual({
+    status: 1,
+    lines: [
+      '✗ consumer crm: comes too late on 1 connection: changes that it has not read are gone',
+      "    SELECT whatsapp.restart_consumer('crm'); and let it read the tables anew",
+      "✗ consumer o'clock: comes too late on 1 connection: changes that it has not read are gone",
+      "    SELECT whatsapp.restart_consumer('o''clock'); and let it read the tables anew",
+    ],
+  });
+});
+
 describe.skipIf(PGBOUNCER === undefined)(`a pooler in transaction mode${WITHOUT}`, () => {
   test('needs another way for LISTEN, or none', async () => {
     const pooler = await startPgbouncer(database.url, 3);

@@ -185,6 +185,27 @@ test('series per connection can be switched off; what alerts need stays', async 
   expect(seriesValue(families, 'wa_replica_connections{state="live"}')).toBe(2);
 });
 
+test('a consumer of the change feed: how far behind, how long before it loses changes, and that it has', async () => {
+  const base = await start({ CHANGES_RETENTION: '30d' });
+  const of = async (metric: string) =>
+    seriesValue(await scrape(base), `wa_replica_changes_${metric}{consumer="crm"}`);
+  expect(await of('lag_seconds')).toBeUndefined();
+  await database.query(`select whatsapp.register_consumer('crm')`);
+  expect(await of('pending')).toBeGreaterThan(300);
+  expect(await of('late_connections')).toBe(0);
+  await database.query(
+    `update whatsapp.changes set at = at - interval '20 days' where connection_id = 'conn_b'`,
+  );
+  const days = 86_400;
+  expect(await of('lag_seconds')).toBeGreaterThan(20 * days);
+  expect(await of('left_seconds')).toBeGreaterThan(10 * days - 60);
+  expect(await of('left_seconds')).toBeLessThanOrEqual(10 * days);
+  await database.query(`delete from whatsapp.changes where connection_id = 'conn_b' and change_no < 3`);
+  expect(await of('late_connections')).toBe(1);
+  await database.query(`select whatsapp.restart_consumer('crm')`);
+  expect([await of('pending'), await of('lag_seconds'), await of('late_connections')]).toEqual([0, 0, 0]);
+});
+
 test('an odd id is a label like any other', async () => {
   const base = await start();
   await database.query(`insert into whatsapp.connections (connection_id) values ($1)`, [ODD]);
