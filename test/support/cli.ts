@@ -24,7 +24,7 @@ export const BUILT = fileURLToPath(new URL('../../dist/src/bin.js', import.meta.
 const SEVERAL = fileURLToPath(new URL('several-commands.ts', import.meta.url));
 
 /** Half of a start is compiling, and a suite starts the program some hundred times. */
-const CACHE = fileURLToPath(new URL('../../node_modules/.cache/wa-replica-tests', import.meta.url));
+export const CACHE = fileURLToPath(new URL('../../node_modules/.cache/wa-replica-tests', import.meta.url));
 
 const running = new Set<ChildProcess>();
 process.on('exit', () => {
