@@ -34,6 +34,7 @@ export interface MetricsOptions {
   readonly retention: number;
 }
 
+/** The daemon's metrics, in a registry of their own. */
 export function createMetrics({ perConnection, retention }: MetricsOptions): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });

@@ -55,13 +55,17 @@ export async function migrate(
   try {
     let failed = 'the preparation';
     try {
-      return await db.transaction().execute(async (trx) => {
-        await lock(trx);
-        const { error, results = [] } = await migrator(trx, schema, reached).migrateToLatest();
-        failed = results.find((result) => result.status === 'Error')?.migrationName ?? failed;
-        if (error !== undefined) throw error;
-        return results.map((result) => result.migrationName);
-      });
+      // Whatever the role's default: what the one before has done must be seen once the lock is had.
+      return await db
+        .transaction()
+        .setIsolationLevel('read committed')
+        .execute(async (trx) => {
+          await lock(trx);
+          const { error, results = [] } = await migrator(trx, schema, reached).migrateToLatest();
+          failed = results.find((result) => result.status === 'Error')?.migrationName ?? failed;
+          if (error !== undefined) throw error;
+          return results.map((result) => result.migrationName);
+        });
     } catch (error) {
       // Nothing of it is left, and it is no fault of the migration's: the caller may try again.
       if (mayPass(error)) throw error;

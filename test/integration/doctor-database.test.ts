@@ -258,9 +258,9 @@ test('a consumer of the change feed that loses changes soon, and one that has lo
     status: 1,
     lines: [
       '✗ consumer crm: comes too late on 1 connection: changes that it has not read are gone',
-      "    SELECT whatsapp.restart_consumer('crm'); and let it read the tables anew",
+      "    its next read names the connection: SELECT whatsapp.restart_consumer('crm', '…'); then read that one's tables anew",
       "✗ consumer o'clock: comes too late on 1 connection: changes that it has not read are gone",
-      "    SELECT whatsapp.restart_consumer('o''clock'); and let it read the tables anew",
+      "    its next read names the connection: SELECT whatsapp.restart_consumer('o''clock', '…'); then read that one's tables anew",
     ],
   });
 });

@@ -49,7 +49,7 @@ export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   findings.push(...(await checkPrivileges(db, schema)));
   const ofSchema = await checkSchema(db, schema);
   findings.push(...ofSchema);
-  // Nobody has to have read from it, and without its tables there is nothing to ask.
+  // Without the feed's tables there is nothing to ask.
   if (ofSchema[0]?.level === 'ok') findings.push(...(await checkConsumers(check)));
   findings.push(await checkListen(check));
   return findings;
@@ -153,7 +153,7 @@ async function checkConsumers({ db, schema, changesRetention }: DatabaseCheck): 
     if (late > 0) {
       return problem(
         `consumer ${name}: comes too late on ${late} ${late === 1 ? 'connection' : 'connections'}: changes that it has not read are gone`,
-        `SELECT ${schema}.restart_consumer(${literal}); and let it read the tables anew`,
+        `its next read names the connection: SELECT ${schema}.restart_consumer(${literal}, '…'); then read that one's tables anew`,
       );
     }
     const left = Math.max(0, changesRetention / 1000 - lag);
