@@ -1,12 +1,14 @@
 import { defineConfig } from 'vitest/config';
+import { LongestFirst } from './test/support/longest-first.ts';
 
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['dist/**', 'node_modules/**'],
     globalSetup: ['test/support/global-setup.ts'],
-    // Most tests wait for processes and servers: two files at a time fill two cores, where one leaves them idle.
-    maxWorkers: 2,
+    sequence: { sequencer: LongestFirst },
+    // Most tests wait for processes and servers: three files at a time fill two cores, where two leave a quarter idle.
+    maxWorkers: 3,
     testTimeout: 60_000,
     hookTimeout: 60_000,
     reporters: process.env.TEST_REPORT

@@ -27,6 +27,7 @@ export function doctorCommand(terminal: Terminal): Command {
             schema: settings.WA_REPLICA_SCHEMA,
             listenUrl,
             hasListenUrl: settings.LISTEN_DATABASE_URL !== undefined,
+            changesRetention: settings.CHANGES_RETENTION,
           })),
         ];
         for (const finding of findings) tell(finding);

@@ -43,7 +43,7 @@ export function runCommand(terminal: Terminal): Command {
       const schema = new SchemaWatch();
       const gaps: GapBell = { ring: () => {} };
       const listen = (log: Logger, settings: Settings) => {
-        metrics = createMetrics(settings.METRICS_PER_CONNECTION);
+        metrics = metricsOf(settings);
         const others = [
           metrics.listen,
           schema.listen,
@@ -81,7 +81,7 @@ export async function run(
   log: Logger,
   signal: AbortSignal,
   watchers: Watchers = {
-    ...{ metrics: createMetrics(true), schema: new SchemaWatch(), gaps: { ring: () => {} } },
+    ...{ metrics: metricsOf(replica.settings), schema: new SchemaWatch(), gaps: { ring: () => {} } },
   },
 ): Promise<void> {
   const { worker } = replica;
@@ -240,6 +240,10 @@ async function connectionsFound(replica: Replica, log: Logger, signal: AbortSign
       signal.throwIfAborted();
     }
   }
+}
+
+function metricsOf({ METRICS_PER_CONNECTION, CHANGES_RETENTION }: Settings): Metrics {
+  return createMetrics({ perConnection: METRICS_PER_CONNECTION, retention: CHANGES_RETENTION });
 }
 
 /** What discovery has to know of failures: a connection that is gone, one that is parked. */

@@ -27,8 +27,15 @@ export interface Metrics {
   readonly contentType: string;
 }
 
-/** @param perConnection whether to have series per connection; off for thousands of them. */
-export function createMetrics(perConnection: boolean): Metrics {
+export interface MetricsOptions {
+  /** Whether to have series per connection; off for thousands of them. */
+  readonly perConnection: boolean;
+  /** CHANGES_RETENTION, in milliseconds. */
+  readonly retention: number;
+}
+
+/** The daemon's metrics, in a registry of their own. */
+export function createMetrics({ perConnection, retention }: MetricsOptions): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const registers = [registry];
@@ -132,6 +139,14 @@ export function createMetrics(perConnection: boolean): Metrics {
     'wa_replica_changes_lag_seconds',
     'Age of the oldest change that a consumer has not acknowledged, in seconds.',
   );
+  const beforePruned = consumed(
+    'wa_replica_changes_left_seconds',
+    'Time before the oldest change that a consumer has not acknowledged is pruned, in seconds.',
+  );
+  const late = consumed(
+    'wa_replica_changes_late_connections',
+    'Connections of which a consumer comes too late: changes that it has not read are gone.',
+  );
   const states = new Gauge({
     name: 'wa_replica_connections',
     help: 'Known connections by state.',
@@ -161,12 +176,14 @@ export function createMetrics(perConnection: boolean): Metrics {
         for (const [state, count] of Object.entries(states)) pools.set({ pool, state }, count);
       }
       for (const gauge of [lag, left, quarantined, gaps, drift, age, alarms, states]) gauge.reset();
-      for (const gauge of [pending, behind]) gauge.reset();
+      for (const gauge of [pending, behind, beforePruned, late]) gauge.reset();
       if (feed === undefined) feedSize.remove();
       else feedSize.set(feed.kept);
       for (const one of feed?.consumers ?? []) {
         pending.set({ consumer: one.consumer }, one.pending);
         behind.set({ consumer: one.consumer }, one.lag);
+        beforePruned.set({ consumer: one.consumer }, Math.max(0, retention / 1000 - one.lag));
+        late.set({ consumer: one.consumer }, one.late);
       }
       // What is not known has no value; 0 would be one.
       for (const gauge of [worstLag, worstLeft, worstAge, allQuarantined, allGaps, allDrift]) gauge.remove();

@@ -5,6 +5,7 @@ import {
   type KyselyPlugin,
   OperationNodeTransformer,
   type PluginTransformQueryArgs,
+  PostgresAdapter,
   PostgresDialect,
   type QueryId,
   type RootOperationNode,
@@ -61,11 +62,21 @@ export function openDatabase(options: DatabaseOptions): Kysely<Database> {
   });
   dropReadOnly(pool);
   const db = new Kysely<Database>({
-    dialect: new PostgresDialect({ pool }),
+    dialect: new PooledDialect({ pool }),
     plugins: [new SchemaPlugin(options.schema)],
   });
   pools.set(db, pool);
   return db;
+}
+
+/** For whom Kysely takes no lock of the session's; `migrate` has one of the transaction's. */
+class PooledDialect extends PostgresDialect {
+  override createAdapter(): PostgresAdapter {
+    return Object.assign(new PostgresAdapter(), {
+      acquireMigrationLock: async () => {},
+      releaseMigrationLock: async () => {},
+    });
+  }
 }
 
 const pools = new WeakMap<Kysely<Database>, pg.Pool>();

@@ -86,8 +86,10 @@ export interface ConsumerReport {
   readonly consumer: string;
   /** Changes that it has not acknowledged. */
   readonly pending: number;
-  /** Age of the oldest of them, in seconds; 0 where there is none. */
+  /** Age of the oldest of them that is kept, in seconds; 0 where there is none. */
   readonly lag: number;
+  /** Connections of which it comes too late: the next read of one fails, for its next change is gone. */
+  readonly late: number;
 }
 
 /** Counts by numbers, which have no gaps: a look at the ends of each connection, whatever the size. */
@@ -101,11 +103,13 @@ export async function readFeed(db: Db): Promise<FeedReport> {
     ) as kept, (
       select coalesce(jsonb_agg(one), '[]') from (
         select k.consumer, coalesce(sum(s.last_change_no - coalesce(p.change_no, 0)), 0) as pending,
-          coalesce(extract(epoch from clock_timestamp() - min(next.at)), 0) as lag
+          coalesce(extract(epoch from clock_timestamp() - min(next.at)), 0) as lag,
+          count(*) filter (where s.last_change_no > coalesce(p.change_no, 0)
+            and next.change_no is distinct from coalesce(p.change_no, 0) + 1) as late
         from ${sql.table('change_consumers')} k cross join ${state} s
         left join ${sql.table('change_positions')} p
           on p.consumer = k.consumer and p.connection_id = s.connection_id
-        left join lateral (select c.at from ${sql.table('changes')} c
+        left join lateral (select c.change_no, c.at from ${sql.table('changes')} c
           where c.connection_id = s.connection_id and c.change_no > coalesce(p.change_no, 0)
             and s.last_change_no > coalesce(p.change_no, 0)
           order by c.change_no limit 1) next on true

@@ -1,7 +1,7 @@
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { type Kysely, sql } from 'kysely';
+import { type Kysely, sql, type Transaction } from 'kysely';
 import { FileMigrationProvider, type Migration, type MigrationProvider, Migrator } from 'kysely/migration';
 import { mayPass, ReplicaError } from '../errors.ts';
 import { openDatabase } from './database.ts';
@@ -29,9 +29,13 @@ export interface SchemaVersion {
   readonly unknown: readonly string[];
 }
 
+/** Of the advisory lock; Kysely's own, which earlier versions of this program took. */
+const LOCK = sql.lit(3853314791062309107n);
+
 /**
- * Brings the schema up to date, in one transaction, under Postgres' advisory lock: of several that start at
- * once, one migrates and the others wait for it.
+ * Brings the schema up to date, in one transaction, under an advisory lock that is the transaction's: of several that
+ * start at once, one migrates and the others wait for it. Rejected: Kysely's lock, which is the session's. Behind a
+ * pooler in transaction mode it is on another connection than the migration, and may stay there for ever.
  * @param onWaiting called when another's migration is waited for.
  * @param reached called inside the transaction, after each migration.
  * @returns the names of the migrations that were run.
@@ -49,19 +53,37 @@ export async function migrate(
   if (before.pending.length === 0) return [];
   const waiting = setTimeout(onWaiting, TELL_OF_LOCK_AFTER);
   try {
-    const { error, results } = await migrator(db, schema, reached).migrateToLatest();
-    if (error !== undefined) {
+    let failed = 'the preparation';
+    try {
+      // Whatever the role's default: what the one before has done must be seen once the lock is had.
+      return await db
+        .transaction()
+        .setIsolationLevel('read committed')
+        .execute(async (trx) => {
+          await lock(trx);
+          const { error, results = [] } = await migrator(trx, schema, reached).migrateToLatest();
+          failed = results.find((result) => result.status === 'Error')?.migrationName ?? failed;
+          if (error !== undefined) throw error;
+          return results.map((result) => result.migrationName);
+        });
+    } catch (error) {
       // Nothing of it is left, and it is no fault of the migration's: the caller may try again.
       if (mayPass(error)) throw error;
       // Another program may have moved the schema on while this one waited for the lock.
       refuseNewer(await schemaVersion(db, schema));
-      const failed = results?.find((result) => result.status === 'Error')?.migrationName ?? 'the preparation';
       throw ReplicaError.from('migration_failed', error, `migration ${failed}`);
     }
-    return (results ?? []).map((result) => result.migrationName);
   } finally {
     clearTimeout(waiting);
   }
+}
+
+/** Waits for the lock however long, whatever lock_timeout the role has for the migration itself. */
+async function lock(trx: Transaction<Database>): Promise<void> {
+  const { rows } = await sql<{ own: string }>`select current_setting('lock_timeout') as own`.execute(trx);
+  await sql`set local lock_timeout = 0`.execute(trx);
+  await sql`select pg_advisory_xact_lock(${LOCK})`.execute(trx);
+  await sql`select set_config('lock_timeout', ${rows[0]!.own}, true)`.execute(trx);
 }
 
 /** Compares the database's schema with this program's. */
@@ -123,7 +145,7 @@ async function appliedMigrations(
   return rows.map((row) => ({ name: row.name, at: new Date(row.timestamp) }));
 }
 
-function migrator(db: Kysely<Database>, schema: string, reached: () => void): Migrator {
+function migrator(db: Transaction<Database>, schema: string, reached: () => void): Migrator {
   return new Migrator({ db, provider: provider(schema, reached), migrationTableSchema: schema });
 }
 

@@ -23,7 +23,8 @@ export async function replay(stage: Stage): Promise<BenchResult> {
     await database.query(`vacuum (analyze)`);
     await database.query('checkpoint');
     const id = upstream.connections[0]!.id;
-    await command(stage.bin, ['resync', '--connection', id, '--yes'], daemonSettings(upstream, database));
+    const around = { ...stage.env, ...daemonSettings(upstream, database) };
+    await command(stage.bin, ['resync', '--connection', id, '--yes'], around);
     const before = await writesOf(database);
     const again = await catchUp(stage, upstream, database, env);
     await finish(stage, again.daemon, database, AGAIN);

@@ -21,6 +21,7 @@ export async function sequential(
     execArgv: [],
     env: {
       PATH: process.env.PATH,
+      ...stage.env,
       ...daemonSettings(upstream, database),
       ...env,
       CONNECTION_ID: upstream.connections[0]!.id,

@@ -36,6 +36,8 @@ export interface Stage {
   daemon(upstream: Upstream, database: BenchDatabase, env?: Readonly<Record<string, string>>): Daemon;
   /** Where profiles go; undefined where none are wanted. */
   readonly profileDir: string | undefined;
+  /** What every process of ours has in its environment besides. */
+  readonly env: Readonly<Record<string, string>>;
   /** Ends everything that a bench has started. */
   clear(): Promise<void>;
   close(): Promise<void>;
@@ -86,6 +88,7 @@ export async function openStage(options: BenchOptions, note: (line: string) => v
     bin: program.bin,
     note,
     profileDir,
+    env: hasty,
     size: (ordinary, tiny) => (options.tiny ? tiny : ordinary),
     rows: (ordinary, tiny) => options.rows ?? (options.tiny ? tiny : ordinary),
     async upstream(given) {

@@ -93,7 +93,12 @@ async function run(
   database: BenchDatabase,
   args: readonly string[],
 ): Promise<Run> {
-  const env = { PATH: process.env.PATH, ...daemonSettings(upstream, database), VERIFY_RATE: '1000' };
+  const env = {
+    PATH: process.env.PATH,
+    ...stage.env,
+    ...daemonSettings(upstream, database),
+    VERIFY_RATE: '1000',
+  };
   const startedAt = performance.now();
   const { stdout, status } = await promisify(execFile)(
     process.execPath,

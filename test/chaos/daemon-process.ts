@@ -1,9 +1,9 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { CrashPoint } from '../../src/sync/crash-points.ts';
+import { CACHE } from '../support/cli.ts';
 import { waitFor } from '../support/wait.ts';
 
 /** Where a daemon is to signal itself: the `nth` time that it comes to `point`. */
@@ -36,10 +36,6 @@ export interface DaemonProcess {
 }
 
 const SCRIPT = fileURLToPath(new URL('daemon.ts', import.meta.url));
-const CACHE = path.join(
-  fileURLToPath(new URL('../../node_modules/.cache/', import.meta.url)),
-  'wa-replica-chaos',
-);
 
 const running = new Set<ChildProcess>();
 process.on('exit', () => {

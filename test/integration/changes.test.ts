@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { prunableConnections, pruneChanges } from '../../src/store/changes.ts';
+import { readFeed } from '../../src/store/feed.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { useTestDatabase } from '../support/database.ts';
@@ -245,16 +246,22 @@ test('rows are pruned once every consumer has them, or after the retention; who 
   expect(await prune()).toBe(2);
   expect(await prune()).toBe(0);
   expect((await told())[0]).toMatch(/^5 /);
+  const behind = async () =>
+    (await readFeed(db)).consumers.map(({ consumer, pending, late }) => `${consumer} ${pending} ${late}`);
+  expect((await behind()).sort()).toEqual(['fast 1 0', 'slow 5 0']);
   // The retention passes: in batches, from the first on.
   expect([await prune(0), await prune(0)]).toEqual([5, 0]);
   await page({ messages: [message(10, { body: '10' })] });
   expect(await told()).toEqual(['10 message m1 updated body']);
+  // Both come too late, and are told so at their next read.
+  expect((await behind()).sort()).toEqual(['fast 2 1', 'slow 6 1']);
   await database.query(`update whatsapp.change_positions set leased_until = null`);
   await expect(read('slow')).rejects.toMatchObject({
     code: 'WR001',
     message: expect.stringContaining('comes too late'),
   });
   await database.query(`select whatsapp.restart_consumer('slow', starting => 'start')`);
+  expect((await behind()).sort()).toEqual(['fast 2 1', 'slow 1 0']);
   expect(await mine('slow')).toEqual([10]);
   await database.query(`select whatsapp.drop_consumer('slow')`);
   // Of the other one, which has 8 of 9, the last is missing.

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
 import { PGBOUNCER, startPgbouncer, WITHOUT } from '../support/pgbouncer.ts';
 import { quickSettings } from '../support/replica.ts';
@@ -24,7 +24,7 @@ async function examine(
   url: string,
   more: Record<string, string> = {},
 ): Promise<{ status: number | string; lines: string[] }> {
-  const { status, stdout, stderr } = await runCli(['doctor'], {
+  const { status, stdout, stderr } = await runCommand(['doctor'], {
     ...quickSettings(url, simulator.url),
     ...more,
   });
@@ -211,7 +211,7 @@ describe('a role', () => {
     await follow(lines);
     expect(await examine(url)).toMatchObject({ status: 0 });
     const env = { DATABASE_URL: url };
-    expect(await runCli(['migrate'], env)).toMatchObject({ status: 0 });
+    expect(await runCommand(['migrate'], env)).toMatchObject({ status: 0 });
   });
 
   test('that writes, but does not own the tables, may not migrate', async () => {
@@ -225,6 +225,43 @@ describe('a role', () => {
     expect(status).toBe(1);
     expect(lines[3]).toMatch(/^✗ schema: \d+ pending, at nothing yet; this role may not migrate$/);
     expect(lines[4]).toBe('    run `wa-replica migrate` as the owner of the tables');
+  });
+});
+
+test('a consumer of the change feed that loses changes soon, and one that has lost some', async () => {
+  await database.query(
+    `insert into whatsapp.sync_state (connection_id, last_change_no) values ('conn_a', 2)`,
+  );
+  await database.query(`insert into whatsapp.changes (connection_id, change_no, at) values
+    ('conn_a', 1, now() - interval '14 days'), ('conn_a', 2, now())`);
+  await database.query(
+    `select whatsapp.register_consumer('crm'), whatsapp.register_consumer('o''clock', 'now')`,
+  );
+  const told = async () => {
+    const { status, lines } = await examine(database.url);
+    return { status, lines: lines.slice(4, -1) };
+  };
+  expect(await told()).toEqual({ status: 0, lines: [] });
+  await database.query(`update whatsapp.changes set at = at - interval '2 days'`);
+  expect(await told()).toEqual({
+    status: 0,
+    lines: [
+      expect.stringMatching(
+        /^! consumer crm: 16 d 0 h behind, and in 13 d 23 h changes are pruned that it has not read$/,
+      ),
+      "    start what reads as it, or SELECT whatsapp.drop_consumer('crm');",
+    ],
+  });
+  await database.query(`delete from whatsapp.changes where change_no = 1`);
+  await database.query(`update whatsapp.change_positions set change_no = 0`);
+  expect(await told()).toEqual({
+    status: 1,
+    lines: [
+      '✗ consumer crm: comes too late on 1 connection: changes that it has not read are gone',
+      "    its next read names the connection: SELECT whatsapp.restart_consumer('crm', '…'); then read that one's tables anew",
+      "✗ consumer o'clock: comes too late on 1 connection: changes that it has not read are gone",
+      "    its next read names the connection: SELECT whatsapp.restart_consumer('o''clock', '…'); then read that one's tables anew",
+    ],
   });
 });
 

@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { clockFinding } from '../../src/ops/doctor/finding.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { HAS_OPENSSL, startHttps } from '../support/https.ts';
 import { quickSettings } from '../support/replica.ts';
@@ -23,7 +24,9 @@ async function examine(
 ): Promise<{ status: number | string; lines: string[] }> {
   const quick = { ...quickSettings(database.url, simulator.url), REQUEST_TIMEOUT: '1s' };
   const env: Record<string, string> = { ...quick, ...more };
-  const { status, stdout, stderr } = await runCli(['doctor'], env);
+  // Node reads NODE_EXTRA_CA_CERTS when it starts.
+  const run = env.NODE_EXTRA_CA_CERTS === undefined ? runCommand : runCli;
+  const { status, stdout, stderr } = await run(['doctor'], env);
   expect(stdout + stderr).not.toContain(env.WHATSAPP_USE_API_KEY);
   const all = stdout.trimEnd().split('\n');
   expect(all[0]).toBe('✓ settings: complete and well-formed');

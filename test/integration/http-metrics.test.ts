@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { KINDS, OUTCOMES } from '../../src/model.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { signature } from '../../src/simulator/webhooks.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { httpOf, useDaemons } from '../support/daemons.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { ask, readiness } from '../support/http.ts';
@@ -110,7 +110,7 @@ test('counts pages, rows by kind and outcome, failures by kind, and requests to 
   await reaches(base, 'wa_replica_quarantined{connection_id="conn_a"}', 3);
   await reaches(base, 'wa_replica_quarantine_records', 3);
   const env = { ...quickSettings(database.url, simulator.url) };
-  expect(await runCli(['resync', '--connection', 'conn_b', '--yes'], env)).toMatchObject({ status: 0 });
+  expect(await runCommand(['resync', '--connection', 'conn_b', '--yes'], env)).toMatchObject({ status: 0 });
   await reaches(base, 'wa_replica_rows_total{kind="message",outcome="unchanged"}', 100);
   simulator.faults.script({ kind: 'bad_gateway' }, 1, { route: 'sync' });
   simulator.faults.script({ kind: 'html' }, 1, { route: 'sync' });
@@ -183,6 +183,27 @@ test('series per connection can be switched off; what alerts need stays', async 
   expect(seriesValue(families, 'wa_replica_min_window_left_seconds')).toBeGreaterThan(0);
   expect(seriesValue(families, 'wa_replica_quarantine_records')).toBe(0);
   expect(seriesValue(families, 'wa_replica_connections{state="live"}')).toBe(2);
+});
+
+test('a consumer of the change feed: how far behind, how long before it loses changes, and that it has', async () => {
+  const base = await start({ CHANGES_RETENTION: '30d' });
+  const of = async (metric: string) =>
+    seriesValue(await scrape(base), `wa_replica_changes_${metric}{consumer="crm"}`);
+  expect(await of('lag_seconds')).toBeUndefined();
+  await database.query(`select whatsapp.register_consumer('crm')`);
+  expect(await of('pending')).toBeGreaterThan(300);
+  expect(await of('late_connections')).toBe(0);
+  await database.query(
+    `update whatsapp.changes set at = at - interval '20 days' where connection_id = 'conn_b'`,
+  );
+  const days = 86_400;
+  expect(await of('lag_seconds')).toBeGreaterThan(20 * days);
+  expect(await of('left_seconds')).toBeGreaterThan(10 * days - 60);
+  expect(await of('left_seconds')).toBeLessThanOrEqual(10 * days);
+  await database.query(`delete from whatsapp.changes where connection_id = 'conn_b' and change_no < 3`);
+  expect(await of('late_connections')).toBe(1);
+  await database.query(`select whatsapp.restart_consumer('crm')`);
+  expect([await of('pending'), await of('lag_seconds'), await of('late_connections')]).toEqual([0, 0, 0]);
 });
 
 test('an odd id is a label like any other', async () => {

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { httpOf, useDaemons } from '../support/daemons.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { ask, bearer, readiness } from '../support/http.ts';
@@ -210,7 +210,7 @@ test('/status is what status --json prints', async () => {
   const base = await httpOf(daemons.start(calm));
   await readiness(base, { status: 200, says: '"current":2' });
   const served = await ask(`${base}/status`, { headers: bearer(TOKEN) });
-  const printed = await runCli(['status', '--json'], { ...env, LEASE_TTL: '1h' });
+  const printed = await runCommand(['status', '--json'], { ...env, LEASE_TTL: '1h' });
   expect(served.headers['content-type']).toBe('application/json; charset=utf-8');
   const parts = (text: string) =>
     JSON.parse(text, (name, value: unknown) =>

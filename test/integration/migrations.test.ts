@@ -23,15 +23,20 @@ afterEach(async () => {
   }
 });
 
-test('several that start at once migrate once', async () => {
-  const { db, database } = await fresh();
-  const others = [openTestDatabase(database.url), openTestDatabase(database.url)];
-  const done = await Promise.all([db, ...others].map((one) => migrate(one, SCHEMA)));
-  for (const other of others) await other.destroy();
-  const names = (await migrationState(db, SCHEMA)).map((state) => state.name);
-  expect(done.flat().sort()).toEqual(names);
-  expect(await migrate(db, SCHEMA)).toEqual([]);
-});
+test.each(['read committed', 'repeatable read'])(
+  'several that start at once migrate once: %s',
+  async (level) => {
+    const { db, database } = await fresh();
+    // Of a role's or a database's own; the one that waited has to see what the other one did.
+    await database.query(`alter database ${database.name} set default_transaction_isolation = '${level}'`);
+    const others = [openTestDatabase(database.url), openTestDatabase(database.url)];
+    const done = await Promise.all([db, ...others].map((one) => migrate(one, SCHEMA)));
+    for (const other of others) await other.destroy();
+    const names = (await migrationState(db, SCHEMA)).map((state) => state.name);
+    expect(done.flat().sort()).toEqual(names);
+    expect(await migrate(db, SCHEMA)).toEqual([]);
+  },
+);
 
 test('a schema newer than the program is refused, by name', async () => {
   const { db, database } = await fresh(true);

@@ -71,6 +71,7 @@ beforeAll(async () => {
   daemon = startCli(['run'], { ...quickSettings(database.url, simulator.url), HTTP_PORT: '0' });
   const base = await httpOf(daemon);
   await readiness(base, { status: 200, says: '"current":2' });
+  await database.query(`select whatsapp.register_consumer('crm')`);
   await waitFor(() => simulator.faults.scripted === 0, { what: 'the fault' });
   families = parseMetrics((await ask(`${base}/metrics`)).body);
 });
@@ -91,6 +92,8 @@ describe('the alerts', () => {
       ['WaReplicaQuarantineGrowing', 'warning'],
       ['WaReplicaGap', 'critical'],
       ['WaReplicaDrift', 'warning'],
+      ['WaReplicaConsumerBehind', 'warning'],
+      ['WaReplicaConsumerTooLate', 'critical'],
     ]);
     for (const { alert, annotations, for: wait } of rules) {
       expect([alert, /^\d+m$/.test(wait)]).toEqual([alert, true]);

@@ -2,7 +2,7 @@ import { type Kysely, sql } from 'kysely';
 import { expect, test } from 'vitest';
 import { up } from '../../migrations/0003_people.ts';
 import { startSimulator } from '../../src/simulator/server.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { SCHEMA, useTestDatabase } from '../support/database.ts';
 import { openTestDatabase, quickSettings } from '../support/replica.ts';
 
@@ -10,7 +10,7 @@ const database = useTestDatabase({ migrated: true });
 
 test('a replica that has rows already gets from the migration what pages would have made', async () => {
   const simulator = await startSimulator({ connections: 2, messages: 800 });
-  expect(await runCli(['sync'], quickSettings(database.url, simulator.url))).toMatchObject({ status: 0 });
+  expect(await runCommand(['sync'], quickSettings(database.url, simulator.url))).toMatchObject({ status: 0 });
   await simulator.close();
   // What the simulator has not: odd shapes, a number that only a JID tells, a message whose sender nobody knows.
   await database.query(`

@@ -2,10 +2,11 @@ import type { Kysely } from 'kysely';
 import pg from 'pg';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { migrateToLatest } from '../../src/store/migrator.ts';
 import type { Database } from '../../src/store/schema.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { holders, shares, useDaemons, workerOf } from '../support/daemons.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
 import { PGBOUNCER, type Pgbouncer, startPgbouncer, WITHOUT } from '../support/pgbouncer.ts';
 import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
@@ -66,6 +67,80 @@ describe.skipIf(PGBOUNCER === undefined)(`through a pgbouncer in transaction mod
     expect(await daemons[1]!.kill('SIGTERM')).toBe(0);
   });
 
+  test('of many that migrate at once one does, whichever connections the pooler gives them', async () => {
+    const migrated = Array.from({ length: 8 }, () => migrateToLatest(pooler.url, SCHEMA));
+    expect(await Promise.allSettled(migrated)).toEqual(migrated.map(() => ({ status: 'fulfilled' })));
+    expect(await database.query("select from pg_locks where locktype = 'advisory'")).toEqual([]);
+  });
+
+  test('the change feed is read through it, by several readers that die, beside the daemons that write', async () => {
+    const daemons = [start(), start()];
+    await daemons[0]!.logged('replicating');
+    const readers = new pg.Pool({ connectionString: pooler.url, max: 3 });
+    const held = new Set<string>();
+    const had = new Set<string>();
+    const twice: string[] = [];
+    let writing = true;
+    const finished = async () => {
+      const behind =
+        await database.query(`select from whatsapp.sync_state s left join whatsapp.change_positions p
+        on p.connection_id = s.connection_id and p.consumer = 'crm' where s.last_change_no > coalesce(p.change_no, 0)`);
+      return !writing && behind.length === 0;
+    };
+    const read = async (client: pg.PoolClient, dies: boolean) => {
+      const { rows } = await client.query<{ connection_id: string; change_no: string }>(
+        `select connection_id, change_no from whatsapp.read_changes('crm', 100, $1)`,
+        [dies ? '30 milliseconds' : '1 minute'],
+      );
+      if (dies) return rows.length;
+      const names = rows.map((row) => `${row.connection_id} ${row.change_no}`);
+      twice.push(...names.filter((name) => held.has(name)));
+      for (const name of names) held.add(name);
+      const done = Object.fromEntries(rows.map((row) => [row.connection_id, row.change_no]));
+      await client.query(`select whatsapp.ack_changes('crm', $1)`, [JSON.stringify(done)]);
+      for (const name of names) {
+        held.delete(name);
+        had.add(name);
+      }
+      return rows.length;
+    };
+    const reader = async (place: number) => {
+      for (let reads = place; ; reads++) {
+        const dies = reads % 5 === 0;
+        const client = await readers.connect();
+        try {
+          // In one transaction, and not: then the pooler may give each statement another connection.
+          const together = reads % 2 === 0;
+          if (together) await client.query('begin');
+          const count = await read(client, dies);
+          if (together) await client.query(dies ? 'rollback' : 'commit');
+          if (count === 0 && (await finished())) return;
+        } finally {
+          client.release();
+        }
+      }
+    };
+    const write = async () => {
+      await replicated();
+      simulator.world.applyChanges(300);
+      await replicated();
+      for (const daemon of daemons) expect(await daemon.kill('SIGTERM'), daemon.stderr).toBe(0);
+    };
+    try {
+      await Promise.all([write().finally(() => (writing = false)), ...[0, 1, 2].map(reader)]);
+    } finally {
+      await readers.end();
+    }
+    expect(twice).toEqual([]);
+    const told = await database.query<{ id: string; last: number }>(
+      'select connection_id as id, last_change_no::integer as last from whatsapp.sync_state',
+    );
+    const all = told.flatMap(({ id, last }) => Array.from({ length: last }, (_, at) => `${id} ${at + 1}`));
+    expect(all.length).toBeGreaterThan(2_000);
+    expect(all.filter((name) => !had.has(name))).toEqual([]);
+    expect(had.size).toBe(all.length);
+  });
+
   test('no session keeps anything that a page or a migration has set', async () => {
     const daemon = start();
     await replicated();
@@ -95,7 +170,7 @@ describe.skipIf(PGBOUNCER === undefined)(`through a pgbouncer in transaction mod
     expect(daemon.stderr).toContain('set LISTEN_DATABASE_URL or off');
     simulator.world.applyChanges(100);
     // A sync beside it makes its connections due.
-    const { status } = await runCli(['sync'], env);
+    const { status } = await runCommand(['sync'], env);
     expect(status).toBe(0);
     expect(await agrees()).toBe(true);
     expect(daemon.stderr.split(deaf)).toHaveLength(2);

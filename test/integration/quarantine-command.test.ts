@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { MESSAGE } from '../../src/entities.ts';
 import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { openTestDatabase } from '../support/replica.ts';
 import { Bench } from './raw-pages.ts';
@@ -24,7 +25,8 @@ const message = (message_id: string, seq: number, body: unknown) => ({
 const bodyOf = async (id: string) => (await bench.row(MESSAGE, id))?.body;
 
 describe('the command', () => {
-  const quarantine = (...args: string[]) => runCli(['quarantine', ...args], { DATABASE_URL: database.url });
+  const quarantine = (...args: string[]) =>
+    runCommand(['quarantine', ...args], { DATABASE_URL: database.url });
   const ids = async (where: string) => (await bench.entries(where)).map((entry) => entry.quarantine_id);
   beforeEach(() => database.query('delete from whatsapp.quarantine'));
 
@@ -106,7 +108,9 @@ describe('the command', () => {
 
   test('discard: closes what matches and keeps its JSON; asks first', async () => {
     await bench.bring({ messages: [message('d1', 1, 1), message('d2', 1, 'refuse:22023')] });
-    expect(await quarantine('discard', '--code', '22023')).toMatchObject({ status: 2 });
+    // A process, whose standard input is no terminal.
+    const asked = await runCli(['quarantine', 'discard', '--code', '22023'], { DATABASE_URL: database.url });
+    expect(asked).toMatchObject({ status: 2, stderr: expect.stringContaining('--yes') });
     expect(await quarantine('discard', '--code', '22023', '--yes')).toMatchObject({
       status: 0,
       stdout: '1 discarded\n',

@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import type { Connection } from '../../src/simulator/connection.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { catchUp } from '../../src/sync/catch-up.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { createTestDatabase, expectNoConnections, type TestDatabase } from '../support/database.ts';
 import { createReplica, differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
 
@@ -34,7 +34,7 @@ async function pass(more: Record<string, string> = {}): Promise<void> {
 }
 
 async function resync(more?: Record<string, string>): Promise<void> {
-  const { status } = await runCli(['resync', '--connection', ID, '--yes'], env());
+  const { status } = await runCommand(['resync', '--connection', ID, '--yes'], env());
   expect(status).toBe(0);
   await pass(more);
 }

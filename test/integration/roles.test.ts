@@ -6,7 +6,8 @@ import { sql } from 'kysely';
 import pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import { runCli, startCli } from '../support/cli.ts';
+import { startCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
@@ -67,7 +68,7 @@ async function attempt(role: Role, statement: string): Promise<string | undefine
   }
 }
 
-const migrate = () => runCli(['migrate'], { DATABASE_URL: urlOf('owner') });
+const migrate = () => runCommand(['migrate'], { DATABASE_URL: urlOf('owner') });
 
 test('the owner migrates, the writer runs the daemon, the reader sees the rows', async () => {
   await makeRoles();
@@ -87,10 +88,10 @@ test('the owner migrates, the writer runs the daemon, the reader sees the rows',
   await reader.destroy();
   // Beside it, what an operator does with the same role.
   const id = [...simulator.world.connections.keys()][0] ?? '';
-  expect(await runCli(['doctor'], env)).toMatchObject({ status: 0 });
-  expect(await runCli(['status'], env)).toMatchObject({ status: 0 });
-  expect(await runCli(['resync', '--connection', id, '--yes'], env)).toMatchObject({ status: 0 });
-  expect(await runCli(['quarantine', 'discard', '--yes'], env)).toMatchObject({ status: 0 });
+  expect(await runCommand(['doctor'], env)).toMatchObject({ status: 0 });
+  expect(await runCommand(['status'], env)).toMatchObject({ status: 0 });
+  expect(await runCommand(['resync', '--connection', id, '--yes'], env)).toMatchObject({ status: 0 });
+  expect(await runCommand(['quarantine', 'discard', '--yes'], env)).toMatchObject({ status: 0 });
   expect(await daemon.kill('SIGTERM')).toBe(0);
   for (const word of ['42501', 'failed', 'cannot', 'internal']) expect(daemon.stderr).not.toContain(word);
 });
@@ -125,7 +126,9 @@ test('the writer creates, changes and drops nothing', async () => {
     where table_schema = 'whatsapp' and grantee = 'PUBLIC'`);
   expect(open).toEqual([]);
   // Started as it would be by default, it finds nothing to migrate and goes on.
-  expect(await runCli(['sync'], quickSettings(urlOf('writer'), simulator.url))).toMatchObject({ status: 0 });
+  expect(await runCommand(['sync'], quickSettings(urlOf('writer'), simulator.url))).toMatchObject({
+    status: 0,
+  });
 });
 
 test('the reader reads, and nothing else', async () => {
@@ -195,7 +198,7 @@ test('tables of later migrations are covered, without running the file again', a
 });
 
 test('a replica that one role made is handed over; running the file again changes nothing', async () => {
-  expect(await runCli(['sync'], quickSettings(database.url, simulator.url))).toMatchObject({ status: 0 });
+  expect(await runCommand(['sync'], quickSettings(database.url, simulator.url))).toMatchObject({ status: 0 });
   await makeRoles();
   const privileges = () =>
     database.query(`select relname, relowner::regrole, relacl::text from pg_class
@@ -206,7 +209,9 @@ test('a replica that one role made is handed over; running the file again change
   expect(await attempt('owner', 'alter table whatsapp.messages add column later text')).toBeUndefined();
   expect(await migrate()).toMatchObject({ status: 0 });
   simulator.world.applyChanges(50);
-  expect(await runCli(['sync'], quickSettings(urlOf('writer'), simulator.url))).toMatchObject({ status: 0 });
+  expect(await runCommand(['sync'], quickSettings(urlOf('writer'), simulator.url))).toMatchObject({
+    status: 0,
+  });
   // What a role may do besides is not this file's: no other schema of the database was touched.
   const [others] = await database.query(`select count(*)::integer as n from pg_namespace
     where nspowner = '${prefix}owner'::regrole and nspname <> 'whatsapp'`);
@@ -226,7 +231,9 @@ test('a role that is no superuser can run it, where it may create roles and owns
     await client.end();
     expect(await migrate()).toMatchObject({ status: 0 });
   }
-  expect(await runCli(['sync'], quickSettings(urlOf('writer'), simulator.url))).toMatchObject({ status: 0 });
+  expect(await runCommand(['sync'], quickSettings(urlOf('writer'), simulator.url))).toMatchObject({
+    status: 0,
+  });
   expect(await attempt('writer', 'delete from whatsapp.kysely_migration')).toBe('42501');
   await database.query(`alter database ${database.name} owner to current_user`);
   for (const role of ROLES)

@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { type CliProcess, runCli, startCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
@@ -155,11 +156,18 @@ test('wrong configuration: every problem at once, nothing touched, exit 2', asyn
 });
 
 test('an unknown command or option is wrong usage: exit 2', async () => {
-  expect(await runCli(['replicate'], {})).toMatchObject({ status: 2 });
-  expect(await runCli(['run', '--fast'], {})).toMatchObject({ status: 2 });
-  expect(await runCli([], {})).toMatchObject({ status: 2, stderr: expect.stringContaining('Usage') });
+  const [unknown, odd, none, help] = await Promise.all([
+    runCli(['replicate'], {}),
+    runCli(['run', '--fast'], {}),
+    runCli([], {}),
+    runCli(['--help'], {}),
+  ]);
+  expect(unknown).toMatchObject({ status: 2 });
+  expect(odd).toMatchObject({ status: 2 });
+  expect(none).toMatchObject({ status: 2, stderr: expect.stringContaining('Usage') });
+  expect(help).toMatchObject({ status: 0, stdout: expect.stringContaining('Usage') });
   for (const command of ['run', 'sync', 'migrate', 'resync', 'demo', 'simulate']) {
-    expect(await runCli([command, '--help'], {})).toMatchObject({
+    expect(await runCommand([command, '--help'], {})).toMatchObject({
       status: 0,
       stdout: expect.stringContaining('Usage'),
     });

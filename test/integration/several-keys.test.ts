@@ -2,7 +2,7 @@ import type { Kysely } from 'kysely';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
@@ -74,7 +74,7 @@ test('as they list those that are named', async () => {
 });
 
 test('for a sync of one connection', async () => {
-  const { status, stdout } = await runCli(['sync', '--connection', 'conn_c'], settings());
+  const { status, stdout } = await runCommand(['sync', '--connection', 'conn_c'], settings());
   expect([status, stdout]).toEqual([0, expect.stringContaining('caught up')]);
   expect(statuses()).toEqual(new Set([200]));
 });

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { holders, shares, useDaemons, workerOf } from '../support/daemons.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
@@ -107,7 +107,7 @@ test('a sync beside daemons takes no share, and nothing moves for it', async () 
   await renewals(2, 1_000);
   const before = await terms();
   simulator.world.applyChanges(60);
-  const { status, stdout } = await runCli(['sync'], env);
+  const { status, stdout } = await runCommand(['sync'], env);
   expect([status, stdout]).toEqual([0, expect.stringContaining('caught up')]);
   expect(await agrees()).toBe(true);
   expect(await terms()).toEqual(before);
@@ -172,7 +172,7 @@ describe('a worker that is frozen', () => {
     first.process.kill('SIGCONT');
     await balanced([3, 3], 5_000);
     simulator.world.applyChanges(60);
-    await runCli(['sync'], env);
+    await runCommand(['sync'], env);
     expect(await agrees()).toBe(true);
   });
 

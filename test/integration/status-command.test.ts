@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { type CliProcess, runCli, startCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { quickSettings } from '../support/replica.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
@@ -33,7 +34,7 @@ function start(args: readonly string[], settings: Record<string, string>): CliPr
   return one;
 }
 
-const json = async () => JSON.parse((await runCli(['status', '--json'], needs())).stdout) as Report;
+const json = async () => JSON.parse((await runCommand(['status', '--json'], needs())).stdout) as Report;
 
 interface Report {
   connections: Record<string, unknown>[];
@@ -41,7 +42,7 @@ interface Report {
 }
 
 test('before anything is known: nothing to show, and nothing wrong', async () => {
-  expect(await runCli(['status'], needs())).toEqual({
+  expect(await runCommand(['status'], needs())).toEqual({
     status: 0,
     stdout: 'no connections are known yet: start `wa-replica run` or `wa-replica sync`\n',
     stderr: '',
@@ -57,7 +58,7 @@ test('before anything is known: nothing to show, and nothing wrong', async () =>
 test('--json has the form that the contract gives, with every int64 as a string', async () => {
   // More than a JavaScript number holds, wherever there may be that much.
   const most = '9223372036854775807';
-  expect(await runCli(['sync'], env)).toMatchObject({ status: 0 });
+  expect(await runCommand(['sync'], env)).toMatchObject({ status: 0 });
   await database.query(
     `update whatsapp.sync_state set cursor = $1::bigint, stored_conversations = $1::bigint,
       stored_contacts = $1::bigint, stored_messages = $1::bigint where connection_id = 'conn_a'`,
@@ -136,7 +137,7 @@ test('lag is counted from the last catch-up, before the first one from discovery
 });
 
 test('the table says the same, without colour where nobody looks', async () => {
-  expect(await runCli(['sync'], env)).toMatchObject({ status: 0 });
+  expect(await runCommand(['sync'], env)).toMatchObject({ status: 0 });
   const { status, stdout, stderr } = await runCli(['status'], { ...needs(), FORCE_COLOR: '1' });
   expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
   expect(stdout).not.toContain('\u001b');
@@ -171,7 +172,7 @@ test.each([
 ])('a schema that is %s is no status, but says what to do', async (which, told, remedy) => {
   if (which === 'behind') await database.query('drop schema whatsapp cascade');
   else await database.query(`insert into whatsapp.kysely_migration values ('9999_later', now()::text)`);
-  const { status, stdout, stderr } = await runCli(['status', '--json'], needs());
+  const { status, stdout, stderr } = await runCommand(['status', '--json'], needs());
   expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
   expect(stderr).toContain(told);
   expect(stderr).toContain(remedy);

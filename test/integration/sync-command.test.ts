@@ -3,6 +3,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { BUILT, runCli, startCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
@@ -58,7 +59,7 @@ describe.each([
 
 test('only the connection that is named', async () => {
   const [id] = [...simulator.world.connections.keys()];
-  const { status, stdout } = await runCli(['sync', '--connection', id!], env);
+  const { status, stdout } = await runCommand(['sync', '--connection', id!], env);
   expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringContaining('1/1 connections') });
   const found = await database.query('select distinct connection_id from whatsapp.messages');
   expect(found).toEqual([{ connection_id: id }]);
@@ -67,7 +68,7 @@ test('only the connection that is named', async () => {
 test('faults of every kind are waited out', async () => {
   simulator.faults.setRates(0.3);
   const faulty = { ...env, PAGE_LIMIT: '100', REQUEST_TIMEOUT: '1s', LOG_LEVEL: 'silent' };
-  await waitFor(async () => (await runCli(['sync'], faulty)).status === 0, {
+  await waitFor(async () => (await runCommand(['sync'], faulty)).status === 0, {
     what: 'a pass that gets through',
     deadlineMs: 50_000,
   });
@@ -88,7 +89,7 @@ test('a connection that cannot be caught up: the others are, exit 1', async () =
   simulator.faults.script({ kind: 'answer', status: 402, body: '{"error":"pay"}' }, 1000, {
     connection: bad!,
   });
-  const { status, stdout, stderr } = await runCli(['sync'], env);
+  const { status, stdout, stderr } = await runCommand(['sync'], env);
   expect(status).toBe(1);
   expect(stdout).toContain(`${good}: caught up`);
   expect(stdout).toContain(`${bad}: not caught up: payment_required`);
@@ -102,17 +103,17 @@ test('beside a running daemon, it makes the connections due and waits for it', a
     what: 'the backlog',
   });
   simulator.world.applyChanges(50);
-  const { status, stdout } = await runCli(['sync'], env);
+  const { status, stdout } = await runCommand(['sync'], env);
   expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringContaining('by the running daemon') });
   expect(await differencesFromTruth(db, simulator)).toEqual([]);
   expect(await daemon.kill('SIGTERM')).toBe(0);
 });
 
 test('resync fetches everything again and writes nothing that is identical', async () => {
-  await runCli(['sync'], env);
+  await runCommand(['sync'], env);
   const [id] = [...simulator.world.connections.keys()];
-  expect(await runCli(['resync', '--connection', id!, '--yes'], env)).toMatchObject({ status: 0 });
-  const { stdout } = await runCli(['sync', '--connection', id!], env);
+  expect(await runCommand(['resync', '--connection', id!, '--yes'], env)).toMatchObject({ status: 0 });
+  const { stdout } = await runCommand(['sync', '--connection', id!], env);
   expect(stdout).toMatch(/, 0 rows written, \d{3,} unchanged/);
   const [state] = await database.query(
     'select epoch, numbering from whatsapp.sync_state where connection_id = $1',
@@ -122,8 +123,9 @@ test('resync fetches everything again and writes nothing that is identical', asy
 });
 
 test('resync asks first, and knows its connections', async () => {
-  await runCli(['migrate'], env);
+  await runCommand(['migrate'], env);
+  // A process, whose standard input is no terminal.
   expect(await runCli(['resync', '--connection', 'x'], env)).toMatchObject({ status: 2 });
-  const unknown = await runCli(['resync', '--connection', 'x', '--yes'], env);
+  const unknown = await runCommand(['resync', '--connection', 'x', '--yes'], env);
   expect(unknown).toMatchObject({ status: 1, stderr: expect.stringContaining('no connection x') });
 });

@@ -9,7 +9,7 @@ import { createLogger } from '../../src/ops/logger.ts';
 import { WindowWatch } from '../../src/ops/window-watch.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
-import { runCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { httpOf, useDaemons } from '../support/daemons.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { ask } from '../support/http.ts';
@@ -213,12 +213,12 @@ test('a catch-up after the window records the gap once, is verified, and shown u
   expect(before.page).toContain('1 gap:');
   expect(before.metric).toBe(1);
   const env = { DATABASE_URL: database.url };
-  const list = await runCli(['gaps', 'list'], env);
+  const list = await runCommand(['gaps', 'list'], env);
   expect(list.stdout).toContain(`${gap!.gap_id}   ${ID}`);
-  expect(await runCli(['gaps', 'ack', gap!.gap_id, '--note', 'asked around'], env)).toMatchObject({
+  expect(await runCommand(['gaps', 'ack', gap!.gap_id, '--note', 'asked around'], env)).toMatchObject({
     status: 0,
   });
-  expect(await runCli(['gaps', 'ack', gap!.gap_id], env)).toMatchObject({ status: 1 });
+  expect(await runCommand(['gaps', 'ack', gap!.gap_id], env)).toMatchObject({ status: 1 });
   expect(await shown()).toMatchObject({ status: { gaps: '0' }, metric: 0 });
   expect(await database.query('select note from whatsapp.gaps')).toEqual([{ note: 'asked around' }]);
   expect(await daemon.kill('SIGTERM')).toBe(0);

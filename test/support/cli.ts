@@ -21,8 +21,10 @@ export interface CliProcess {
 const SOURCES = fileURLToPath(new URL('../../src/bin.ts', import.meta.url));
 export const BUILT = fileURLToPath(new URL('../../dist/src/bin.js', import.meta.url));
 
+const SEVERAL = fileURLToPath(new URL('several-commands.ts', import.meta.url));
+
 /** Half of a start is compiling, and a suite starts the program some hundred times. */
-const CACHE = fileURLToPath(new URL('../../node_modules/.cache/wa-replica-tests', import.meta.url));
+export const CACHE = fileURLToPath(new URL('../../node_modules/.cache/wa-replica-tests', import.meta.url));
 
 const running = new Set<ChildProcess>();
 process.on('exit', () => {
@@ -88,4 +90,19 @@ export async function runCli(
   const cli = startCli(args, env, bin);
   const status = await cli.ended;
   return { status, stdout: cli.stdout, stderr: cli.stderr };
+}
+
+/** What commands said and how they ended, where one process runs them one after the other. */
+export interface Several {
+  readonly ended: readonly { readonly status: number; readonly stdout: string; readonly stderr: string }[];
+  /** Everything that came out of the process, theirs included. */
+  readonly output: string;
+}
+
+/** Runs commands to their ends in a process of their own, of which nothing escapes unseen. */
+export async function runSeveral(commands: readonly string[], env: Record<string, string>): Promise<Several> {
+  const split = commands.map((command) => command.split(' '));
+  const { status, stdout, stderr } = await runCli([JSON.stringify(split)], env, SEVERAL);
+  if (status !== 0) throw new Error(`${commands.join(', ')}: the process ended with ${status}`);
+  return { ended: JSON.parse(stdout.trimEnd().split('\n').at(-1)!), output: stdout + stderr };
 }

@@ -1,19 +1,22 @@
-import { PassThrough } from 'node:stream';
+import { Writable } from 'node:stream';
 import { createProgram } from '../../src/cli/program.ts';
 import type { Terminal } from '../../src/cli/terminal.ts';
 import { explain } from '../../src/main.ts';
 
-/** Runs a command in this process, which is far quicker than {@link runCli}; for those that hold nothing open. */
+/**
+ * Runs a command to its end in this process, which takes a tenth of {@link runCli}. For all tests that are not of the
+ * process itself: its signals, its standard input, what Node reads when it starts, what libraries print.
+ */
 export async function runCommand(
   args: readonly string[],
   env: Record<string, string>,
 ): Promise<{ status: number; stdout: string; stderr: string }> {
-  const stdout = new PassThrough();
-  const stderr = new PassThrough();
+  const stdout = collector();
+  const stderr = collector();
   const terminal: Terminal = {
     env,
-    stdout: stdout as unknown as NodeJS.WriteStream,
-    stderr: stderr as unknown as NodeJS.WriteStream,
+    stdout: stdout.stream,
+    stderr: stderr.stream,
     signal: new AbortController().signal,
   };
   let status = 0;
@@ -22,6 +25,20 @@ export async function runCommand(
   } catch (error) {
     status = explain(error, terminal);
   }
-  const text = (stream: PassThrough) => (stream.read() as Buffer | null)?.toString('utf8') ?? '';
-  return { status, stdout: text(stdout), stderr: text(stderr) };
+  return { status, stdout: stdout.text(), stderr: stderr.text() };
+}
+
+/** A stream that keeps whatever is written to it. */
+function collector(): { stream: NodeJS.WriteStream; text(): string } {
+  const chunks: Buffer[] = [];
+  const stream = new Writable({
+    write(chunk: Buffer, _, done) {
+      chunks.push(chunk);
+      done();
+    },
+  });
+  return {
+    stream: stream as unknown as NodeJS.WriteStream,
+    text: () => Buffer.concat(chunks).toString('utf8'),
+  };
 }

@@ -7,7 +7,7 @@ import { waitFor } from './wait.ts';
 export interface TestDatabase {
   readonly url: string;
   readonly name: string;
-  /** One statement on a connection of its own, which is closed again. */
+  /** A statement on one of a few connections that wait for the next: nothing may be left behind in a session. */
   query<T extends pg.QueryResultRow>(sql: string, values?: unknown[]): Promise<T[]>;
   /** Drops it; fails, after having dropped it, when somebody is still connected. */
   drop(deadlineMs?: number): Promise<void>;
@@ -21,6 +21,9 @@ export interface TestDatabaseOptions {
 /** The schema that migrated test databases have. */
 export const SCHEMA = 'whatsapp';
 
+/** What our own connections are called. */
+const APPLICATION = 'wa-replica test support';
+
 /** Makes a fresh database on the tests' server. */
 export async function createTestDatabase({
   migrated = false,
@@ -29,12 +32,14 @@ export async function createTestDatabase({
   const template = migrated ? await migratedTemplate() : 'template0';
   await onServer((server) => server.query(`create database ${name} template ${template}`));
   const url = urlOf(name);
+  const pool = poolOf(url);
   return {
     url,
     name,
-    query: (sql, values) => withClient(url, async (client) => (await client.query(sql, values)).rows),
+    query: async (sql, values) => (await pool.query(sql, values)).rows,
     async drop(deadlineMs) {
       try {
+        await pool.end();
         await expectNoConnections(name, deadlineMs);
       } finally {
         await onServer((server) => server.query(`drop database if exists ${name} with (force)`));
@@ -76,8 +81,8 @@ export async function expectNoConnections(name: string, deadlineMs = 3_000): Pro
     open = await onServer(async (server) => {
       const { rows } = await server.query<(typeof open)[number]>(
         `select pid, application_name, state, left(query, 200) as query from pg_stat_activity
-          where datname = $1 and pid <> pg_backend_pid() and backend_type = 'client backend'`,
-        [name],
+          where datname = $1 and application_name <> $2 and backend_type = 'client backend'`,
+        [name, APPLICATION],
       );
       return rows;
     });
@@ -112,6 +117,14 @@ async function migratedTemplate(): Promise<string> {
   return name;
 }
 
+/** A condition that is polled costs Postgres a process each time, where each statement has its own connection. */
+function poolOf(url: string): pg.Pool {
+  const pool = new pg.Pool({ connectionString: url, application_name: APPLICATION, max: 3 });
+  // A test may end the connections of everybody, or the server: the next statement has another.
+  pool.on('error', () => {});
+  return pool;
+}
+
 function urlOf(name: string): string {
   const url = new URL(inject('serverUrl'));
   url.pathname = `/${name}`;
@@ -123,7 +136,7 @@ function onServer<T>(use: (client: pg.Client) => Promise<T>): Promise<T> {
 }
 
 async function withClient<T>(url: string, use: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url, application_name: 'wa-replica test support' });
+  const client = new pg.Client({ connectionString: url, application_name: APPLICATION });
   await client.connect();
   try {
     return await use(client);

@@ -1,5 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
+/** The longest pause that a slow condition gets. */
+const MOST_MS = 100;
+
 export interface WaitOptions {
   /** Completes the sentence "waited for …". */
   readonly what: string;
@@ -9,7 +12,8 @@ export interface WaitOptions {
 
 /**
  * Polls the condition until it gives something truthy, and returns that. A condition that throws is asked
- * again; its last error is the cause of the failure at the deadline.
+ * again; its last error is the cause of the failure at the deadline. One that takes long to ask is asked less often, so
+ * that waiting takes little from what is waited for.
  */
 export async function waitFor<T>(
   condition: () => T | Promise<T>,
@@ -18,6 +22,7 @@ export async function waitFor<T>(
   const started = performance.now();
   let last: unknown;
   for (;;) {
+    const asked = performance.now();
     try {
       const value = await condition();
       if (value) return value;
@@ -25,13 +30,15 @@ export async function waitFor<T>(
     } catch (error) {
       last = error;
     }
-    const waited = performance.now() - started;
+    const now = performance.now();
+    const waited = now - started;
     if (waited >= deadlineMs) {
       throw new Error(
         `waited ${Math.round(waited)} ms in vain for ${what}`,
         last === undefined ? {} : { cause: last },
       );
     }
-    await sleep(Math.min(everyMs, deadlineMs - waited));
+    const pause = Math.max(everyMs, Math.min(MOST_MS, 2 * (now - asked)));
+    await sleep(Math.min(pause, deadlineMs - waited));
   }
 }

@@ -208,10 +208,10 @@ describe('the log', () => {
 });
 
 test('the metrics are those that are registered, with their types and labels', async () => {
-  const metrics = createMetrics(true);
+  const metrics = createMetrics({ perConnection: true, retention: 1_000 });
   for (const event of Object.values(EVENTS).flat()) metrics.listen(event);
   const pools = { pages: { busy: 0, idle: 0, waiting: 0 } };
-  const feed = { kept: 1, consumers: [{ consumer: 'crm', pending: 1, lag: 1 }] };
+  const feed = { kept: 1, consumers: [{ consumer: 'crm', pending: 1, lag: 1, late: 0 }] };
   const families = parseMetrics(await metrics.render({ report: REPORT, feed, leases: 1, pools }));
   const registered = [...families]
     .filter(([name]) => name.startsWith('wa_replica_'))

@@ -1,5 +1,7 @@
 import { type Kysely, sql } from 'kysely';
 import { codeOf, remedy, sqlstate } from '../../errors.ts';
+import { humanDuration } from '../../lib/durations.ts';
+import { readFeed } from '../../store/feed.ts';
 import { type SchemaVersion, schemaVersion } from '../../store/migrator.ts';
 import { probeListen } from '../../store/notify.ts';
 import { type Database, TABLES } from '../../store/schema.ts';
@@ -11,6 +13,8 @@ export interface DatabaseCheck {
   /** Where LISTEN goes; `off`: nowhere. */
   readonly listenUrl: string | undefined;
   readonly hasListenUrl: boolean;
+  /** CHANGES_RETENTION, in milliseconds. */
+  readonly changesRetention: number;
 }
 
 /** Oldest Postgres that the tables work on. */
@@ -43,7 +47,10 @@ export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   }
   findings.push(clockFinding('the database', server.now.getTime(), [before, after]));
   findings.push(...(await checkPrivileges(db, schema)));
-  findings.push(...(await checkSchema(db, schema)));
+  const ofSchema = await checkSchema(db, schema);
+  findings.push(...ofSchema);
+  // Without the feed's tables there is nothing to ask.
+  if (ofSchema[0]?.level === 'ok') findings.push(...(await checkConsumers(check)));
   findings.push(await checkListen(check));
   return findings;
 }
@@ -131,6 +138,31 @@ async function mayMigrate(db: Kysely<Database>, schema: string): Promise<boolean
         and c.relname = any(${[...TABLES]}::text[]) and not pg_has_role(c.relowner, 'usage')) as may
     from pg_namespace n where n.nspname = ${schema}`.execute(db);
   return rows[0]?.may !== false;
+}
+
+/** Consumers of the change feed that are, or soon will be, cut off from what they have not read. */
+async function checkConsumers({ db, schema, changesRetention }: DatabaseCheck): Promise<Finding[]> {
+  const { consumers } = await readFeed(db).catch((error: unknown) => {
+    // As above.
+    if (sqlstate(error) === '42501') return { consumers: [] };
+    throw error;
+  });
+  return consumers.flatMap(({ consumer, lag, late }) => {
+    const name = consumer.replace(/\p{C}/gu, '\uFFFD');
+    const literal = `'${name.replaceAll("'", "''")}'`;
+    if (late > 0) {
+      return problem(
+        `consumer ${name}: comes too late on ${late} ${late === 1 ? 'connection' : 'connections'}: changes that it has not read are gone`,
+        `its next read names the connection: SELECT ${schema}.restart_consumer(${literal}, '…'); then read that one's tables anew`,
+      );
+    }
+    const left = Math.max(0, changesRetention / 1000 - lag);
+    if (left >= changesRetention / 2000) return [];
+    return warning(
+      `consumer ${name}: ${humanDuration(lag)} behind, and in ${humanDuration(left)} changes are pruned that it has not read`,
+      `start what reads as it, or SELECT ${schema}.drop_consumer(${literal});`,
+    );
+  });
 }
 
 async function checkListen({ db, listenUrl, hasListenUrl }: DatabaseCheck): Promise<Finding> {
