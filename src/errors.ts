@@ -24,6 +24,7 @@ const VERDICTS = {
   not_found: 'park',
   not_paired: 'park',
   bad_request: 'park',
+  erasure_key: 'park',
   schema_newer: 'fatal',
   schema_pending: 'fatal',
   migration_failed: 'fatal',
@@ -43,6 +44,8 @@ const REMEDIES: Partial<Record<ErrorKind, string>> = {
   payment_required: 'the subscription of the organization has to be renewed',
   not_found: 'the key does not reach this connection; check WHATSAPP_USE_CONNECTION_IDS',
   not_paired: 'pair the WhatsApp account again',
+  erasure_key:
+    'set ERASURE_KEY to the key that `erase` was run with, or restore it; without it what was erased would come back',
   bad_request: 'the upstream refuses the request; check WHATSAPP_USE_CONNECTION_IDS and the key',
 };
 

@@ -3,6 +3,7 @@ import { SETTINGS, type Setting } from '../config/settings.ts';
 import { VERSION } from '../version.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
+import { eraseCommand } from './erase.ts';
 import { gapsCommand } from './gaps.ts';
 import { migrateCommand } from './migrate.ts';
 import { quarantineCommand } from './quarantine.ts';
@@ -38,6 +39,7 @@ export function createProgram(terminal: Terminal): Command {
     gapsCommand(terminal),
     tailCommand(terminal),
     quarantineCommand(terminal),
+    eraseCommand(terminal),
     webhookCommand(terminal),
     demoCommand(terminal),
     simulateCommand(),

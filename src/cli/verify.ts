@@ -4,7 +4,7 @@ import { humanDuration } from '../lib/durations.ts';
 import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
 import type { Logger } from '../ops/logger.ts';
-import type { Replica } from '../replica.ts';
+import { type Replica, requireErasureKey } from '../replica.ts';
 import { knownConnections } from '../store/connections.ts';
 import { checkLedger, type LedgerProblem } from '../store/ledger.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
@@ -59,6 +59,7 @@ are those that claim a newer version than it serves ("ahead"): delete such a row
       };
       await withReplica(terminal, { needsUpstream: !offline, listen }, async (replica) => {
         await requireCurrentSchema(replica.db, replica.settings.WA_REPLICA_SCHEMA);
+        if (!offline) await requireErasureKey(replica);
         const connections = await connectionsOf(replica, options, offline, terminal.signal);
         const findings = offline
           ? await offlineFindings(replica, connections)

@@ -1,4 +1,4 @@
-import type { Replica } from '../replica.ts';
+import { forgettingOf, type Replica } from '../replica.ts';
 import { Lists } from '../upstream/lists.ts';
 import type { VerifyContext } from '../verify/context.ts';
 import { VerifyPace } from '../verify/pace.ts';
@@ -27,6 +27,7 @@ export function verifyContext(replica: Replica): VerifyContext {
     },
     history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
     changes: settings.CHANGES,
+    forgetting: forgettingOf(settings),
     window: settings.RETENTION_WINDOW,
     lookAgainAfter: LOOK_AGAIN_AFTER,
     settle: (connectionId, signal) => settle(worker, workerOptions, connectionId, signal),

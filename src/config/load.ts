@@ -117,6 +117,11 @@ function checkTogether(settings: Settings, problems: string[]): void {
   if (settings.ALERT_WEBHOOK_SECRET !== undefined && settings.ALERT_WEBHOOK_URL === undefined) {
     problems.push('ALERT_WEBHOOK_SECRET is set without ALERT_WEBHOOK_URL: there is nothing to sign');
   }
+  if (settings.RETAIN_MESSAGES !== undefined && settings.RETAIN_MESSAGES < settings.RETENTION_WINDOW) {
+    problems.push(
+      'RETAIN_MESSAGES is shorter than RETENTION_WINDOW, so that messages would be deleted which the upstream still serves: raise it',
+    );
+  }
   if (settings.BACKOFF_MIN > settings.BACKOFF_MAX) problems.push('BACKOFF_MIN is above BACKOFF_MAX');
 }
 

@@ -148,6 +148,13 @@ export const SETTINGS = {
     default: 'keep',
     help: 'what message_revisions holds of a message deleted for everyone: keep or redact',
   }),
+  RETAIN_MESSAGES: setting(v.duration(v.DAY), {
+    help: 'messages that were sent longer ago are deleted, and not stored again; for ever where not set',
+  }),
+  ERASURE_KEY: setting(v.key(32), {
+    secret: true,
+    help: 'for `erase`, and from then on for whatever writes: what was erased is recognized under it, so keep it',
+  }),
   ALERT_WEBHOOK_URL: setting(v.webUrl(), {
     secret: true,
     help: 'where alerts are sent: a connection that falls behind, a gap',

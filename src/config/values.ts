@@ -144,6 +144,19 @@ export function text() {
   return z.string().transform((value) => value.trim());
 }
 
+/** A key that nobody guesses. @param least characters. */
+export function key(least: number) {
+  return z.string().transform((value, context) => {
+    const text = value.trim();
+    if (text.length < least) {
+      const message = `wants at least ${least} characters that nobody guesses: openssl rand -hex 32`;
+      context.addIssue({ code: 'custom', message });
+      return z.NEVER;
+    }
+    return text;
+  });
+}
+
 export function httpUrl() {
   return z.string().transform((text, context) => {
     const url = URL.parse(text);

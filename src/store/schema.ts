@@ -42,6 +42,7 @@ export interface SyncStateTable {
   beside_messages: Int64;
   window_alert: string | null;
   last_change_no: Int64;
+  suppressed_by: string | null;
 }
 
 export interface WorkersTable {
@@ -206,6 +207,32 @@ export interface ConversationMembershipsTable {
   left_at: NullableTimestamp;
 }
 
+export interface ErasuresTable {
+  /** Empty: all connections. */
+  connection_id: string;
+  erasure_id: Int64;
+  erased_at: Timestamp;
+  forever: Generated<boolean>;
+  key_fingerprint: string;
+  counts: unknown;
+}
+
+export interface SuppressionsTable {
+  /** Empty: all connections. */
+  connection_id: string;
+  hash: Buffer;
+  is_record: Generated<boolean>;
+  erasure_id: string;
+  erased_at: Timestamp;
+  forever: Generated<boolean>;
+}
+
+export interface ErasureReturnsTable {
+  connection_id: string;
+  erasure_id: string;
+  returned_at: Timestamp;
+}
+
 export interface MigrationTable {
   name: string;
   timestamp: string;
@@ -232,6 +259,9 @@ export interface Database {
   changes: ChangesTable;
   change_consumers: ChangeConsumersTable;
   change_positions: ChangePositionsTable;
+  erasures: ErasuresTable;
+  suppressions: SuppressionsTable;
+  erasure_returns: ErasureReturnsTable;
   kysely_migration: MigrationTable;
 }
 
@@ -258,5 +288,8 @@ export const TABLES: ReadonlySet<string> = new Set<keyof Database>([
   'changes',
   'change_consumers',
   'change_positions',
+  'erasures',
+  'suppressions',
+  'erasure_returns',
   'kysely_migration',
 ]);

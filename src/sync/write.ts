@@ -17,10 +17,13 @@ import { type UpsertTarget, upsert } from '../store/upsert.ts';
 import type { Batch } from './batches.ts';
 import { attempt, halve, halveMembers, type Refused } from './halve.ts';
 import { normaliseParticipant, readRecord } from './normalise.ts';
+import type { Suppression } from './suppression.ts';
 
 export interface WriteOptions {
   /** Each statement behind a savepoint, so that a record that Postgres refuses can be found (R9). */
   readonly carefully: boolean;
+  /** What must not be written; undefined where everything may. */
+  readonly suppression: Suppression | undefined;
 }
 
 export interface Written {
@@ -39,12 +42,12 @@ export async function write(
   trx: Transaction<Database>,
   batches: readonly Batch[],
   target: UpsertTarget,
-  { carefully }: WriteOptions,
+  { carefully, suppression }: WriteOptions,
 ): Promise<Written> {
   const tally = { conversation: emptyTally(), contact: emptyTally(), message: emptyTally() };
   const refused: Reject[] = [];
   const good: Written['good'] = [];
-  const queue = [...batches];
+  const queue = suppression === undefined ? [...batches] : await suppression.batches(batches);
   for (let batch = queue.shift(); batch !== undefined; batch = queue.shift()) {
     const { kind, partial } = batch;
     const entity = entityOf(kind);
@@ -75,7 +78,7 @@ export async function write(
     }
     if (!partial) good.push({ entity, rows });
   }
-  return { tally, refused, good };
+  return { tally, refused: (await suppression?.rejects(refused)) ?? refused, good };
 }
 
 /** Resolves what was quarantined of records that are good now; after the page's own rejects were put aside. */
