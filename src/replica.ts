@@ -12,6 +12,7 @@ import type { ConnectionId } from './model.ts';
 import { openDatabase } from './store/database.ts';
 import { migrate, requireCurrentSchema } from './store/migrator.ts';
 import type { Database } from './store/schema.ts';
+import type { TransactionLimits } from './store/state.ts';
 import { keyFingerprints } from './store/suppressions.ts';
 import { Admission } from './sync/admission.ts';
 import type { Reached } from './sync/crash-points.ts';
@@ -43,6 +44,8 @@ export interface Replica {
   readonly admission: Admission;
   readonly worker: Worker;
   readonly workerOptions: WorkerOptions;
+  /** Of transactions that lock a state row. */
+  readonly limits: TransactionLimits;
   readonly reached: Reached;
   /** Closes pools and sockets. What is under way is dropped. */
   close(): Promise<void>;
@@ -112,13 +115,14 @@ export function assemble({
     backoff: { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX },
     keyOf: (connectionId) => directory.keyOf(connectionId),
   });
+  // Below LEASE_TTL, so that the lock of a frozen worker ends before its lease does (R15).
+  const limits = { statementTimeout: Math.floor(leaseTtl * 0.8), idleTimeout: Math.floor(leaseTtl * 0.5) };
   const context: LoopContext = {
     db,
     worker: info.workerId,
     leaseTtl,
     window: settings.RETENTION_WINDOW,
-    // Below LEASE_TTL, so that the lock of a frozen worker ends before its lease does (R15).
-    limits: { statementTimeout: Math.floor(leaseTtl * 0.8), idleTimeout: Math.floor(leaseTtl * 0.5) },
+    limits,
     history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
     changes: settings.CHANGES,
     forgetting: forgettingOf(settings),
@@ -156,6 +160,7 @@ export function assemble({
     admission,
     worker,
     workerOptions,
+    limits,
     reached,
     async close() {
       const closed = Promise.allSettled(

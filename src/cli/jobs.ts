@@ -7,6 +7,7 @@ import { foldLedger } from '../store/ledger.ts';
 import { settledAmong } from '../store/upkeep.ts';
 import { forgetVerifications, sums } from '../store/verifications.ts';
 import { forgetDeadWorkers } from '../store/workers.ts';
+import { expireMessages } from '../sync/retention.ts';
 import { verify } from '../verify/verification.ts';
 import { verifyContext } from './verifying.ts';
 
@@ -48,6 +49,7 @@ export function upkeepJobs(replica: Replica, log: Logger): Job[] {
       each: 'worker',
       run: (signal) => prune(replica, log, signal),
     },
+    ...(settings.RETAIN_MESSAGES === undefined ? [] : [retentionJob(replica, settings.RETAIN_MESSAGES, log)]),
     ...(VERIFY_CRON === 'off' ? [] : [verifyJob(replica, VERIFY_CRON, log)]),
   ];
 }
@@ -62,6 +64,20 @@ async function prune({ settings, maintenance }: Replica, log: Logger, signal: Ab
     }
   }
   if (rows > 0) log.info({ rows }, 'changes pruned');
+}
+
+/** Of all connections, as {@link prune}. */
+function retentionJob({ settings, maintenance: db, limits }: Replica, retain: number, log: Logger): Job {
+  return {
+    name: 'retention',
+    cron: '11-59/15 * * * *',
+    each: 'worker',
+    async run(signal) {
+      const context = { db, limits, retain, changes: settings.CHANGES };
+      const messages = await expireMessages(context, signal);
+      if (messages > 0) log.info({ messages }, 'old messages deleted');
+    },
+  };
 }
 
 function verifyJob(replica: Replica, cron: string, log: Logger): Job {

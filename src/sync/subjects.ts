@@ -41,6 +41,17 @@ export function ownersOf(kind: SubjectKind, row: Row): string[] {
   }
 }
 
+/** A record, and the members in it. */
+export function withMembers(subject: Subject): Subject[] {
+  const { kind, row, raw } = subject;
+  if (raw || kind !== 'conversation' || !Array.isArray(row.participants)) return [subject];
+  const members = (row.participants as readonly Row[]).map((member) => ({
+    kind: 'participant' as const,
+    row: member,
+  }));
+  return [subject, ...members];
+}
+
 /** Whether a conversation has more sides than two. */
 export function isGroup({ kind, chat_jid: jid }: Row): boolean {
   return kind === 'group' || (typeof jid === 'string' && GROUP.test(jid));

@@ -14,7 +14,7 @@ import {
 } from '../store/suppressions.ts';
 import type { Batch } from './batches.ts';
 import { recordOf, rejectWithout, sift, withoutMentions } from './redaction.ts';
-import { dateOf, isGroup, mentionsIn, ownersOf, type Subject } from './subjects.ts';
+import { dateOf, isGroup, mentionsIn, ownersOf, type Subject, withMembers } from './subjects.ts';
 
 /** What the settings say of forgetting. */
 export interface Forgetting {
@@ -124,8 +124,9 @@ export class Suppression {
   }
 
   /** Finds what the ledger knows of everything that these records name. @returns those that are of somebody erased. */
-  async #look(subjects: readonly Subject[]): Promise<(Subject & { owners: string[] })[]> {
+  async #look(records: readonly Subject[]): Promise<(Subject & { owners: string[] })[]> {
     if (this.#key === undefined) return [];
+    const subjects = records.flatMap(withMembers);
     const names = new Map<string, Buffer>();
     const ask = (name: string) => {
       const one = identifier(name);

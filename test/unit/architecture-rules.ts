@@ -67,6 +67,7 @@ const WRITERS = [
   'sync/discovery.ts',
   'sync/erase.ts',
   'sync/recovery.ts',
+  'sync/retention.ts',
   'sync/retry.ts',
   'verify/repair.ts',
   'cli/resync.ts',
