@@ -206,6 +206,13 @@ export interface ConversationMembershipsTable {
   left_at: NullableTimestamp;
 }
 
+export interface CrmLinksTable {
+  crm_id: string;
+  phone_e164: string;
+  raw_phone: string | null;
+  linked_at: Timestamp;
+}
+
 export interface MigrationTable {
   name: string;
   timestamp: string;
@@ -232,6 +239,7 @@ export interface Database {
   changes: ChangesTable;
   change_consumers: ChangeConsumersTable;
   change_positions: ChangePositionsTable;
+  crm_links: CrmLinksTable;
   kysely_migration: MigrationTable;
 }
 
@@ -258,5 +266,6 @@ export const TABLES: ReadonlySet<string> = new Set<keyof Database>([
   'changes',
   'change_consumers',
   'change_positions',
+  'crm_links',
   'kysely_migration',
 ]);
