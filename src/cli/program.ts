@@ -4,10 +4,12 @@ import { VERSION } from '../version.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
 import { gapsCommand } from './gaps.ts';
+import { linkCommand } from './link.ts';
 import { migrateCommand } from './migrate.ts';
 import { quarantineCommand } from './quarantine.ts';
 import { resyncCommand } from './resync.ts';
 import { runCommand } from './run.ts';
+import { searchCommand } from './search.ts';
 import { simulateCommand } from './simulate.ts';
 import { statusCommand } from './status.ts';
 import { syncCommand } from './sync.ts';
@@ -37,6 +39,8 @@ export function createProgram(terminal: Terminal): Command {
     verifyCommand(terminal),
     gapsCommand(terminal),
     tailCommand(terminal),
+    searchCommand(terminal),
+    linkCommand(terminal),
     quarantineCommand(terminal),
     webhookCommand(terminal),
     demoCommand(terminal),

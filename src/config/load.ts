@@ -117,6 +117,11 @@ function checkTogether(settings: Settings, problems: string[]): void {
   if (settings.ALERT_WEBHOOK_SECRET !== undefined && settings.ALERT_WEBHOOK_URL === undefined) {
     problems.push('ALERT_WEBHOOK_SECRET is set without ALERT_WEBHOOK_URL: there is nothing to sign');
   }
+  for (const name of ['CRM_DATABASE_URL', 'CRM_LINK_CRON'] as const) {
+    if (settings[name] !== undefined && settings.CRM_CONTACTS_QUERY === undefined) {
+      problems.push(`${name} is set without CRM_CONTACTS_QUERY: there is nothing to read`);
+    }
+  }
   if (settings.BACKOFF_MIN > settings.BACKOFF_MAX) problems.push('BACKOFF_MIN is above BACKOFF_MAX');
 }
 
