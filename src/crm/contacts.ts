@@ -23,7 +23,7 @@ export interface Contact {
 /** Rows that are read at a time. */
 const BATCH = 1_000;
 /** Rows that a query may give: beyond, it is a mistake more likely than an address book. */
-export const MOST_ROWS = 1_000_000;
+const MOST_ROWS = 1_000_000;
 /** How long the query may take, all together, in milliseconds. */
 const MOST_TIME = 120_000;
 const CONNECT_TIMEOUT = 10_000;
@@ -38,7 +38,8 @@ const COUNTRY = 'country';
  */
 export async function* readContacts(
   { url, ownDatabase, query }: ContactsQuery,
-  { mostRows = MOST_ROWS, mostTime = MOST_TIME }: { mostRows?: number; mostTime?: number } = {},
+  mostRows = MOST_ROWS,
+  mostTime = MOST_TIME,
 ): AsyncGenerator<readonly Contact[]> {
   const fail = (error: unknown) => failure(error, ownDatabase);
   const client = new pg.Client({

@@ -16,6 +16,8 @@ export interface Linking {
   readonly dryRun: boolean;
   /** Rows that the query may give; as `contacts.ts` has it where absent. */
   readonly mostRows?: number;
+  /** How long it may take, in milliseconds; likewise. */
+  readonly mostTime?: number;
 }
 
 export interface LinkReport extends LinkTotals {
@@ -45,7 +47,7 @@ const RAW_KEPT = 100;
  * @throws ReplicaError where the query fails or gives what it should not; nothing has changed then.
  */
 export async function linkContacts(linking: Linking, signal: AbortSignal): Promise<LinkReport | undefined> {
-  const { db, schema, contacts, country, dryRun, mostRows } = linking;
+  const { db, schema, contacts, country, dryRun, mostRows, mostTime } = linking;
   if (country !== undefined && !isCountry(country)) {
     throw new ReplicaError('crm', {
       where: 'CRM_DEFAULT_COUNTRY is no country whose numbers are known',
@@ -69,7 +71,7 @@ export async function linkContacts(linking: Linking, signal: AbortSignal): Promi
       tally.unreadable++;
       if (unreadableIds.size < NAMED) unreadableIds.add(id!);
     };
-    for await (const batch of readContacts(contacts, mostRows === undefined ? {} : { mostRows })) {
+    for await (const batch of readContacts(contacts, mostRows, mostTime)) {
       signal.throwIfAborted();
       tally.rows += batch.length;
       const named = batch.filter(({ id }) => id !== null);
