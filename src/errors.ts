@@ -18,6 +18,7 @@ const VERDICTS = {
   stalled: 'retry',
   database: 'retry',
   lease_lost: 'retry',
+  crm: 'retry',
   internal: 'retry',
   unauthorized: 'park',
   payment_required: 'park',

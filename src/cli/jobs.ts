@@ -9,11 +9,15 @@ import { forgetVerifications, sums } from '../store/verifications.ts';
 import { forgetDeadWorkers } from '../store/workers.ts';
 import { expireMessages } from '../sync/retention.ts';
 import { verify } from '../verify/verification.ts';
+import { linkFromSettings } from './linking.ts';
 import { verifyContext } from './verifying.ts';
 
 /** Dead workers stay in the list this long, for whoever looks into what happened; results of verifications too. */
 const KEEP_DEAD_WORKERS_DAYS = 7;
 const KEEP_VERIFICATIONS_DAYS = 90;
+
+/** When contacts are linked where CRM_LINK_CRON is not set. */
+const LINK_CRON = '38 * * * *';
 
 /** Changes that one statement prunes. */
 const PRUNED_AT_ONCE = 5_000;
@@ -50,7 +54,30 @@ export function upkeepJobs(replica: Replica, log: Logger): Job[] {
       run: (signal) => prune(replica, log, signal),
     },
     ...(settings.RETAIN_MESSAGES === undefined ? [] : [retentionJob(replica, settings.RETAIN_MESSAGES, log)]),
+    ...linkJobs(replica, log),
     ...(VERIFY_CRON === 'off' ? [] : [verifyJob(replica, VERIFY_CRON, log)]),
+  ];
+}
+
+/** Where there is a CRM. Of several workers one links, and the others go on; a second run after it writes nothing. */
+function linkJobs(replica: Replica, log: Logger): Job[] {
+  const { CRM_CONTACTS_QUERY: query, CRM_LINK_CRON: cron = LINK_CRON } = replica.settings;
+  if (query === undefined || cron === 'off') return [];
+  return [
+    {
+      name: 'link',
+      cron,
+      each: 'worker',
+      async run(signal) {
+        const report = await linkFromSettings(replica, false, signal);
+        if (report === undefined) return;
+        const { rows, links, added, removed, contacts, matched, ambiguous, unreadable } = report;
+        log.info(
+          { rows, links, added, removed, contacts, matched, ambiguous, unreadable },
+          'contacts linked',
+        );
+      },
+    },
   ];
 }
 

@@ -14,7 +14,7 @@ import { createNotifier, Service } from '../ops/systemd.ts';
 import { Upkeep } from '../ops/upkeep.ts';
 import type { WindowWatch } from '../ops/window-watch.ts';
 import { prepareSchema, type Replica } from '../replica.ts';
-import { buildIndexes } from '../store/indexes.ts';
+import { tendIndexes } from '../store/indexes.ts';
 import { requireKnownSchema } from '../store/migrator.ts';
 import { announceChanges, listen } from '../store/notify.ts';
 import { discover } from '../sync/discovery.ts';
@@ -187,14 +187,17 @@ async function replicate(
   outdated.signal.throwIfAborted();
 }
 
-/** Builds large indexes that are missing, beside the replication, where this role migrates. */
+/** Builds large indexes that are missing, and drops the one that is not wanted, beside the replication, where this
+ * role migrates. */
 async function indexing({ settings, maintenance }: Replica, log: Logger): Promise<void> {
   if (!settings.MIGRATE_ON_START) return;
   try {
-    const indexes = await buildIndexes(maintenance, settings.WA_REPLICA_SCHEMA);
-    if (indexes.length > 0) log.info({ indexes }, 'indexes built');
+    const wants = { search: settings.SEARCH };
+    const { built, dropped } = await tendIndexes(maintenance, settings.WA_REPLICA_SCHEMA, wants);
+    if (built.length > 0) log.info({ indexes: built }, 'indexes built');
+    if (dropped.length > 0) log.info({ indexes: dropped }, 'indexes dropped');
   } catch (error) {
-    log.warn(errorFields(error), 'cannot build indexes: the next start tries again');
+    log.warn(errorFields(error), 'cannot build or drop indexes: the next start tries again');
   }
 }
 

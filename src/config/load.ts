@@ -122,6 +122,11 @@ function checkTogether(settings: Settings, problems: string[]): void {
       'RETAIN_MESSAGES is shorter than RETENTION_WINDOW, so that messages would be deleted which the upstream still serves: raise it',
     );
   }
+  for (const name of ['CRM_DATABASE_URL', 'CRM_LINK_CRON'] as const) {
+    if (settings[name] !== undefined && settings.CRM_CONTACTS_QUERY === undefined) {
+      problems.push(`${name} is set without CRM_CONTACTS_QUERY: there is nothing to read`);
+    }
+  }
   if (settings.BACKOFF_MIN > settings.BACKOFF_MAX) problems.push('BACKOFF_MIN is above BACKOFF_MAX');
 }
 

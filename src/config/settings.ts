@@ -155,6 +155,23 @@ export const SETTINGS = {
     secret: true,
     help: 'for `erase`, and from then on for whatever writes: what was erased is recognized under it, so keep it',
   }),
+  SEARCH: setting(v.flag('on', 'off'), {
+    default: 'on',
+    help: 'the full-text index that search and search_messages want; off drops it',
+  }),
+  CRM_CONTACTS_QUERY: setting(v.query(), {
+    help: "the CRM's contacts, such as select id, phone from contacts: links them with people by number",
+  }),
+  CRM_DATABASE_URL: setting(v.postgresUrl(), {
+    secret: true,
+    help: 'where that query runs, reading only; in the database of DATABASE_URL where not set',
+  }),
+  CRM_DEFAULT_COUNTRY: setting(v.country(), {
+    help: 'the country of numbers that are written without one, such as DE',
+  }),
+  CRM_LINK_CRON: setting(v.offOr(v.cron()), {
+    help: 'when contacts are linked (cron, UTC); every hour where not set; off for by hand only',
+  }),
   ALERT_WEBHOOK_URL: setting(v.webUrl(), {
     secret: true,
     help: 'where alerts are sent: a connection that falls behind, a gap',

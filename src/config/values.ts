@@ -200,6 +200,30 @@ export function cron() {
   });
 }
 
+/** A query to be read from: one statement, without the semicolon that one is used to. */
+export function query() {
+  return z.string().transform((text, context) => {
+    const value = text.trim().replace(/[;\s]+$/, '');
+    if (!/^(select|with|values|table)\b/i.test(value)) {
+      context.addIssue({ code: 'custom', message: 'wants a query such as select id, phone from contacts' });
+      return z.NEVER;
+    }
+    return value;
+  });
+}
+
+/** A country by its two letters of ISO 3166. */
+export function country() {
+  return z.string().transform((text, context) => {
+    const value = text.trim().toUpperCase();
+    if (!/^[A-Z]{2}$/.test(value)) {
+      context.addIssue({ code: 'custom', message: 'wants the two letters of a country, such as DE or US' });
+      return z.NEVER;
+    }
+    return value;
+  });
+}
+
 /** Whether a URL's host is this machine itself. */
 export function isLoopback(url: URL): boolean {
   return /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(url.hostname);

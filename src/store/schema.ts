@@ -233,6 +233,13 @@ export interface ErasureReturnsTable {
   returned_at: Timestamp;
 }
 
+export interface CrmLinksTable {
+  crm_id: string;
+  phone_e164: string;
+  raw_phone: string | null;
+  linked_at: Timestamp;
+}
+
 export interface MigrationTable {
   name: string;
   timestamp: string;
@@ -262,6 +269,7 @@ export interface Database {
   erasures: ErasuresTable;
   suppressions: SuppressionsTable;
   erasure_returns: ErasureReturnsTable;
+  crm_links: CrmLinksTable;
   kysely_migration: MigrationTable;
 }
 
@@ -291,5 +299,6 @@ export const TABLES: ReadonlySet<string> = new Set<keyof Database>([
   'erasures',
   'suppressions',
   'erasure_returns',
+  'crm_links',
   'kysely_migration',
 ]);

@@ -23,6 +23,7 @@ const MODULES: Readonly<Record<Module, readonly Module[]>> = {
   config: ['lib', 'model'],
   upstream: ['lib', 'model', 'errors'],
   store: ['lib', 'model', 'errors', 'entities'],
+  crm: ['store', 'lib', 'model', 'errors'],
   sync: ['upstream', 'store', 'lib', 'model', 'errors', 'entities'],
   verify: ['sync', 'upstream', 'store', 'lib', 'model', 'errors', 'entities'],
   ops: ['verify', 'sync', 'store', 'lib', 'model', 'errors', 'version'],
@@ -32,6 +33,7 @@ const MODULES: Readonly<Record<Module, readonly Module[]>> = {
   demo: ['simulator', 'embedded', 'store', 'lib', 'model', 'errors', 'entities'],
   cli: [
     'config',
+    'crm',
     'embedded',
     'errors',
     'lib',

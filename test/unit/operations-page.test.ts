@@ -273,6 +273,7 @@ test('the kinds of errors are all there, with their verdicts', () => {
     stalled: true,
     database: true,
     lease_lost: true,
+    crm: true,
     internal: true,
     unauthorized: true,
     payment_required: true,

@@ -1,0 +1,31 @@
+import { ConfigError } from '../config/load.ts';
+import type { LinkReport } from '../crm/linking.ts';
+import type { Replica } from '../replica.ts';
+
+/**
+ * Links the CRM's contacts as the settings say. The phone numbers' metadata are loaded with the first use: they are a
+ * fifth of what a daemon without a CRM needs.
+ * @returns undefined where another process is linking now.
+ * @throws ConfigError without CRM_CONTACTS_QUERY; ReplicaError where the query fails.
+ */
+export async function linkFromSettings(
+  { settings, databaseUrl, maintenance }: Replica,
+  dryRun: boolean,
+  signal: AbortSignal,
+): Promise<LinkReport | undefined> {
+  const { CRM_CONTACTS_QUERY: query, CRM_DATABASE_URL: own } = settings;
+  if (query === undefined) {
+    throw new ConfigError([
+      'CRM_CONTACTS_QUERY is not set: give a query such as select id, phone from contacts (docs/crm.md)',
+    ]);
+  }
+  const { linkContacts } = await import('../crm/linking.ts');
+  const order = {
+    db: maintenance,
+    schema: settings.WA_REPLICA_SCHEMA,
+    contacts: { url: own ?? databaseUrl, ownDatabase: own !== undefined, query },
+    country: settings.CRM_DEFAULT_COUNTRY,
+    dryRun,
+  };
+  return await linkContacts(order, signal);
+}
