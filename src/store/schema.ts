@@ -206,6 +206,27 @@ export interface ConversationMembershipsTable {
   left_at: NullableTimestamp;
 }
 
+/** An attachment of a message: in the queue, or where it is. */
+export interface MediaTable {
+  connection_id: string;
+  message_id: string;
+  state: Generated<string>;
+  mime_type: string | null;
+  bytes: Int64 | null;
+  sha256: string | null;
+  location: string | null;
+  attempts: Generated<number>;
+  next_try_at: Timestamp;
+  sent_at: Timestamp;
+  claimed_by: string | null;
+  claimed_until: NullableTimestamp;
+  writing: string | null;
+  error_kind: string | null;
+  error: string | null;
+  queued_at: Timestamp;
+  stored_at: NullableTimestamp;
+}
+
 export interface MigrationTable {
   name: string;
   timestamp: string;
@@ -232,6 +253,7 @@ export interface Database {
   changes: ChangesTable;
   change_consumers: ChangeConsumersTable;
   change_positions: ChangePositionsTable;
+  media: MediaTable;
   kysely_migration: MigrationTable;
 }
 
@@ -258,5 +280,6 @@ export const TABLES: ReadonlySet<string> = new Set<keyof Database>([
   'changes',
   'change_consumers',
   'change_positions',
+  'media',
   'kysely_migration',
 ]);
