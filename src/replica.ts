@@ -118,6 +118,7 @@ export function assemble({
     limits: { statementTimeout: Math.floor(leaseTtl * 0.8), idleTimeout: Math.floor(leaseTtl * 0.5) },
     history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
     changes: settings.CHANGES,
+    media: settings.MEDIA_STORE !== 'off',
     upstream,
     settings: {
       pollInterval: settings.POLL_INTERVAL,

@@ -4,6 +4,7 @@ import { VERSION } from '../version.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
 import { gapsCommand } from './gaps.ts';
+import { mediaCommand } from './media.ts';
 import { migrateCommand } from './migrate.ts';
 import { quarantineCommand } from './quarantine.ts';
 import { resyncCommand } from './resync.ts';
@@ -37,6 +38,7 @@ export function createProgram(terminal: Terminal): Command {
     verifyCommand(terminal),
     gapsCommand(terminal),
     tailCommand(terminal),
+    mediaCommand(terminal),
     quarantineCommand(terminal),
     webhookCommand(terminal),
     demoCommand(terminal),

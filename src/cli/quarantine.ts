@@ -158,7 +158,8 @@ async function retry(
   let refused = 0;
   const ids = await deadLetterIds(db, filter);
   for (const id of ids) {
-    const result = await retryDeadLetter(db, id, history, settings.CHANGES);
+    const media = settings.MEDIA_STORE !== 'off';
+    const result = await retryDeadLetter(db, id, history, settings.CHANGES, media);
     if ('refused' in result) refused++;
     const became =
       'applied' in result

@@ -30,6 +30,8 @@ export interface ApplyContext {
   readonly history: History;
   /** Whether the change feed is told (CHANGES). */
   readonly changes: boolean;
+  /** Whether attachments are queued (MEDIA_STORE). */
+  readonly media: boolean;
   readonly reached: Reached;
 }
 
@@ -89,7 +91,8 @@ async function attempt(
       await limitTransaction(trx, context.limits);
       const state = await lockState(trx, connectionId);
       if (state === undefined || !isSame(state, at)) throw new Fenced(state);
-      const target = { connectionId, numbering, history: context.history, changes: context.changes };
+      const { history, changes: told, media } = context;
+      const target = { connectionId, numbering, history, changes: told, media };
       const written = await write(trx, changes.batches, target, { carefully });
       const { tally, refused } = written;
       const rejects = refused.length === 0 ? changes.rejects : [...changes.rejects, ...refused];

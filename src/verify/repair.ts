@@ -19,6 +19,8 @@ export interface RepairContext {
   readonly history: History;
   /** Whether the change feed is told (CHANGES). */
   readonly changes: boolean;
+  /** Whether attachments are queued (MEDIA_STORE). */
+  readonly media: boolean;
 }
 
 /**
@@ -48,7 +50,7 @@ export async function repair(
 }
 
 async function attempt(
-  { db, limits, history, changes }: RepairContext,
+  { db, limits, history, changes, media }: RepairContext,
   entity: Entity,
   { good, bad }: { readonly good: readonly Listed[]; readonly bad: readonly Reject[] },
   target: CompareTarget,
@@ -76,7 +78,7 @@ async function attempt(
           : one,
       );
     }
-    const to = { connectionId, numbering, history, changes };
+    const to = { connectionId, numbering, history, changes, media };
     const written = await write(trx, batchesOf(entity.kind, still), to, { carefully });
     const rejects = [...(await neverPutAside(trx, connectionId, bad)), ...written.refused];
     if (rejects.length > 0) {

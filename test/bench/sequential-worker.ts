@@ -37,6 +37,7 @@ const context = {
   limits: { statementTimeout: 20_000, idleTimeout: 20_000 },
   history: { on: true, deletedMessages: 'keep' as const },
   changes: true,
+  media: false,
   reached: () => {},
 };
 await ensureConnections(db, [id]);

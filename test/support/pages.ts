@@ -34,6 +34,7 @@ export function contextOf(db: Kysely<Database>, changes: Partial<ApplyContext> =
     limits: { statementTimeout: 20_000, idleTimeout: 20_000 },
     history: { on: true, deletedMessages: 'keep' },
     changes: true,
+    media: false,
     reached: () => {},
     ...changes,
   };

@@ -271,6 +271,7 @@ test('the kinds of errors are all there, with their verdicts', () => {
     oversize: true,
     stalled: true,
     database: true,
+    media_store: true,
     lease_lost: true,
     internal: true,
     unauthorized: true,
