@@ -126,6 +126,7 @@ export function assemble({
     history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
     changes: settings.CHANGES,
     forgetting: forgettingOf(settings),
+    media: settings.MEDIA_STORE !== 'off',
     upstream,
     settings: {
       pollInterval: settings.POLL_INTERVAL,

@@ -2,8 +2,11 @@ import { styleText } from 'node:util';
 import { Command } from 'commander';
 import { checkDatabase } from '../ops/doctor/database.ts';
 import type { Finding } from '../ops/doctor/finding.ts';
+import { checkMedia } from '../ops/doctor/media.ts';
 import { checkUpstream } from '../ops/doctor/upstream.ts';
 import { givenConnections } from '../replica.ts';
+import { replicaIdentity } from '../store/media-files.ts';
+import { openStore } from './archiving.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 
@@ -37,7 +40,17 @@ export function doctorCommand(terminal: Terminal): Command {
           terminal.signal,
         );
         for (const finding of ofUpstream) tell(finding);
-        const problems = [...findings, ...ofUpstream].filter((one) => one.level === 'problem').length;
+        const ofMedia: Finding[] = [];
+        const store = await openStore(replica);
+        if (store !== undefined) {
+          const identity = await replicaIdentity(control, settings.WA_REPLICA_SCHEMA).catch(() => undefined);
+          ofMedia.push(...(await checkMedia(store, identity)));
+          store.close();
+        }
+        for (const finding of ofMedia) tell(finding);
+        const problems = [...findings, ...ofUpstream, ...ofMedia].filter(
+          (one) => one.level === 'problem',
+        ).length;
         if (problems > 0)
           throw new CommandFailed(`${problems} ${problems === 1 ? 'problem' : 'problems'} found`);
       });

@@ -1,14 +1,17 @@
+import { sweep } from '../media/sweep.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { Job } from '../ops/upkeep.ts';
 import type { Replica } from '../replica.ts';
 import { prunableConnections, pruneChanges } from '../store/changes.ts';
 import { unverifiedGaps } from '../store/gaps.ts';
 import { foldLedger } from '../store/ledger.ts';
-import { settledAmong } from '../store/upkeep.ts';
+import { type MissedPosition, queueMissed, redactMedia } from '../store/media-queue.ts';
+import { neverDone, settledAmong } from '../store/upkeep.ts';
 import { forgetVerifications, sums } from '../store/verifications.ts';
 import { forgetDeadWorkers } from '../store/workers.ts';
 import { expireMessages } from '../sync/retention.ts';
 import { verify } from '../verify/verification.ts';
+import type { Archiving } from './archiving.ts';
 import { linkFromSettings } from './linking.ts';
 import { verifyContext } from './verifying.ts';
 
@@ -23,7 +26,7 @@ const LINK_CRON = '38 * * * *';
 const PRUNED_AT_ONCE = 5_000;
 
 /** The daemon's upkeep: every job there is, and when it is done (UTC). Hourly and daily ones at times that few others use. */
-export function upkeepJobs(replica: Replica, log: Logger): Job[] {
+export function upkeepJobs(replica: Replica, log: Logger, archiving?: Archiving): Job[] {
   const { settings, control, maintenance } = replica;
   const { VERIFY_CRON } = settings;
   return [
@@ -56,6 +59,7 @@ export function upkeepJobs(replica: Replica, log: Logger): Job[] {
     ...(settings.RETAIN_MESSAGES === undefined ? [] : [retentionJob(replica, settings.RETAIN_MESSAGES, log)]),
     ...linkJobs(replica, log),
     ...(VERIFY_CRON === 'off' ? [] : [verifyJob(replica, VERIFY_CRON, log)]),
+    ...(archiving === undefined ? [] : mediaJobs(replica, archiving, log)),
   ];
 }
 
@@ -134,4 +138,41 @@ function verifyJob(replica: Replica, cron: string, log: Logger): Job {
       return true;
     },
   };
+}
+
+/** What came while MEDIA_STORE was off is queued: at the first start with it, and daily. Files that nothing refers to go. */
+function mediaJobs(replica: Replica, { archive, db, store }: Archiving, log: Logger): Job[] {
+  const { settings, control, maintenance } = replica;
+  const redact = settings.DELETED_MESSAGES === 'redact';
+  const name = 'media';
+  return [
+    {
+      name,
+      cron: '11 4 * * *',
+      each: 'connection',
+      urgent: (ids) => neverDone(control, name, ids),
+      async run(connectionId, signal) {
+        let attachments = 0;
+        let at: MissedPosition | undefined;
+        do {
+          const step = await queueMissed(maintenance, connectionId, settings.RETENTION_WINDOW, redact, at);
+          attachments += step.queued;
+          at = step.next;
+          if (step.queued > 0) archive.wake();
+        } while (at !== undefined && !signal.aborted);
+        if (attachments > 0) log.info({ connection_id: connectionId, attachments }, 'attachments queued');
+        if (redact) await redactMedia(maintenance, connectionId);
+        return !signal.aborted;
+      },
+    },
+    {
+      name: 'media_sweep',
+      cron: '37 4 * * *',
+      each: 'worker',
+      async run(signal) {
+        const { orphans, incoming } = await sweep(db, store, signal);
+        if (orphans + incoming > 0) log.info({ orphans, incoming }, 'files without a message removed');
+      },
+    },
+  ];
 }

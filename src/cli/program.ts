@@ -6,6 +6,7 @@ import { doctorCommand } from './doctor.ts';
 import { eraseCommand } from './erase.ts';
 import { gapsCommand } from './gaps.ts';
 import { linkCommand } from './link.ts';
+import { mediaCommand } from './media.ts';
 import { migrateCommand } from './migrate.ts';
 import { quarantineCommand } from './quarantine.ts';
 import { resyncCommand } from './resync.ts';
@@ -42,6 +43,7 @@ export function createProgram(terminal: Terminal): Command {
     tailCommand(terminal),
     searchCommand(terminal),
     linkCommand(terminal),
+    mediaCommand(terminal),
     quarantineCommand(terminal),
     eraseCommand(terminal),
     webhookCommand(terminal),

@@ -163,7 +163,8 @@ async function retry(
   let refused = 0;
   const ids = await deadLetterIds(db, filter);
   for (const id of ids) {
-    const result = await retryDeadLetter(db, id, history, settings.CHANGES, forgettingOf(settings));
+    const media = settings.MEDIA_STORE !== 'off';
+    const result = await retryDeadLetter(db, id, history, settings.CHANGES, media, forgettingOf(settings));
     if ('refused' in result) refused++;
     const became =
       'applied' in result

@@ -26,6 +26,7 @@ export function verifyContext(replica: Replica): VerifyContext {
     history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
     changes: settings.CHANGES,
     forgetting: forgettingOf(settings),
+    media: settings.MEDIA_STORE !== 'off',
     window: settings.RETENTION_WINDOW,
     lookAgainAfter: LOOK_AGAIN_AFTER,
     settle: (connectionId, signal) => settle(worker, workerOptions, connectionId, signal),

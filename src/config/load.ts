@@ -127,6 +127,12 @@ function checkTogether(settings: Settings, problems: string[]): void {
       problems.push(`${name} is set without CRM_CONTACTS_QUERY: there is nothing to read`);
     }
   }
+  const { MEDIA_STORE: store } = settings;
+  if (store !== undefined && (store === 'off' || store.kind === 'file')) {
+    for (const name of ['MEDIA_S3_ENDPOINT', 'MEDIA_S3_REGION'] as const) {
+      if (settings[name] !== undefined) problems.push(`${name} is set, but MEDIA_STORE is no s3:// URL`);
+    }
+  }
   if (settings.BACKOFF_MIN > settings.BACKOFF_MAX) problems.push('BACKOFF_MIN is above BACKOFF_MAX');
 }
 

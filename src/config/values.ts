@@ -1,5 +1,7 @@
+import { fileURLToPath } from 'node:url';
 import { validate } from 'node-cron';
 import { z } from 'zod';
+import type { MediaStoreUrl } from '../model.ts';
 
 /* The forms that settings are written in. Each message says what is wanted, and never repeats the value: it may
  * be a secret in the wrong variable. */
@@ -45,17 +47,20 @@ export function integer(least: number, most: number) {
   });
 }
 
+/** What an answer in memory may have, in bytes: it must fit into one string of V8 (about 512 Mi characters), at four
+ * times the bound (R19). */
+const MOST_IN_MEMORY = 128 * 1024 ** 2;
+
 /** A size such as `512KiB 64MiB 1GiB` or a number of bytes, in bytes. */
-export function bytes(least: number) {
+export function bytes(least: number, most = MOST_IN_MEMORY) {
   return z.string().transform((text, context) => {
     const match = /^(\d+)(KiB|MiB|GiB)?$/.exec(text.trim());
     const power = ['', 'KiB', 'MiB', 'GiB'].indexOf(match?.[2] ?? '');
     const value = match === null ? Number.NaN : Number(match[1]) * 1024 ** power;
-    // One answer must fit into one string of V8 (about 512 Mi characters), at four times the bound (R19).
-    if (!(value >= least && value <= 128 * 1024 ** 2)) {
+    if (!(value >= least && value <= most)) {
       context.addIssue({
         code: 'custom',
-        message: `wants a size from ${least} bytes to 128MiB, such as 64MiB`,
+        message: `wants a size from ${least} bytes to ${most / 1024 ** 2}MiB, such as 64MiB`,
       });
       return z.NEVER;
     }
@@ -184,6 +189,34 @@ export function webUrl() {
     }
     return url;
   });
+}
+
+/** `file:///path` or `s3://bucket/prefix`. */
+export function mediaStore() {
+  return z.string().transform((text, context): MediaStoreUrl => {
+    try {
+      const store = storeOf(URL.parse(text.trim()));
+      if (store !== undefined) return store;
+    } catch {
+      // Percent signs that encode nothing.
+    }
+    context.addIssue({
+      code: 'custom',
+      message: 'wants file:///path or s3://bucket/prefix, without user or query',
+    });
+    return z.NEVER;
+  });
+}
+
+function storeOf(url: URL | null): MediaStoreUrl | undefined {
+  if (url === null || url.username + url.password + url.search + url.hash + url.port !== '') return undefined;
+  if (url.protocol === 'file:' && url.host === '' && url.pathname.length > 1) {
+    return { kind: 'file', folder: fileURLToPath(url) };
+  }
+  const bucket = url.host;
+  if (url.protocol !== 's3:' || !/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(bucket)) return undefined;
+  const prefix = decodeURIComponent(url.pathname).replace(/^\/+|\/+$/g, '');
+  return /^[A-Za-z0-9!_.*'()/-]{0,512}$/.test(prefix) ? { kind: 's3', bucket, prefix } : undefined;
 }
 
 /** When something is done, in node-cron's form; times are UTC. */

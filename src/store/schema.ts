@@ -240,6 +240,27 @@ export interface CrmLinksTable {
   linked_at: Timestamp;
 }
 
+/** An attachment of a message: in the queue, or where it is. */
+export interface MediaTable {
+  connection_id: string;
+  message_id: string;
+  state: Generated<string>;
+  mime_type: string | null;
+  bytes: Int64 | null;
+  sha256: string | null;
+  location: string | null;
+  attempts: Generated<number>;
+  next_try_at: Timestamp;
+  sent_at: Timestamp;
+  claimed_by: string | null;
+  claimed_until: NullableTimestamp;
+  writing: string | null;
+  error_kind: string | null;
+  error: string | null;
+  queued_at: Timestamp;
+  stored_at: NullableTimestamp;
+}
+
 export interface MigrationTable {
   name: string;
   timestamp: string;
@@ -270,6 +291,7 @@ export interface Database {
   suppressions: SuppressionsTable;
   erasure_returns: ErasureReturnsTable;
   crm_links: CrmLinksTable;
+  media: MediaTable;
   kysely_migration: MigrationTable;
 }
 
@@ -300,5 +322,6 @@ export const TABLES: ReadonlySet<string> = new Set<keyof Database>([
   'suppressions',
   'erasure_returns',
   'crm_links',
+  'media',
   'kysely_migration',
 ]);

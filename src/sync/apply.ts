@@ -32,6 +32,8 @@ export interface ApplyContext {
   /** Whether the change feed is told (CHANGES). */
   readonly changes: boolean;
   readonly forgetting: Forgetting;
+  /** Whether attachments are queued (MEDIA_STORE). */
+  readonly media: boolean;
   readonly reached: Reached;
 }
 
@@ -93,8 +95,9 @@ async function attempt(
       await limitTransaction(trx, context.limits);
       const state = await lockState(trx, connectionId);
       if (state === undefined || !isSame(state, at)) throw new Fenced(state);
-      const target = { connectionId, numbering, history: context.history, changes: context.changes };
-      const suppression = Suppression.of(trx, connectionId, state, context.forgetting);
+      const { history, changes: told, media, forgetting } = context;
+      const target = { connectionId, numbering, history, changes: told, media };
+      const suppression = Suppression.of(trx, connectionId, state, forgetting);
       const written = await write(trx, changes.batches, target, { carefully, suppression });
       const { tally, refused } = written;
       const came = (await suppression?.rejects(changes.rejects)) ?? changes.rejects;

@@ -32,6 +32,7 @@ export type Retried =
  * Applies a quarantined record that passes now, under the ordinary rules: a newer row is not overwritten (R9). It
  * locks the connection's state row for its transaction instead of holding the lease (R22).
  * @param changes whether the change feed is told (CHANGES).
+ * @param media whether attachments are queued (MEDIA_STORE).
  * @throws what Postgres throws, but for a refusal of the record.
  */
 export async function retryDeadLetter(
@@ -39,6 +40,7 @@ export async function retryDeadLetter(
   id: string,
   history: History,
   changes: boolean,
+  media = false,
   forgetting: Forgetting = { key: undefined, retain: undefined },
 ): Promise<Retried> {
   return await db.transaction().execute(async (trx) => {
@@ -62,7 +64,7 @@ export async function retryDeadLetter(
     const bad = rejects.find((reject) => reject.kind === letter.kind);
     if (bad !== undefined) return await still(trx, letter, bad.code, bad.reason);
     const { connection_id: connectionId, numbering } = letter;
-    const target = { connectionId, numbering, history, changes };
+    const target = { connectionId, numbering, history, changes, media };
     const written = await write(trx, batches, target, { carefully: true, suppression });
     const { tally, refused } = written;
     const again = refused.find((reject) => reject.kind === letter.kind);

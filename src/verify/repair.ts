@@ -21,6 +21,8 @@ export interface RepairContext {
   /** Whether the change feed is told (CHANGES). */
   readonly changes: boolean;
   readonly forgetting: Forgetting;
+  /** Whether attachments are queued (MEDIA_STORE). */
+  readonly media: boolean;
 }
 
 /**
@@ -50,7 +52,7 @@ export async function repair(
 }
 
 async function attempt(
-  { db, limits, history, changes, forgetting }: RepairContext,
+  { db, limits, history, changes, forgetting, media }: RepairContext,
   entity: Entity,
   { good, bad }: { readonly good: readonly Listed[]; readonly bad: readonly Reject[] },
   target: CompareTarget,
@@ -78,7 +80,7 @@ async function attempt(
           : one,
       );
     }
-    const to = { connectionId, numbering, history, changes };
+    const to = { connectionId, numbering, history, changes, media };
     const suppression = Suppression.of(trx, connectionId, state, forgetting);
     const written = await write(trx, batchesOf(entity.kind, still), to, { carefully, suppression });
     const unheard = await neverPutAside(trx, connectionId, bad);

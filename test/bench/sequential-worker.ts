@@ -38,6 +38,7 @@ const context = {
   history: { on: true, deletedMessages: 'keep' as const },
   changes: true,
   forgetting: { key: undefined, retain: undefined },
+  media: false,
   reached: () => {},
 };
 await ensureConnections(db, [id]);

@@ -161,7 +161,7 @@ test('quarantined records do not bring anything back either', async () => {
   );
   expect(letters.map((one) => one.record_id)).toEqual(['cnv_bad', 'm_bad_bob', 'm_bad_plain']);
   for (const { quarantine_id: id } of letters) {
-    await retryDeadLetter(db, id, { on: true, deletedMessages: 'keep' }, true, FORGETTING);
+    await retryDeadLetter(db, id, { on: true, deletedMessages: 'keep' }, true, false, FORGETTING);
   }
   expect(traces(await dump(database), HERS)).toEqual([]);
   // One that was put aside by a version that did not know of it.
@@ -174,7 +174,7 @@ test('quarantined records do not bring anything back either', async () => {
     `select quarantine_id as id from whatsapp.quarantine where record_id = 'm_late'`,
   );
   expect(
-    await retryDeadLetter(db, late!.id, { on: true, deletedMessages: 'keep' }, true, FORGETTING),
+    await retryDeadLetter(db, late!.id, { on: true, deletedMessages: 'keep' }, true, false, FORGETTING),
   ).toEqual({ suppressed: true });
   expect(traces(await dump(database), HERS)).toEqual([]);
 });

@@ -35,6 +35,7 @@ export function contextOf(db: Kysely<Database>, changes: Partial<ApplyContext> =
     history: { on: true, deletedMessages: 'keep' },
     changes: true,
     forgetting: { key: undefined, retain: undefined },
+    media: false,
     reached: () => {},
     ...changes,
   };

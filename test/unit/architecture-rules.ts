@@ -25,8 +25,9 @@ const MODULES: Readonly<Record<Module, readonly Module[]>> = {
   store: ['lib', 'model', 'errors', 'entities'],
   crm: ['store', 'lib', 'model', 'errors'],
   sync: ['upstream', 'store', 'lib', 'model', 'errors', 'entities'],
+  media: ['sync', 'upstream', 'store', 'lib', 'model', 'errors'],
   verify: ['sync', 'upstream', 'store', 'lib', 'model', 'errors', 'entities'],
-  ops: ['verify', 'sync', 'store', 'lib', 'model', 'errors', 'version'],
+  ops: ['verify', 'media', 'sync', 'store', 'lib', 'model', 'errors', 'version'],
   replica: ['config', 'sync', 'upstream', 'store', 'lib', 'model', 'errors', 'version'],
   simulator: ['model'],
   embedded: [],
@@ -37,6 +38,7 @@ const MODULES: Readonly<Record<Module, readonly Module[]>> = {
     'embedded',
     'errors',
     'lib',
+    'media',
     'model',
     'ops',
     'replica',
@@ -61,6 +63,8 @@ const FILES: Readonly<Record<string, readonly string[]>> = {
   'cli/webhook.ts': ['upstream'],
   // Gives verifications the upstream's lists.
   'cli/verifying.ts': ['upstream'],
+  // Gives the archive a client of its own.
+  'cli/archiving.ts': ['upstream'],
 };
 
 /** Who opens a write transaction: a page's, a reset's (R6), and the other writers (R22). Each locks the state row. */

@@ -272,6 +272,7 @@ test('the kinds of errors are all there, with their verdicts', () => {
     oversize: true,
     stalled: true,
     database: true,
+    media_store: true,
     lease_lost: true,
     crm: true,
     internal: true,
