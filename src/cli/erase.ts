@@ -1,7 +1,9 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { ConfigError } from '../config/load.ts';
+import { codeOf, ReplicaError } from '../errors.ts';
 import { phoneJid } from '../lib/identifiers.ts';
-import { forgettingOf, requireErasureKey } from '../replica.ts';
+import { removeFiles } from '../media/removal.ts';
+import { forgettingOf, type Replica, requireErasureKey } from '../replica.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
 import {
   type EraseOrder,
@@ -12,6 +14,7 @@ import {
   type Who,
 } from '../sync/erase.ts';
 import type { Survey } from '../sync/survey.ts';
+import { openStore } from './archiving.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
@@ -58,12 +61,14 @@ erased is recognized by hashes under it. Backups of the database are not touched
         await requireErasureKey(replica);
         const order: EraseOrder = {
           ...{ who, key, connectionId: options.connection, changes: settings.CHANGES },
+          schema: settings.WA_REPLICA_SCHEMA,
           forever: options.forever === true,
         };
         try {
           if (options.yes) {
-            const { id, erasedAt, counts } = await erase(db, order);
+            const { id, erasedAt, counts, files } = await erase(db, order);
             terminal.stdout.write(`erasure ${id}, ${erasedAt.toISOString()}\n${table(counts)}`);
+            await removeFilesOf(replica, files);
             return;
           }
           terminal.stdout.write(describe(await foresee(db, order), order));
@@ -72,6 +77,27 @@ erased is recognized by hashes under it. Backups of the database are not touched
         }
       });
     });
+}
+
+/** @throws CommandFailed where files are left: the rest of the erasure is done. */
+async function removeFilesOf(replica: Replica, files: readonly string[]): Promise<void> {
+  if (files.length === 0) return;
+  const store = await openStore(replica);
+  if (store === undefined) {
+    throw new CommandFailed(
+      `${files.length} files are left in the archive: MEDIA_STORE is off. A daemon with it removes them within two days`,
+    );
+  }
+  try {
+    await removeFiles(replica.maintenance, store, files);
+  } catch (error) {
+    const why = error instanceof ReplicaError ? `${error.kind}: ${error.message}` : codeOf(error);
+    throw new CommandFailed(
+      `files are left in the archive (${why}): the daemon removes them within two days`,
+    );
+  } finally {
+    store.close();
+  }
 }
 
 function phoneOf(text: string): string {
@@ -100,6 +126,8 @@ const WHAT: Readonly<Record<keyof ErasureCounts, string>> = {
   reactions: 'reactions',
   memberships: 'memberships',
   quarantined: 'entries of the quarantine',
+  attachments: 'attachments',
+  links: 'links to contacts of the CRM',
 };
 
 function table(counts: Partial<ErasureCounts>): string {

@@ -1,3 +1,4 @@
+import { removeFiles } from '../media/removal.ts';
 import { sweep } from '../media/sweep.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { Job } from '../ops/upkeep.ts';
@@ -56,7 +57,9 @@ export function upkeepJobs(replica: Replica, log: Logger, archiving?: Archiving)
       each: 'worker',
       run: (signal) => prune(replica, log, signal),
     },
-    ...(settings.RETAIN_MESSAGES === undefined ? [] : [retentionJob(replica, settings.RETAIN_MESSAGES, log)]),
+    ...(settings.RETAIN_MESSAGES === undefined
+      ? []
+      : [retentionJob(replica, settings.RETAIN_MESSAGES, archiving, log)]),
     ...linkJobs(replica, log),
     ...(VERIFY_CRON === 'off' ? [] : [verifyJob(replica, VERIFY_CRON, log)]),
     ...(archiving === undefined ? [] : mediaJobs(replica, archiving, log)),
@@ -98,13 +101,23 @@ async function prune({ settings, maintenance }: Replica, log: Logger, signal: Ab
 }
 
 /** Of all connections, as {@link prune}. */
-function retentionJob({ settings, maintenance: db, limits }: Replica, retain: number, log: Logger): Job {
+function retentionJob(
+  { settings, maintenance: db, limits }: Replica,
+  retain: number,
+  archiving: Archiving | undefined,
+  log: Logger,
+): Job {
+  const removed =
+    archiving && ((files: readonly string[]) => removeFiles(archiving.db, archiving.store, files));
   return {
     name: 'retention',
     cron: '11-59/15 * * * *',
     each: 'worker',
     async run(signal) {
-      const context = { db, limits, retain, changes: settings.CHANGES };
+      const context = {
+        ...{ db, limits, retain, changes: settings.CHANGES },
+        ...(removed === undefined ? {} : { removeFiles: removed }),
+      };
       const messages = await expireMessages(context, signal);
       if (messages > 0) log.info({ messages }, 'old messages deleted');
     },

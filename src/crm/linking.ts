@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import { ReplicaError } from '../errors.ts';
 import { type Link, type LinkTotals, linkTotals, mergeLinks, whileLinking } from '../store/crm-links.ts';
+import type { Db } from '../store/database.ts';
 import type { Database } from '../store/schema.ts';
 import { type Contact, type ContactsQuery, readContacts } from './contacts.ts';
 import { isCountry, otherForms, phonesIn } from './phones.ts';
@@ -12,6 +13,8 @@ export interface Linking {
   readonly contacts: ContactsQuery;
   /** CRM_DEFAULT_COUNTRY. */
   readonly country: string | undefined;
+  /** Of these numbers, those of people who were erased and not heard of since (R20): they are not linked. */
+  readonly erased?: (db: Db, phones: readonly string[]) => Promise<ReadonlySet<string>>;
   /** Everything is done, counted, and rolled back. */
   readonly dryRun: boolean;
   /** Rows that the query may give; as `contacts.ts` has it where absent. */
@@ -61,7 +64,10 @@ export async function linkContacts(linking: Linking, signal: AbortSignal): Promi
     // Of the last id there may be more rows in the next batch.
     let held: Contact[] = [];
     const merge = async (rows: readonly Contact[], upTo: string | undefined) => {
-      const links = rows.flatMap((row) => linksOf(row, country, () => unreadable(row)));
+      const found = rows.flatMap((row) => linksOf(row, country, () => unreadable(row)));
+      const phones = found.map((link) => link.phone);
+      const gone = await linking.erased?.(trx, phones);
+      const links = gone === undefined ? found : found.filter((link) => !gone.has(link.phone));
       const { added, removed } = await mergeLinks(trx, { after, upTo }, links);
       tally.added += added;
       tally.removed += removed;

@@ -103,6 +103,13 @@ export async function deleteLinks(db: Db, phones: readonly string[]): Promise<nu
   return rows.length;
 }
 
+const lockOf = (schema: string) => sql`hashtext('wa_replica crm_links'), hashtext(${schema})`;
+
+/** Waits until nobody links, and keeps everybody from it until the transaction ends. */
+export async function holdLinks(db: Db, schema: string): Promise<void> {
+  await sql`select pg_advisory_xact_lock(${lockOf(schema)})`.execute(db);
+}
+
 /**
  * Does it in a transaction that nobody else links in.
  * @param keep false: everything is rolled back.
@@ -117,9 +124,7 @@ export async function whileLinking<T>(
   const trx = await db.startTransaction().setIsolationLevel('read committed').execute();
   try {
     const { rows } = await sql<{ mine: boolean }>`
-      select pg_try_advisory_xact_lock(hashtext('wa_replica crm_links'), hashtext(${schema})) as mine`.execute(
-      trx,
-    );
+      select pg_try_advisory_xact_lock(${lockOf(schema)}) as mine`.execute(trx);
     const done = rows[0]?.mine === true ? await work(trx) : undefined;
     if (keep && done !== undefined) await trx.commit().execute();
     return done;

@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import { type Key, keySet, memberIs, type Scope, theirs } from './belongings.ts';
 import type { Db } from './database.ts';
+import { removeMedia, unreferredAmong } from './media-files.ts';
 import { isPersonId } from './person.ts';
 import { ALL_CONNECTIONS } from './suppressions.ts';
 
@@ -39,7 +40,7 @@ export async function deleteRevisions(db: Db, messages: readonly Key[]): Promise
 export async function blankMessages(db: Db, messages: readonly Redacted[]): Promise<void> {
   await sql`
     update ${sql.table('messages')} m set sender_jid = null, sender_push_name = null, body = null, media = null,
-      extra = null, reactions = r.reactions::jsonb, erased_at = clock_timestamp(), synced_at = now()
+      content_type = null, extra = null, reactions = r.reactions::jsonb, erased_at = clock_timestamp(), synced_at = now()
     from unnest(${connections(messages)}, ${ids(messages)}, ${messages.map(({ reactions }) => reactions)}::text[])
       as r (connection_id, message_id, reactions)
     where m.connection_id = r.connection_id and m.message_id = r.message_id`.execute(db);
@@ -64,6 +65,24 @@ export async function redactGroups(
     from unnest(${connections(groups)}, ${ids(groups)}, ${groups.map(({ extra }) => extra)}::text[])
       as r (connection_id, conversation_id, extra)
     where v.connection_id = r.connection_id and v.conversation_id = r.conversation_id`.execute(db);
+}
+
+/** Takes the attachments of messages out of the archive. @returns how many there were, and the files that nothing refers
+ * to any more. */
+export async function deleteAttachments(
+  db: Db,
+  messages: readonly Key[],
+): Promise<{ readonly attachments: number; readonly files: string[] }> {
+  const { rows } = await sql<Key>`
+    select m.connection_id as "connectionId", m.message_id as id from ${sql.table('media')} m
+    where (m.connection_id, m.message_id) in ${keySet(messages)}`.execute(db);
+  const files = new Set<string>();
+  for (const connectionId of new Set(rows.map((row) => row.connectionId))) {
+    const here = rows.flatMap((row) => (row.connectionId === connectionId ? [row.id] : []));
+    for (const file of await removeMedia(db, connectionId, here)) files.add(file);
+  }
+  // One that a message of another connection had too, which came later here.
+  return { attachments: rows.length, files: await unreferredAmong(db, [...files]) };
 }
 
 /** Deletes direct chats, with their members and counts. */

@@ -1,4 +1,5 @@
 import { sql } from 'kysely';
+import type { ErasureKey } from '../lib/erasure-key.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
 
@@ -86,6 +87,24 @@ export async function storedSince(
     join ${sql.table('messages')} m on m.connection_id = ${connectionId} and m.message_id = a.id
     where coalesce(m.sent_at, m.received_at) > to_timestamp(a.since)`.execute(db);
   return new Set(rows.map((row) => row.message_id));
+}
+
+/** Of these numbers (E.164), those of people who were erased on all connections, and not heard of on any since. */
+export async function erasedPhones(
+  db: Db,
+  key: ErasureKey,
+  phones: readonly string[],
+): Promise<ReadonlySet<string>> {
+  if ((await keyFingerprints(db)).length === 0) return new Set();
+  const asked = [...new Set(phones)];
+  const { rows } = await sql<{ phone: string }>`
+    select a.phone from unnest(${asked}::text[], ${asked.map((phone) => key.hash(phone))}::bytea[]) as a (phone, hash)
+    join ${sql.table('suppressions')} s on s.connection_id = ${ALL_CONNECTIONS} and s.hash = a.hash
+    where not s.is_record
+      and (s.forever or not exists (select from ${sql.table('erasure_returns')} r where r.erasure_id = s.erasure_id))`.execute(
+    db,
+  );
+  return new Set(rows.map((row) => row.phone));
 }
 
 /** The fingerprints of the keys that there are suppressions under: one, unless somebody tampered. */

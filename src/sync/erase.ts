@@ -2,10 +2,11 @@ import { type Kysely, sql } from 'kysely';
 import type { ErasureKey } from '../lib/erasure-key.ts';
 import { identifier } from '../lib/identifiers.ts';
 import type { ConnectionId } from '../model.ts';
+import { deleteLinks, holdLinks } from '../store/crm-links.ts';
 import type { Db } from '../store/database.ts';
 import { blankChanges, hasConsumers, type Told, tell } from '../store/erased-changes.ts';
 import * as erasures from '../store/erasures.ts';
-import { accountsAmong, allJids, everyNameOf, type Person, personIds } from '../store/person.ts';
+import { accountsAmong, allJids, everyNameOf, type Person, personIds, phonesOf } from '../store/person.ts';
 import type { Database } from '../store/schema.ts';
 import { lockStates } from '../store/state.ts';
 import { isEmpty, type Survey, survey } from './survey.ts';
@@ -22,6 +23,8 @@ export interface EraseOrder {
   readonly key: ErasureKey;
   /** Whether the change feed is told (CHANGES). */
   readonly changes: boolean;
+  /** The schema of the tables. */
+  readonly schema: string;
 }
 
 /** Why an erasure is refused; holds nothing of the person. */
@@ -40,7 +43,9 @@ export type ErasureCounts = Readonly<
     | 'revisions'
     | 'reactions'
     | 'memberships'
-    | 'quarantined',
+    | 'quarantined'
+    | 'attachments'
+    | 'links',
     number
   >
 >;
@@ -49,6 +54,8 @@ export interface Receipt {
   readonly id: string;
   readonly erasedAt: Date;
   readonly counts: ErasureCounts;
+  /** Files of the archive that nothing refers to any more: to be removed now that it is committed. */
+  readonly files: readonly string[];
 }
 
 /**
@@ -66,6 +73,8 @@ export async function foresee(db: Kysely<Database>, order: EraseOrder): Promise<
  */
 export async function erase(db: Kysely<Database>, order: EraseOrder): Promise<Receipt> {
   return await db.transaction().execute(async (trx) => {
+    // Nobody links what the CRM has meanwhile: whoever does, waits, and then knows of this.
+    await holdLinks(trx, order.schema);
     // No connection becomes known meanwhile: its pages would not know of this.
     await sql`lock table ${sql.table('connections')} in share mode`.execute(trx);
     const connections = await lockStates(trx, await scopeOf(trx, order));
@@ -137,6 +146,7 @@ async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receip
   await blankChanges(trx, scope, named);
   const revisions =
     (await erasures.deleteMessages(trx, removed)) + (await erasures.deleteRevisions(trx, blanked));
+  const { attachments, files } = await erasures.deleteAttachments(trx, [...removed, ...blanked]);
   await erasures.blankMessages(trx, blanked);
   await erasures.redactMessages(trx, redacted);
   await erasures.redactGroups(trx, groups);
@@ -144,6 +154,8 @@ async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receip
   await erasures.deleteChats(trx, chatIds);
   const left = await erasures.leaveGroups(trx, scope);
   await erasures.deleteContacts(trx, scope, contacts);
+  // The CRM's contacts have no connection.
+  const links = connectionId === undefined ? await deleteLinks(trx, phonesOf(scope.person.jids)) : 0;
   await erasures.deleteLetters(trx, found.letters);
   for (const { id, json, sha256 } of found.redactedLetters)
     await erasures.redactLetter(trx, id, json, sha256);
@@ -159,11 +171,12 @@ async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receip
     mentions: redacted.length + groups.length,
     ...{ revisions, reactions, memberships: left.length },
     quarantined: found.letters.length + found.redactedLetters.length,
+    ...{ attachments, links },
   };
   const erasure = await erasures.addErasure(trx, connectionId, key.fingerprint, forever, counts);
   await erasures.renew(trx, erasure.id, connectionId, hashesOf(key, scope.person));
   await erasures.suppress(trx, erasure.id, suppressionsOf(order, found));
-  return { ...erasure, counts };
+  return { ...erasure, counts, files };
 }
 
 function suppressionsOf({ key, connectionId }: EraseOrder, found: Survey): erasures.Suppressed[] {

@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import { tell } from '../store/erased-changes.ts';
+import { removeMedia } from '../store/media-files.ts';
 import { connectionsToPrune, pruneLetters, pruneMessages } from '../store/retention.ts';
 import type { Database } from '../store/schema.ts';
 import { limitTransaction, lockState, type TransactionLimits } from '../store/state.ts';
@@ -12,6 +13,8 @@ export interface RetentionContext {
   readonly retain: number;
   /** Whether the change feed is told (CHANGES). */
   readonly changes: boolean;
+  /** Removes files of the archive that nothing refers to any more; without it the sweep does so. */
+  readonly removeFiles?: (files: readonly string[]) => Promise<unknown>;
 }
 
 /** Messages in one transaction: a page waits no longer for it than for another page. */
@@ -27,11 +30,13 @@ export async function expireMessages(
   signal: AbortSignal,
   atOnce = AT_ONCE,
 ): Promise<number> {
-  const { db, retain } = context;
+  const { db, retain, removeFiles } = context;
   let expired = 0;
   for (const connectionId of await connectionsToPrune(db, retain)) {
     for (let gone = atOnce; gone >= atOnce && !signal.aborted; expired += gone) {
-      gone = await expireSome(context, connectionId, atOnce);
+      const some = await expireSome(context, connectionId, atOnce);
+      gone = some.gone;
+      if (some.files.length > 0) await removeFiles?.(some.files);
     }
   }
   return expired;
@@ -41,14 +46,16 @@ async function expireSome(
   { db, limits, retain, changes }: RetentionContext,
   connectionId: ConnectionId,
   most: number,
-): Promise<number> {
+): Promise<{ readonly gone: number; readonly files: readonly string[] }> {
   return await db.transaction().execute(async (trx) => {
     await limitTransaction(trx, limits);
-    if ((await lockState(trx, connectionId)) === undefined) return 0;
+    if ((await lockState(trx, connectionId)) === undefined) return { gone: 0, files: [] };
     const messages = await pruneMessages(trx, connectionId, retain, most);
     const told = messages.map((one) => ({ ...one, kind: 'message' as const, op: 'deleted' as const }));
     await tell(trx, told, changes);
+    const ids = messages.map(({ id }) => id);
+    const files = ids.length === 0 ? [] : await removeMedia(trx, connectionId, ids);
     const letters = await pruneLetters(trx, connectionId, retain);
-    return messages.length + letters;
+    return { gone: messages.length + letters, files };
   });
 }

@@ -86,6 +86,7 @@ test('neither resync nor repair brings anybody back, and nothing counts as drift
   const { key } = forgettingOf(worker.settings);
   const { counts } = await erase(worker.maintenance, {
     ...{ who: { jid: person.phoneJid }, connectionId: undefined, forever: false, key: key!, changes: true },
+    schema: 'whatsapp',
   });
   expect(counts).toMatchObject({ contacts: 1, conversations: 1 });
   for (const count of [counts.messages, counts.tombstones, counts.mentions, counts.memberships]) {

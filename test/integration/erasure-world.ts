@@ -190,6 +190,6 @@ export async function replay(answers: readonly Answer[], connection = CONNECTION
 
 export const order = (more: Partial<EraseOrder> = {}): EraseOrder => ({
   who: { jid: EVE.phone },
-  ...{ connectionId: undefined, forever: false, key: KEY, changes: true },
+  ...{ connectionId: undefined, forever: false, key: KEY, changes: true, schema: 'whatsapp' },
   ...more,
 });
