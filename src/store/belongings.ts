@@ -126,15 +126,17 @@ export async function lettersOf(db: Db, scope: Scope, records: readonly Key[]): 
   return rows;
 }
 
-/** Memberships in groups, and reactions to messages of others: how many. */
+/** Memberships in groups, and reactions: how many. @param chats the direct ones. */
 export async function countBeside(
   db: Db,
   scope: Scope,
+  chats: readonly Key[],
 ): Promise<{ readonly memberships: number; readonly reactions: number }> {
   const { rows } = await sql<{ memberships: number; reactions: number }>`
     select
       (select count(*)::integer from ${sql.table('conversation_participants')} p
-        where ${on('p', scope)} and ${memberIs('p', scope)}) as memberships,
+        where ${on('p', scope)} and ${memberIs('p', scope)}
+          and (p.connection_id, p.conversation_id) not in ${keySet(chats)}) as memberships,
       (select count(*)::integer from ${sql.table('message_reactions')} r
         where ${on('r', scope)} and ${is(jidOf('r.reactor_jid'), scope)}) as reactions`.execute(db);
   return rows[0]!;

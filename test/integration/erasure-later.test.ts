@@ -241,7 +241,7 @@ describe('scope', () => {
       contacts: found.contacts.length,
       messages: found.removed.length,
       tombstones: found.blanked.length,
-      memberships: found.memberships - 1,
+      memberships: found.memberships,
       quarantined: found.letters.length + found.redactedLetters.length,
     });
   });

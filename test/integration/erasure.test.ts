@@ -80,7 +80,7 @@ test('nothing is left anywhere, and everybody else is untouched', async () => {
   const { counts } = await erase(db, order());
   expect(counts).toEqual({
     ...{ contacts: 2, conversations: 2, messages: 4, tombstones: 4, mentions: 4, revisions: 2 },
-    ...{ reactions: 2, memberships: 2, quarantined: 8 },
+    ...{ reactions: 2, memberships: 2, quarantined: 8, attachments: 0, links: 0 },
   });
   expect(traces(await dump(database), HERS)).toEqual([]);
   expect(await ofOthers()).toEqual(before);
