@@ -4,6 +4,7 @@ import type { Replica } from '../replica.ts';
 import { prunableConnections, pruneChanges } from '../store/changes.ts';
 import { unverifiedGaps } from '../store/gaps.ts';
 import { foldLedger } from '../store/ledger.ts';
+import { tendSearch } from '../store/search.ts';
 import { settledAmong } from '../store/upkeep.ts';
 import { forgetVerifications, sums } from '../store/verifications.ts';
 import { forgetDeadWorkers } from '../store/workers.ts';
@@ -52,9 +53,17 @@ export function upkeepJobs(replica: Replica, log: Logger): Job[] {
       each: 'worker',
       run: (signal) => prune(replica, log, signal),
     },
+    ...searchJobs(replica),
     ...linkJobs(replica, log),
     ...(VERIFY_CRON === 'off' ? [] : [verifyJob(replica, VERIFY_CRON, log)]),
   ];
+}
+
+/** Every minute: little waits in the index's list then, and a backlog is not held up by clearing it row by row. */
+function searchJobs({ settings, maintenance }: Replica): Job[] {
+  if (!settings.SEARCH) return [];
+  const run = () => tendSearch(maintenance, settings.WA_REPLICA_SCHEMA);
+  return [{ name: 'search', cron: '* * * * *', each: 'worker', run }];
 }
 
 /** Where there is a CRM. Of several workers one links, and the others go on; a second run after it writes nothing. */

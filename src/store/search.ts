@@ -45,3 +45,11 @@ export async function searchMessages(db: Db, schema: string, wanted: MessageSear
       before => ${time(before)}::timestamptz, max => ${max})`.execute(db);
   return rows;
 }
+
+/**
+ * Merges what is new into the index. Postgres keeps new rows in a list of up to gin_pending_list_limit (4 MB), so that
+ * writing is quick; whoever searches reads all of it, which takes longer than the rest. Does nothing without the index.
+ */
+export async function tendSearch(db: Db, schema: string): Promise<void> {
+  await sql`select ${sql.id(schema)}.tend_search()`.execute(db);
+}
