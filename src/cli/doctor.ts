@@ -1,9 +1,11 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
+import { checkCrm, checkSearch } from '../ops/doctor/crm.ts';
 import { checkDatabase } from '../ops/doctor/database.ts';
 import type { Finding } from '../ops/doctor/finding.ts';
 import { checkUpstream } from '../ops/doctor/upstream.ts';
 import { givenConnections } from '../replica.ts';
+import { contactsOf } from './linking.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 
@@ -29,6 +31,11 @@ export function doctorCommand(terminal: Terminal): Command {
             hasListenUrl: settings.LISTEN_DATABASE_URL !== undefined,
           })),
         ];
+        if (findings.every(({ level }) => level !== 'problem')) {
+          findings.push(...(await checkSearch(control, settings.WA_REPLICA_SCHEMA, settings.SEARCH)));
+        }
+        const country = settings.CRM_DEFAULT_COUNTRY;
+        findings.push(...(await checkCrm({ contacts: contactsOf(replica), country })));
         for (const finding of findings) tell(finding);
         const given = givenConnections(settings);
         const baseUrl = settings.WHATSAPP_USE_BASE_URL;

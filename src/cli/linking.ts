@@ -1,4 +1,5 @@
 import { ConfigError } from '../config/load.ts';
+import type { ContactsQuery } from '../crm/contacts.ts';
 import type { LinkReport } from '../crm/linking.ts';
 import type { Replica } from '../replica.ts';
 
@@ -9,23 +10,30 @@ import type { Replica } from '../replica.ts';
  * @throws ConfigError without CRM_CONTACTS_QUERY; ReplicaError where the query fails.
  */
 export async function linkFromSettings(
-  { settings, databaseUrl, maintenance }: Replica,
+  replica: Replica,
   dryRun: boolean,
   signal: AbortSignal,
 ): Promise<LinkReport | undefined> {
-  const { CRM_CONTACTS_QUERY: query, CRM_DATABASE_URL: own } = settings;
-  if (query === undefined) {
+  const contacts = contactsOf(replica);
+  if (contacts === undefined) {
     throw new ConfigError([
       'CRM_CONTACTS_QUERY is not set: give a query such as select id, phone from contacts (docs/crm.md)',
     ]);
   }
   const { linkContacts } = await import('../crm/linking.ts');
+  const { settings, maintenance } = replica;
   const order = {
     db: maintenance,
     schema: settings.WA_REPLICA_SCHEMA,
-    contacts: { url: own ?? databaseUrl, ownDatabase: own !== undefined, query },
+    contacts,
     country: settings.CRM_DEFAULT_COUNTRY,
     dryRun,
   };
   return await linkContacts(order, signal);
+}
+
+/** Where the CRM's contacts are; undefined where there is no CRM. */
+export function contactsOf({ settings, databaseUrl }: Replica): ContactsQuery | undefined {
+  const { CRM_CONTACTS_QUERY: query, CRM_DATABASE_URL: own } = settings;
+  return query === undefined ? undefined : { url: own ?? databaseUrl, ownDatabase: own !== undefined, query };
 }

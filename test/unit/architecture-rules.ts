@@ -26,7 +26,7 @@ const MODULES: Readonly<Record<Module, readonly Module[]>> = {
   crm: ['store', 'lib', 'model', 'errors'],
   sync: ['upstream', 'store', 'lib', 'model', 'errors', 'entities'],
   verify: ['sync', 'upstream', 'store', 'lib', 'model', 'errors', 'entities'],
-  ops: ['verify', 'sync', 'store', 'lib', 'model', 'errors', 'version'],
+  ops: ['verify', 'sync', 'crm', 'store', 'lib', 'model', 'errors', 'version'],
   replica: ['config', 'sync', 'upstream', 'store', 'lib', 'model', 'errors', 'version'],
   simulator: ['model'],
   embedded: [],
