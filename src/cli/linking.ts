@@ -4,8 +4,8 @@ import type { LinkReport } from '../crm/linking.ts';
 import type { Replica } from '../replica.ts';
 
 /**
- * Links the CRM's contacts as the settings say. The phone numbers' metadata are loaded with the first use: they are a
- * fifth of what a daemon without a CRM needs.
+ * Links the CRM's contacts as the settings say. What is known of phone numbers is loaded with the first use: it
+ * takes some 20 MB, which a daemon without a CRM has no need of.
  * @returns undefined where another process is linking now.
  * @throws ConfigError without CRM_CONTACTS_QUERY; ReplicaError where the query fails.
  */
