@@ -37,9 +37,9 @@ export async function up(db: Kysely<unknown>): Promise<void> {
 
 /**
  * Newest first, and never a sort of all that matches: a word that half of the messages have must not cost half of the
- * table. First the newest thousand are read along the index by time. A common word is found often enough there; one
- * that is not, has few enough matches for the index by words, which is asked about slices of time that widen eightfold.
- * Each slice is planned with its values, so that Postgres may join both indexes by their bitmaps.
+ * table. First the newest thousand are read along the index by time: a common word is found often enough there. Then the
+ * index by words is asked, about two stretches of time in which Postgres may join both indexes by their bitmaps, and
+ * about all the rest at last: what was seldom up to there has few matches.
  */
 async function makeSearch(db: Kysely<unknown>): Promise<void> {
   const { rows } = await sql<{ schema: string }>`select current_schema() as schema`.execute(db);
@@ -145,19 +145,24 @@ async function makeSearch(db: Kysely<unknown>): Promise<void> {
       -- By the arithmetic no index gives this order: Postgres shall not walk along one, hoping for matches to come soon.
       sorted := $q$ order by m.sent_at + interval '0' desc, m.message_id limit $5) x $q$;
 
-      -- Down from the first time that the walk has not seen all of.
-      width := greatest((newest - upper_end) * 8, interval '1 day');
-      while upper_end is not null and coalesce(cardinality(found_messages), 0) < most loop
-        lower_end := case when width < interval '3 years' then upper_end - width else '-infinity' end;
-        execute look || ' and m.sent_at > $6 and m.sent_at <= $7 and m.sent_at >= $8 ' || sorted
+      -- Down from the first time that the walk has not seen all of: about eight times as much, eight times that, the rest.
+      width := greatest(newest - upper_end, interval '1 minute');
+      for step in 1 .. 3 loop
+        exit when upper_end is null or upper_end < earliest or coalesce(cardinality(found_messages), 0) >= most;
+        width := least(width * 8, interval '100 years');
+        lower_end := greatest(case when step < 3 then upper_end - width else '-infinity' end,
+          earliest - interval '1 microsecond');
+        execute look || case when step < 3
+            -- Of times that it does not know, Postgres takes a two-hundredth of the rows to be meant. Of those it knows,
+            -- it would take none: the newest rows are in no statistics yet.
+            then ' and m.sent_at > (select $6::timestamptz) and m.sent_at <= (select $7::timestamptz) '
+            else $q$ and m.sent_at + interval '0' > $6 and m.sent_at + interval '0' <= $7 $q$ end || sorted
           into more_connections, more_messages
           using wanted, connections, people, pairs, most - coalesce(cardinality(found_messages), 0),
-            lower_end, upper_end, earliest;
+            lower_end, upper_end;
         found_connections := found_connections || more_connections;
         found_messages := found_messages || more_messages;
-        exit when lower_end < earliest or lower_end = '-infinity';
         upper_end := lower_end;
-        width := width * case when more_messages is null then 64 else 8 end;
       end loop;
 
       -- At last those of which nobody has told the time yet.
@@ -181,6 +186,19 @@ async function makeSearch(db: Kysely<unknown>): Promise<void> {
     end $$;
     comment on function search_messages is 'messages with these words, newest first; as websearch_to_tsquery, and word*';
 
-    revoke all on function search_messages(text, text, text, text, text, timestamptz, timestamptz, integer) from public;
+    -- Rows that are new wait in a list of the index, which every search reads as a whole; for its owner alone to clear.
+    create function tend_search() returns bigint
+    language sql security definer set search_path = pg_catalog, ${sql.id(schema)}, pg_temp as $$
+      select coalesce(sum(gin_clean_pending_list(i.index)), 0)::bigint from (
+        select oid::regclass as index from pg_class
+        where oid = to_regclass(${sql.lit(`${schema}.messages_by_words`)}) and relkind = 'i'
+        union
+        select relid from pg_partition_tree(to_regclass(${sql.lit(`${schema}.messages_by_words`)})) where isleaf
+      ) i join pg_index x on x.indexrelid = i.index and x.indisvalid and x.indisready
+    $$;
+    comment on function tend_search is 'merges what is new into the index of the search; pages that waited';
+
+    revoke all on function search_messages(text, text, text, text, text, timestamptz, timestamptz, integer),
+      tend_search() from public;
   `.execute(db);
 }

@@ -1,5 +1,6 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
+import { checkCrm, checkSearch } from '../ops/doctor/crm.ts';
 import { checkDatabase } from '../ops/doctor/database.ts';
 import type { Finding } from '../ops/doctor/finding.ts';
 import { checkMedia } from '../ops/doctor/media.ts';
@@ -7,6 +8,7 @@ import { checkUpstream } from '../ops/doctor/upstream.ts';
 import { givenConnections } from '../replica.ts';
 import { replicaIdentity } from '../store/media-files.ts';
 import { openStore } from './archiving.ts';
+import { contactsOf } from './linking.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 
@@ -32,6 +34,11 @@ export function doctorCommand(terminal: Terminal): Command {
             hasListenUrl: settings.LISTEN_DATABASE_URL !== undefined,
           })),
         ];
+        if (findings.every(({ level }) => level !== 'problem')) {
+          findings.push(...(await checkSearch(control, settings.WA_REPLICA_SCHEMA, settings.SEARCH)));
+        }
+        const country = settings.CRM_DEFAULT_COUNTRY;
+        findings.push(...(await checkCrm({ contacts: contactsOf(replica), country })));
         for (const finding of findings) tell(finding);
         const given = givenConnections(settings);
         const baseUrl = settings.WHATSAPP_USE_BASE_URL;

@@ -7,6 +7,7 @@ import { prunableConnections, pruneChanges } from '../store/changes.ts';
 import { unverifiedGaps } from '../store/gaps.ts';
 import { foldLedger } from '../store/ledger.ts';
 import { type MissedPosition, queueMissed, redactMedia } from '../store/media-queue.ts';
+import { tendSearch } from '../store/search.ts';
 import { neverDone, settledAmong } from '../store/upkeep.ts';
 import { forgetVerifications, sums } from '../store/verifications.ts';
 import { forgetDeadWorkers } from '../store/workers.ts';
@@ -60,10 +61,18 @@ export function upkeepJobs(replica: Replica, log: Logger, archiving?: Archiving)
     ...(settings.RETAIN_MESSAGES === undefined
       ? []
       : [retentionJob(replica, settings.RETAIN_MESSAGES, archiving, log)]),
+    ...searchJobs(replica),
     ...linkJobs(replica, log),
     ...(VERIFY_CRON === 'off' ? [] : [verifyJob(replica, VERIFY_CRON, log)]),
     ...(archiving === undefined ? [] : mediaJobs(replica, archiving, log)),
   ];
+}
+
+/** Every minute: little waits in the index's list then, and a backlog is not held up by clearing it row by row. */
+function searchJobs({ settings, maintenance }: Replica): Job[] {
+  if (!settings.SEARCH) return [];
+  const run = () => tendSearch(maintenance, settings.WA_REPLICA_SCHEMA);
+  return [{ name: 'search', cron: '* * * * *', each: 'worker', run }];
 }
 
 /** Where there is a CRM. Of several workers one links, and the others go on; a second run after it writes nothing. */

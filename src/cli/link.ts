@@ -32,8 +32,12 @@ function told(report: LinkReport, dryRun: boolean): string {
   const { rows, links, contacts, added, removed, matched, ambiguous, shared, unreadable, nameless } = report;
   const lines = [
     ['rows', rows, 'that CRM_CONTACTS_QUERY gives'],
-    ['linked', links, `numbers of ${contacts} contacts (${added} new, ${removed} gone)`],
-    ['matched', matched, 'contacts who are known on WhatsApp'],
+    [
+      'linked',
+      links,
+      `numbers of ${contacts} ${contacts === 1 ? 'contact' : 'contacts'} (${added} new, ${removed} gone)`,
+    ],
+    ['matched', matched, 'of these contacts are known on WhatsApp'],
     [
       'ambiguous',
       ambiguous,

@@ -1,12 +1,13 @@
 import { ConfigError } from '../config/load.ts';
+import type { ContactsQuery } from '../crm/contacts.ts';
 import type { LinkReport } from '../crm/linking.ts';
 import { forgettingOf, type Replica, requireErasureKey } from '../replica.ts';
 import type { Db } from '../store/database.ts';
 import { erasedPhones } from '../store/suppressions.ts';
 
 /**
- * Links the CRM's contacts as the settings say. The phone numbers' metadata are loaded with the first use: they are a
- * fifth of what a daemon without a CRM needs.
+ * Links the CRM's contacts as the settings say. What is known of phone numbers is loaded with the first use: it
+ * takes some 20 MB, which a daemon without a CRM has no need of.
  * @returns undefined where another process is linking now.
  * @throws ConfigError without CRM_CONTACTS_QUERY; ReplicaError where the query fails.
  */
@@ -15,9 +16,8 @@ export async function linkFromSettings(
   dryRun: boolean,
   signal: AbortSignal,
 ): Promise<LinkReport | undefined> {
-  const { settings, databaseUrl, maintenance } = replica;
-  const { CRM_CONTACTS_QUERY: query, CRM_DATABASE_URL: own } = settings;
-  if (query === undefined) {
+  const contacts = contactsOf(replica);
+  if (contacts === undefined) {
     throw new ConfigError([
       'CRM_CONTACTS_QUERY is not set: give a query such as select id, phone from contacts (docs/crm.md)',
     ]);
@@ -25,14 +25,21 @@ export async function linkFromSettings(
   await requireErasureKey(replica);
   const { key } = forgettingOf(settings);
   const { linkContacts } = await import('../crm/linking.ts');
+  const { settings, maintenance } = replica;
   const order = {
     db: maintenance,
     schema: settings.WA_REPLICA_SCHEMA,
-    contacts: { url: own ?? databaseUrl, ownDatabase: own !== undefined, query },
+    contacts,
     country: settings.CRM_DEFAULT_COUNTRY,
     erased: async (db: Db, phones: readonly string[]) =>
       key === undefined ? new Set<string>() : await erasedPhones(db, key, phones),
     dryRun,
   };
   return await linkContacts(order, signal);
+}
+
+/** Where the CRM's contacts are; undefined where there is no CRM. */
+export function contactsOf({ settings, databaseUrl }: Replica): ContactsQuery | undefined {
+  const { CRM_CONTACTS_QUERY: query, CRM_DATABASE_URL: own } = settings;
+  return query === undefined ? undefined : { url: own ?? databaseUrl, ownDatabase: own !== undefined, query };
 }

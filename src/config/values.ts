@@ -237,7 +237,7 @@ export function cron() {
 export function query() {
   return z.string().transform((text, context) => {
     const value = text.trim().replace(/[;\s]+$/, '');
-    if (!/^(select|with|values|table)\b/i.test(value)) {
+    if (!/^[\s(]*(select|with|values|table)\b/i.test(value)) {
       context.addIssue({ code: 'custom', message: 'wants a query such as select id, phone from contacts' });
       return z.NEVER;
     }

@@ -41,7 +41,6 @@ export async function* readContacts(
   mostRows = MOST_ROWS,
   mostTime = MOST_TIME,
 ): AsyncGenerator<readonly Contact[]> {
-  const fail = (error: unknown) => failure(error, ownDatabase);
   const client = new pg.Client({
     ...(url === undefined ? {} : { connectionString: url }),
     application_name: 'wa-replica link',
@@ -52,8 +51,14 @@ export async function* readContacts(
   // Of a connection that is lost the next statement tells.
   client.on('error', () => {});
   // One statement: the extended protocol takes no more, whatever a query holds.
-  const one = (text: string) =>
-    client.query<unknown[]>({ text, rowMode: 'array', queryMode: 'extended' } as never);
+  const one = (text: string) => {
+    const config: pg.QueryArrayConfig & { queryMode: 'extended' } = {
+      text,
+      rowMode: 'array',
+      queryMode: 'extended',
+    };
+    return client.query<(string | null)[]>(config);
+  };
   const until = performance.now() + mostTime;
   try {
     await client.connect();
@@ -82,10 +87,10 @@ export async function* readContacts(
           hint: 'narrow it with a where, to the contacts that have a number',
         });
       }
-      yield read.map((row) => contactOf(row as (string | null)[], place));
+      yield read.map((row) => contactOf(row, place));
     }
   } catch (error) {
-    throw fail(error);
+    throw failure(error, ownDatabase, mostTime);
   } finally {
     await client.end().catch(() => {});
   }
@@ -108,16 +113,19 @@ const HINTS: Readonly<Record<string, string>> = {
   '42703': 'there is no such column',
   '42501': 'the role lacks a privilege: grant select on the tables of the query',
   '25006': 'it writes, and is run for reading only',
-  '57014': `it takes more than ${MOST_TIME / 1000} s: narrow it, or make it quicker`,
 };
 
-function failure(error: unknown, ownDatabase: boolean): unknown {
+function failure(error: unknown, ownDatabase: boolean, mostTime: number): ReplicaError {
   if (error instanceof ReplicaError) return error;
   const code = codeOf(error);
   const known = remedy('database', code);
+  const hint =
+    code === '57014'
+      ? `it takes more than ${mostTime / 1000} s: narrow it, or make it quicker`
+      : (HINTS[code] ?? (ownDatabase ? known?.replaceAll('DATABASE_URL', 'CRM_DATABASE_URL') : known));
   return new ReplicaError('crm', {
     where: 'running CRM_CONTACTS_QUERY',
     code,
-    hint: HINTS[code] ?? (ownDatabase ? known?.replaceAll('DATABASE_URL', 'CRM_DATABASE_URL') : known) ?? '',
+    hint: hint ?? 'try it in psql, with the role that it is run with',
   });
 }

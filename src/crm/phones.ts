@@ -3,12 +3,12 @@ import {
   getCountryCallingCode,
   isSupportedCountry,
   parsePhoneNumberFromString as parse,
-} from 'libphonenumber-js/max';
+} from 'libphonenumber-js/min';
 
 /*
  * Phone numbers as people type them. A number counts where its length is possible in its country: whether anybody has
  * it, WhatsApp says, since only a number that is the same links; and a range that a country opened after this version
- * was made is no reason to leave a contact out. The full metadata are for the one case where validity decides.
+ * was made is no reason to leave a contact out. So the smaller metadata do.
  */
 
 /** What stands between several numbers in one field. */

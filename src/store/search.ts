@@ -1,4 +1,5 @@
 import { sql } from 'kysely';
+import { sqlstate } from '../errors.ts';
 import type { Db } from './database.ts';
 
 /** What is looked for; of what is not given, all. */
@@ -45,3 +46,19 @@ export async function searchMessages(db: Db, schema: string, wanted: MessageSear
       before => ${time(before)}::timestamptz, max => ${max})`.execute(db);
   return rows;
 }
+
+/**
+ * Merges what is new into the index. Postgres keeps new rows in a list of up to gin_pending_list_limit (4 MB), so that
+ * writing is quick; whoever searches reads all of it, which takes longer than the rest. Does nothing without the index,
+ * or for a role that may not call the function: searches are slower then.
+ */
+export async function tendSearch(db: Db, schema: string): Promise<void> {
+  try {
+    await sql`select ${sql.id(schema)}.tend_search()`.execute(db);
+  } catch (error) {
+    if (sqlstate(error) !== MAY_NOT) throw error;
+  }
+}
+
+/** SQLSTATE of a lack of privilege. */
+const MAY_NOT = '42501';

@@ -21,7 +21,7 @@ afterEach(() => simulator.close());
 async function examine(
   more: Record<string, string> = {},
 ): Promise<{ status: number | string; lines: string[] }> {
-  const quick = { ...quickSettings(database.url, simulator.url), REQUEST_TIMEOUT: '1s' };
+  const quick = { ...quickSettings(database.url, simulator.url), REQUEST_TIMEOUT: '1s', SEARCH: 'off' };
   const env: Record<string, string> = { ...quick, ...more };
   const { status, stdout, stderr } = await runCli(['doctor'], env);
   expect(stdout + stderr).not.toContain(env.WHATSAPP_USE_API_KEY);

@@ -284,7 +284,9 @@ describe('a query that cannot be', () => {
   test('one that takes too long', async () => {
     const contacts = { url: crm.url, ownDatabase: true, query: `select '1', pg_sleep(60)::text` };
     const order = { db, schema: SCHEMA, contacts, country: undefined, dryRun: false, mostTime: 200 };
-    await expect(linkContacts(order, never)).rejects.toMatchObject({ kind: 'crm', code: '57014' });
+    await expect(linkContacts(order, never)).rejects.toMatchObject({
+      ...{ kind: 'crm', code: '57014', hint: 'it takes more than 0.2 s: narrow it, or make it quicker' },
+    });
   });
 
   test('a database that is not there is named by its setting', async () => {
@@ -333,7 +335,7 @@ describe('wa-replica link', () => {
     expect(status).toBe(0);
     expect(stdout).toBe(`rows        3  that CRM_CONTACTS_QUERY gives
 linked      2  numbers of 2 contacts (2 new, 0 gone)
-matched     2  contacts who are known on WhatsApp
+matched     2  of these contacts are known on WhatsApp
 ambiguous   1  numbers that several contacts have: 1 = 2
 unreadable  1  texts that are no number, or lack a country: bad\uFFFD
 `);

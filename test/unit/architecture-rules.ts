@@ -27,7 +27,7 @@ const MODULES: Readonly<Record<Module, readonly Module[]>> = {
   sync: ['upstream', 'store', 'lib', 'model', 'errors', 'entities'],
   media: ['sync', 'upstream', 'store', 'lib', 'model', 'errors'],
   verify: ['sync', 'upstream', 'store', 'lib', 'model', 'errors', 'entities'],
-  ops: ['verify', 'media', 'sync', 'store', 'lib', 'model', 'errors', 'version'],
+  ops: ['verify', 'media', 'sync', 'crm', 'store', 'lib', 'model', 'errors', 'version'],
   replica: ['config', 'sync', 'upstream', 'store', 'lib', 'model', 'errors', 'version'],
   simulator: ['model'],
   embedded: [],
