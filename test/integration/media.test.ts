@@ -15,6 +15,7 @@ import {
 } from '../support/media.ts';
 import { applyAnswer } from '../support/pages.ts';
 import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { startS3 } from '../support/s3.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
 
@@ -135,6 +136,27 @@ test('every attachment that is served is kept, byte for byte, and the others are
       where v.location like 'file:%' and v.bytes > 0 and v.mime_type is not null`,
   );
   expect(view.length).toBe(all.filter((row) => row.state === 'stored').length);
+});
+
+test('in a bucket', async () => {
+  const s3 = await startS3('archive');
+  simulator = await startSimulator({ connections: 1, messages: 60 });
+  const worker = await start({
+    ...{ MEDIA_STORE: 's3://archive/of/whatsapp', MEDIA_S3_ENDPOINT: s3.endpoint.href },
+  });
+  await replicated();
+  await archive(worker);
+  await settled();
+  const stored = await rows(`state = 'stored'`);
+  expect(stored.length).toBeGreaterThan(5);
+  const files = truth([...simulator.world.connections.keys()][0]!);
+  for (const { message_id, location } of stored) {
+    const key = location!.slice('s3://archive/'.length);
+    expect(key).toMatch(/^of\/whatsapp\/..\/..\/[0-9a-f]{64}\.[a-z0-9]{3}$/);
+    expect((await s3.read('archive', key)).equals(files.get(message_id)!.bytes)).toBe(true);
+  }
+  await archives.pop()!.stop();
+  await s3.stop();
 });
 
 test('with MEDIA_STORE=off nothing is queued, and what came meanwhile is queued when it is on', async () => {
