@@ -60,6 +60,8 @@ export class MediaArchive {
   /** Failures of the store or the database in a row, and until when nothing is begun after the last one. */
   #failures = 0;
   #resumesAt = 0;
+  /** When the next attachment is due that failed here: a reading of the monotonic clock. */
+  #dueAt = Number.POSITIVE_INFINITY;
   /** Whether the store is known to be reachable and ours. */
   #checked = false;
 
@@ -96,6 +98,7 @@ export class MediaArchive {
       if (!this.#checked) await store.check(await replicaIdentity(db, schema));
       this.#checked = true;
       const now = performance.now();
+      if (this.#dueAt <= now) this.#dueAt = Number.POSITIVE_INFINITY;
       const rooms = this.#lanes.rooms(connections(), now);
       const free = concurrency - this.#inHand.size;
       if (free > 0 && rooms.length > 0) {
@@ -105,7 +108,7 @@ export class MediaArchive {
         for (const claim of claims) this.#begin(claim, signal);
         if (claims.length === 0 && this.#inHand.size === 0) this.#resumed();
       }
-      return Math.min(LOOK_EVERY, this.#lanes.opensIn(now));
+      return Math.min(LOOK_EVERY, this.#lanes.opensIn(now), this.#dueAt - now);
     } catch (error) {
       if (signal.aborted) return 0;
       this.#stopped(error);
@@ -172,6 +175,7 @@ export class MediaArchive {
       const delay = backoff(claim.attempts, { min: bounds.min, max: MOST_DELAY }, this.#asked(error));
       if (await noteRetry(db, claim, why, delay, window * WINDOW_MARGIN)) {
         listen({ type: 'again', connectionId, error });
+        this.#dueAt = Math.min(this.#dueAt, performance.now() + delay);
       }
       this.#holdBack(connectionId, error, this.#lanes.failed(connectionId, 1));
     }

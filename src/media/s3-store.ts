@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import path from 'node:path';
 import {
   DeleteObjectCommand,
@@ -35,7 +35,7 @@ export class S3Store implements MediaStore {
   constructor({ bucket, prefix }: { bucket: string; prefix: string }, { endpoint, region }: S3Options) {
     this.#bucket = bucket;
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
-    this.incoming = path.join(tmpdir(), 'wa-replica-media');
+    this.incoming = path.join(tmpdir(), `wa-replica-media-${userInfo().uid}`);
     // A server of one's own often has no region, and is addressed by path; the SDK wants to hear of one.
     const where = region ?? (endpoint === undefined ? undefined : 'us-east-1');
     this.#client = new S3Client({
