@@ -23,9 +23,9 @@ export async function linkFromSettings(
     ]);
   }
   await requireErasureKey(replica);
-  const { key } = forgettingOf(settings);
   const { linkContacts } = await import('../crm/linking.ts');
   const { settings, maintenance } = replica;
+  const { key } = forgettingOf(settings);
   const order = {
     db: maintenance,
     schema: settings.WA_REPLICA_SCHEMA,

@@ -49,6 +49,12 @@ export function createMetrics(perConnection: boolean): Metrics {
     labelNames: ['kind', 'outcome'] as const,
     registers,
   });
+  const suppressed = new Counter({
+    name: 'wa_replica_suppressed_total',
+    help: 'Records that came and were not written, by reason (erased: of somebody who was erased; expired: older than RETAIN_MESSAGES).',
+    labelNames: ['reason'] as const,
+    registers,
+  });
   const requests = new Histogram({
     name: 'wa_replica_request_duration_seconds',
     help: 'Time from a sync request to its checked page, in seconds.',
@@ -161,6 +167,8 @@ export function createMetrics(perConnection: boolean): Metrics {
       }
       for (const [kind, count] of Object.entries(event.rejected))
         rows.inc({ kind, outcome: 'quarantined' }, count ?? 0);
+      for (const [reason, count] of Object.entries(event.suppressed))
+        if (count > 0) suppressed.inc({ reason }, count);
     },
     async render({ report, feed, media: attachments, leases, pools: use }) {
       media.set(attachments);
