@@ -55,6 +55,7 @@ export function createMetrics(perConnection: boolean): Metrics {
     labelNames: ['reason'] as const,
     registers,
   });
+  for (const reason of ['erased', 'expired']) suppressed.inc({ reason }, 0);
   const requests = new Histogram({
     name: 'wa_replica_request_duration_seconds',
     help: 'Time from a sync request to its checked page, in seconds.',
