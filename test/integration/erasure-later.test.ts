@@ -15,7 +15,6 @@ import {
   db,
   direct,
   EVE,
-  FORGETTING,
   GROUP,
   HERS,
   KEY,
@@ -289,14 +288,15 @@ test('a page that waits for its end knows of it, and one that is being written i
     await lockState(trx, CONNECTION);
     erasing = erase(db, order());
     await waitFor(() => waiting(1), { what: 'the erasure to wait' });
-    // And a page waits behind the erasure: it asked for the lock before that was done.
-    late = applyAnswer(db, page({ messages: [message('m_race', ofEve)] })[0]!, { forgetting: FORGETTING });
+    // And a page waits behind the erasure: its statement began before that was done.
+    late = db.transaction().execute((other) => lockState(other, CONNECTION));
     await waitFor(() => waiting(2), { what: 'the page to wait' });
     const { sql } = await import('kysely');
     await sql`insert into ${sql.table('messages')} (connection_id, message_id, sender_jid, chat_jid, body)
       values (${CONNECTION}, 'm_written', ${EVE.phone}, ${GROUP}, 'HERWORD')`.execute(trx);
   });
-  await Promise.all([erasing, late]);
+  const [, state] = await Promise.all([erasing, late]);
+  expect(state).toMatchObject({ suppressedBy: KEY.fingerprint });
   expect(traces(await dump(database), HERS)).toEqual([]);
 });
 

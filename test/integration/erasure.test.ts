@@ -76,6 +76,11 @@ test('nothing is left anywhere, and everybody else is untouched', async () => {
   await bring(world());
   await bring(world(), OTHER);
   expect(traces(await dump(database), HERS).length).toBeGreaterThan(30);
+  await database.query(
+    `insert into whatsapp.verifications (connection_id, state, position)
+      select $1, 'interrupted', jsonb_build_object('stage', 'messages', 'conversation', c) from unnest(array['cnv_eve', 'cnv_bob']) c`,
+    [CONNECTION],
+  );
   const before = await ofOthers();
   const { counts } = await erase(db, order());
   expect(counts).toEqual({
@@ -84,6 +89,11 @@ test('nothing is left anywhere, and everybody else is untouched', async () => {
   });
   expect(traces(await dump(database), HERS)).toEqual([]);
   expect(await ofOthers()).toEqual(before);
+  expect(
+    await database.query(
+      `select position ->> 'conversation' as at from whatsapp.verifications order by verification_id`,
+    ),
+  ).toEqual([{ at: null }, { at: 'cnv_bob' }]);
   expect(await books()).toBe(true);
   expect(await feedIsWhole()).toBe(true);
 });
