@@ -18,6 +18,7 @@ const EXPECTED: Readonly<Record<string, readonly number[]>> = {
   scale: [1, 2, 1, 2],
   verify: [4],
   views: [15],
+  media: [3],
 };
 
 describe.runIf(process.platform === 'linux')('npm run bench -- --tiny', () => {

@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util';
 import { ingest } from './ingest.ts';
 import { latency } from './latency.ts';
 import { machine } from './machine.ts';
+import { media } from './media.ts';
 import { memory } from './memory.ts';
 import { replay } from './replay.ts';
 import { intoDocument, markdown, type Report, text } from './report.ts';
@@ -14,7 +15,7 @@ import { type BenchOptions, openStage } from './stage.ts';
 import { verify } from './verify.ts';
 import { views } from './views.ts';
 
-const BENCHES = { ingest, replay, latency, memory, scale, verify, views };
+const BENCHES = { ingest, replay, latency, memory, scale, verify, views, media };
 type Name = keyof typeof BENCHES;
 
 const USAGE = `npm run bench -- [${Object.keys(BENCHES).join('] [')}] [options]
