@@ -195,7 +195,8 @@ export function webUrl() {
 export function mediaStore() {
   return z.string().transform((text, context): MediaStoreUrl => {
     try {
-      const store = storeOf(URL.parse(text.trim()));
+      // A relative one would be read as one from the root.
+      const store = /^[a-z0-9]+:\/\//i.test(text.trim()) ? storeOf(URL.parse(text.trim())) : undefined;
       if (store !== undefined) return store;
     } catch {
       // Percent signs that encode nothing.

@@ -2,6 +2,7 @@ import type { Readable } from 'node:stream';
 import { type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import { codeOf, kindOfStatus, ReplicaError } from '../errors.ts';
 import { type ConnectionId, type Cursor, UNNAMED_CONNECTION } from '../model.ts';
+import { small, type Take, whole } from './body.ts';
 import { type Page, PageError, parsePage } from './page.ts';
 import { parseRetryAfter } from './retry-after.ts';
 
@@ -21,13 +22,6 @@ export interface ClientOptions {
   readonly userAgent: string;
 }
 
-/** Bound on the answers that are no pages, in bytes. */
-const SMALL_ANSWER = 16 * 1024 ** 2;
-const whole = (admits: (bytes: number) => boolean): Take<Buffer> => {
-  return (body, where) => read(body, where, admits);
-};
-const small = whole((bytes) => bytes <= SMALL_ANSWER);
-
 /** A request: what is its own about it. */
 interface Ask {
   readonly key: ApiKey;
@@ -39,11 +33,6 @@ interface Ask {
   readonly body?: string;
   readonly accept?: string;
 }
-
-type Body = Dispatcher.ResponseData['body'];
-
-/** What becomes of a body that came with 200 or 201. */
-type Take<T> = (body: Body, where: string) => Promise<T>;
 
 interface Answer<T> {
   readonly status: number;
@@ -188,11 +177,11 @@ export class UpstreamClient {
     messageId: string,
     signal: AbortSignal,
   ): Promise<Streamed> {
-    const path = `/v1/whatsapp/media/${encodeURIComponent(messageId)}`;
-    const ask: Ask = { key, connectionId, path, shownPath: '/v1/whatsapp/media', accept: '*/*' };
+    const shownPath = '/v1/whatsapp/media';
+    const path = `${shownPath}/${encodeURIComponent(messageId)}`;
+    const ask: Ask = { key, connectionId, path, shownPath, accept: '*/*' };
     const { headers, body } = await this.#ask(ask, signal, async (stream) => stream);
-    const type = headers['content-type'];
-    const length = headers['content-length'];
+    const { 'content-type': type, 'content-length': length } = headers;
     return {
       contentType: typeof type === 'string' ? type : undefined,
       contentLength: typeof length === 'string' && /^\d{1,15}$/.test(length) ? Number(length) : undefined,
@@ -275,21 +264,6 @@ export class UpstreamClient {
 /** A request's place in errors: no query, which may hold more than a place. */
 function whereOf({ method = 'GET', path, shownPath = path }: Ask): string {
   return `${method} ${shownPath.split('?')[0]}`;
-}
-
-/** Reads a body as long as it is admitted (R19): what is too large is not read to its end. */
-async function read(body: Body, where: string, admits: (bytes: number) => boolean): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (!admits(size)) {
-      body.destroy();
-      throw new ReplicaError('oversize', { where, code: `${size} bytes or more` });
-    }
-    chunks.push(chunk);
-  }
-  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size);
 }
 
 function json(body: Buffer, where: string): unknown {

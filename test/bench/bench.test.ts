@@ -20,6 +20,7 @@ const EXPECTED: Readonly<Record<string, readonly number[]>> = {
   views: [15],
   features: [5, 5],
   search: [16],
+  media: [3],
 };
 
 describe.runIf(process.platform === 'linux')('npm run bench -- --tiny', () => {

@@ -6,6 +6,7 @@ import { features } from './features.ts';
 import { ingest } from './ingest.ts';
 import { latency } from './latency.ts';
 import { machine } from './machine.ts';
+import { media } from './media.ts';
 import { memory } from './memory.ts';
 import { replay } from './replay.ts';
 import { intoDocument, markdown, type Report, text } from './report.ts';
@@ -16,7 +17,7 @@ import { type BenchOptions, openStage } from './stage.ts';
 import { verify } from './verify.ts';
 import { views } from './views.ts';
 
-const BENCHES = { ingest, replay, latency, memory, scale, verify, views, features, search };
+const BENCHES = { ingest, replay, latency, memory, scale, verify, views, features, search, media };
 type Name = keyof typeof BENCHES;
 
 const USAGE = `npm run bench -- [${Object.keys(BENCHES).join('] [')}] [options]
