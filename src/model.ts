@@ -56,3 +56,8 @@ export interface Reject {
 
 /** The connection of a key that lists none: addressed without the header (R21). */
 export const UNNAMED_CONNECTION: ConnectionId = 'default';
+
+/** Where attachments are kept (MEDIA_STORE). A prefix has no slash at its ends; it may be empty. */
+export type MediaStoreUrl =
+  | { readonly kind: 'file'; readonly folder: string }
+  | { readonly kind: 's3'; readonly bucket: string; readonly prefix: string };

@@ -3,20 +3,24 @@ import { hostname } from 'node:os';
 import type { Kysely } from 'kysely';
 import pLimit from 'p-limit';
 import pRetry from 'p-retry';
-import type { Environment } from './config/load.ts';
+import { ConfigError, type Environment } from './config/load.ts';
 import type { Settings } from './config/settings.ts';
 import { codeOf, mayPass, ReplicaError } from './errors.ts';
+import { ErasureKey } from './lib/erasure-key.ts';
 import { sleep } from './lib/wait.ts';
 import type { ConnectionId } from './model.ts';
 import { openDatabase } from './store/database.ts';
 import { migrate, requireCurrentSchema } from './store/migrator.ts';
 import type { Database } from './store/schema.ts';
+import type { TransactionLimits } from './store/state.ts';
+import { keyFingerprints } from './store/suppressions.ts';
 import { Admission } from './sync/admission.ts';
 import type { Reached } from './sync/crash-points.ts';
 import { Directory } from './sync/directory.ts';
 import { Discovery, REMOVAL, type Removal } from './sync/discovery.ts';
 import type { Listener } from './sync/events.ts';
 import type { LoopContext } from './sync/loop.ts';
+import type { Forgetting } from './sync/suppression.ts';
 import { Worker, type WorkerOptions } from './sync/worker.ts';
 import { fixedKey, keyInFile } from './upstream/api-key.ts';
 import { type ApiKey, UpstreamClient } from './upstream/client.ts';
@@ -40,6 +44,8 @@ export interface Replica {
   readonly admission: Admission;
   readonly worker: Worker;
   readonly workerOptions: WorkerOptions;
+  /** Of transactions that lock a state row. */
+  readonly limits: TransactionLimits;
   readonly reached: Reached;
   /** Closes pools and sockets. What is under way is dropped. */
   close(): Promise<void>;
@@ -109,15 +115,18 @@ export function assemble({
     backoff: { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX },
     keyOf: (connectionId) => directory.keyOf(connectionId),
   });
+  // Below LEASE_TTL, so that the lock of a frozen worker ends before its lease does (R15).
+  const limits = { statementTimeout: Math.floor(leaseTtl * 0.8), idleTimeout: Math.floor(leaseTtl * 0.5) };
   const context: LoopContext = {
     db,
     worker: info.workerId,
     leaseTtl,
     window: settings.RETENTION_WINDOW,
-    // Below LEASE_TTL, so that the lock of a frozen worker ends before its lease does (R15).
-    limits: { statementTimeout: Math.floor(leaseTtl * 0.8), idleTimeout: Math.floor(leaseTtl * 0.5) },
+    limits,
     history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
     changes: settings.CHANGES,
+    forgetting: forgettingOf(settings),
+    media: settings.MEDIA_STORE !== 'off',
     upstream,
     settings: {
       pollInterval: settings.POLL_INTERVAL,
@@ -152,6 +161,7 @@ export function assemble({
     admission,
     worker,
     workerOptions,
+    limits,
     reached,
     async close() {
       const closed = Promise.allSettled(
@@ -163,6 +173,29 @@ export function assemble({
       late.abort();
     },
   };
+}
+
+/** What must not be stored, as the settings say. */
+export function forgettingOf({ ERASURE_KEY: key, RETAIN_MESSAGES: retain }: Settings): Forgetting {
+  return { key: key === undefined ? undefined : new ErasureKey(key), retain };
+}
+
+/**
+ * Whoever writes needs the key of the erasures: without it what was erased would come back (R20).
+ * @throws ConfigError where something was erased under another key than the settings', or they have none.
+ */
+export async function requireErasureKey({ control, settings }: Replica): Promise<void> {
+  const fingerprints = await keyFingerprints(control);
+  if (fingerprints.length === 0) return;
+  const { key } = forgettingOf(settings);
+  if (key === undefined) {
+    throw new ConfigError([
+      'ERASURE_KEY is not set, and people were erased here: set the key that it was done with',
+    ]);
+  }
+  if (fingerprints.some((one) => one !== key.fingerprint)) {
+    throw new ConfigError(['ERASURE_KEY is not the key that people were erased with here: restore that one']);
+  }
 }
 
 /** The upstream and the keys for it; all that a command needs which leaves the database alone. */
@@ -193,9 +226,20 @@ export function givenConnections(settings: Settings): readonly ConnectionId[] | 
  * waited for.
  * @param patience how long, in milliseconds.
  * @returns the migrations that were run.
- * @throws ReplicaError `database` where the server cannot be used; the schema's errors of `migrator.ts`.
+ * @throws ReplicaError `database` where the server cannot be used; the schema's errors of `migrator.ts`. ConfigError
+ * where ERASURE_KEY is not that of the erasures.
  */
 export async function prepareSchema(
+  replica: Replica,
+  options: { migrate: boolean; patience: number; onWaiting: (what: string) => void },
+  signal: AbortSignal,
+): Promise<string[]> {
+  const migrations = await currentSchema(replica, options, signal);
+  await requireErasureKey(replica);
+  return migrations;
+}
+
+async function currentSchema(
   replica: Replica,
   options: { migrate: boolean; patience: number; onWaiting: (what: string) => void },
   signal: AbortSignal,

@@ -1,9 +1,14 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
+import { checkCrm, checkSearch } from '../ops/doctor/crm.ts';
 import { checkDatabase } from '../ops/doctor/database.ts';
 import type { Finding } from '../ops/doctor/finding.ts';
+import { checkMedia } from '../ops/doctor/media.ts';
 import { checkUpstream } from '../ops/doctor/upstream.ts';
 import { givenConnections } from '../replica.ts';
+import { replicaIdentity } from '../store/media-files.ts';
+import { openStore } from './archiving.ts';
+import { contactsOf } from './linking.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 
@@ -30,6 +35,11 @@ export function doctorCommand(terminal: Terminal): Command {
             changesRetention: settings.CHANGES_RETENTION,
           })),
         ];
+        if (findings.every(({ level }) => level !== 'problem')) {
+          findings.push(...(await checkSearch(control, settings.WA_REPLICA_SCHEMA, settings.SEARCH)));
+        }
+        const country = settings.CRM_DEFAULT_COUNTRY;
+        findings.push(...(await checkCrm({ contacts: contactsOf(replica), country })));
         for (const finding of findings) tell(finding);
         const given = givenConnections(settings);
         const baseUrl = settings.WHATSAPP_USE_BASE_URL;
@@ -38,7 +48,17 @@ export function doctorCommand(terminal: Terminal): Command {
           terminal.signal,
         );
         for (const finding of ofUpstream) tell(finding);
-        const problems = [...findings, ...ofUpstream].filter((one) => one.level === 'problem').length;
+        const ofMedia: Finding[] = [];
+        const store = await openStore(replica);
+        if (store !== undefined) {
+          const identity = await replicaIdentity(control, settings.WA_REPLICA_SCHEMA).catch(() => undefined);
+          ofMedia.push(...(await checkMedia(store, identity)));
+          store.close();
+        }
+        for (const finding of ofMedia) tell(finding);
+        const problems = [...findings, ...ofUpstream, ...ofMedia].filter(
+          (one) => one.level === 'problem',
+        ).length;
         if (problems > 0)
           throw new CommandFailed(`${problems} ${problems === 1 ? 'problem' : 'problems'} found`);
       });

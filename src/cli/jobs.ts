@@ -1,24 +1,34 @@
+import { removeFiles } from '../media/removal.ts';
+import { sweep } from '../media/sweep.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { Job } from '../ops/upkeep.ts';
 import type { Replica } from '../replica.ts';
 import { prunableConnections, pruneChanges } from '../store/changes.ts';
 import { unverifiedGaps } from '../store/gaps.ts';
 import { foldLedger } from '../store/ledger.ts';
-import { settledAmong } from '../store/upkeep.ts';
+import { type MissedPosition, queueMissed, redactMedia } from '../store/media-queue.ts';
+import { tendSearch } from '../store/search.ts';
+import { neverDone, settledAmong } from '../store/upkeep.ts';
 import { forgetVerifications, sums } from '../store/verifications.ts';
 import { forgetDeadWorkers } from '../store/workers.ts';
+import { expireMessages } from '../sync/retention.ts';
 import { verify } from '../verify/verification.ts';
+import type { Archiving } from './archiving.ts';
+import { linkFromSettings } from './linking.ts';
 import { verifyContext } from './verifying.ts';
 
 /** Dead workers stay in the list this long, for whoever looks into what happened; results of verifications too. */
 const KEEP_DEAD_WORKERS_DAYS = 7;
 const KEEP_VERIFICATIONS_DAYS = 90;
 
+/** When contacts are linked where CRM_LINK_CRON is not set. */
+const LINK_CRON = '38 * * * *';
+
 /** Changes that one statement prunes. */
 const PRUNED_AT_ONCE = 5_000;
 
 /** The daemon's upkeep: every job there is, and when it is done (UTC). Hourly and daily ones at times that few others use. */
-export function upkeepJobs(replica: Replica, log: Logger): Job[] {
+export function upkeepJobs(replica: Replica, log: Logger, archiving?: Archiving): Job[] {
   const { settings, control, maintenance } = replica;
   const { VERIFY_CRON } = settings;
   return [
@@ -48,7 +58,42 @@ export function upkeepJobs(replica: Replica, log: Logger): Job[] {
       each: 'worker',
       run: (signal) => prune(replica, log, signal),
     },
+    ...(settings.RETAIN_MESSAGES === undefined
+      ? []
+      : [retentionJob(replica, settings.RETAIN_MESSAGES, archiving, log)]),
+    ...searchJobs(replica),
+    ...linkJobs(replica, log),
     ...(VERIFY_CRON === 'off' ? [] : [verifyJob(replica, VERIFY_CRON, log)]),
+    ...(archiving === undefined ? [] : mediaJobs(replica, archiving, log)),
+  ];
+}
+
+/** Every minute: little waits in the index's list then, and a backlog is not held up by clearing it row by row. */
+function searchJobs({ settings, maintenance }: Replica): Job[] {
+  if (!settings.SEARCH) return [];
+  const run = () => tendSearch(maintenance, settings.WA_REPLICA_SCHEMA);
+  return [{ name: 'search', cron: '* * * * *', each: 'worker', run }];
+}
+
+/** Where there is a CRM. Of several workers one links, and the others go on; a second run after it writes nothing. */
+function linkJobs(replica: Replica, log: Logger): Job[] {
+  const { CRM_CONTACTS_QUERY: query, CRM_LINK_CRON: cron = LINK_CRON } = replica.settings;
+  if (query === undefined || cron === 'off') return [];
+  return [
+    {
+      name: 'link',
+      cron,
+      each: 'worker',
+      async run(signal) {
+        const report = await linkFromSettings(replica, false, signal);
+        if (report === undefined) return;
+        const { rows, links, added, removed, contacts, matched, ambiguous, unreadable } = report;
+        log.info(
+          { rows, links, added, removed, contacts, matched, ambiguous, unreadable },
+          'contacts linked',
+        );
+      },
+    },
   ];
 }
 
@@ -62,6 +107,30 @@ async function prune({ settings, maintenance }: Replica, log: Logger, signal: Ab
     }
   }
   if (rows > 0) log.info({ rows }, 'changes pruned');
+}
+
+/** Of all connections, as {@link prune}. */
+function retentionJob(
+  { settings, maintenance: db, limits }: Replica,
+  retain: number,
+  archiving: Archiving | undefined,
+  log: Logger,
+): Job {
+  const removed =
+    archiving && ((files: readonly string[]) => removeFiles(archiving.db, archiving.store, files));
+  return {
+    name: 'retention',
+    cron: '11-59/15 * * * *',
+    each: 'worker',
+    async run(signal) {
+      const context = {
+        ...{ db, limits, retain, changes: settings.CHANGES },
+        ...(removed === undefined ? {} : { removeFiles: removed }),
+      };
+      const messages = await expireMessages(context, signal);
+      if (messages > 0) log.info({ messages }, 'old messages deleted');
+    },
+  };
 }
 
 function verifyJob(replica: Replica, cron: string, log: Logger): Job {
@@ -91,4 +160,41 @@ function verifyJob(replica: Replica, cron: string, log: Logger): Job {
       return true;
     },
   };
+}
+
+/** What came while MEDIA_STORE was off is queued: at the first start with it, and daily. Files that nothing refers to go. */
+function mediaJobs(replica: Replica, { archive, db, store }: Archiving, log: Logger): Job[] {
+  const { settings, control, maintenance } = replica;
+  const redact = settings.DELETED_MESSAGES === 'redact';
+  const name = 'media';
+  return [
+    {
+      name,
+      cron: '11 4 * * *',
+      each: 'connection',
+      urgent: (ids) => neverDone(control, name, ids),
+      async run(connectionId, signal) {
+        let attachments = 0;
+        let at: MissedPosition | undefined;
+        do {
+          const step = await queueMissed(maintenance, connectionId, settings.RETENTION_WINDOW, redact, at);
+          attachments += step.queued;
+          at = step.next;
+          if (step.queued > 0) archive.wake();
+        } while (at !== undefined && !signal.aborted);
+        if (attachments > 0) log.info({ connection_id: connectionId, attachments }, 'attachments queued');
+        if (redact) await redactMedia(maintenance, connectionId);
+        return !signal.aborted;
+      },
+    },
+    {
+      name: 'media_sweep',
+      cron: '37 4 * * *',
+      each: 'worker',
+      async run(signal) {
+        const { orphans, incoming } = await sweep(db, store, signal);
+        if (orphans + incoming > 0) log.info({ orphans, incoming }, 'files without a message removed');
+      },
+    },
+  ];
 }

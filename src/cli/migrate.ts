@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { prepareSchema } from '../replica.ts';
-import { buildIndexes } from '../store/indexes.ts';
+import { tendIndexes } from '../store/indexes.ts';
 import { migrationState, schemaVersion } from '../store/migrator.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
@@ -34,9 +34,12 @@ export function migrateCommand(terminal: Terminal): Command {
         }
         const onWaiting = (what: string) => void stderr.write(`waiting for ${what}\n`);
         const done = await prepareSchema(replica, { migrate: true, patience: 10_000, onWaiting }, signal);
-        const built = await buildIndexes(replica.maintenance, schema);
+        const { built, dropped } = await tendIndexes(replica.maintenance, schema, {
+          search: settings.SEARCH,
+        });
         stdout.write(done.length === 0 ? 'the schema is up to date\n' : `migrated: ${done.join(', ')}\n`);
         if (built.length > 0) stdout.write(`indexes built: ${built.join(', ')}\n`);
+        if (dropped.length > 0) stdout.write(`indexes dropped: ${dropped.join(', ')}\n`);
       });
     });
 }

@@ -3,11 +3,15 @@ import { SETTINGS, type Setting } from '../config/settings.ts';
 import { VERSION } from '../version.ts';
 import { demoCommand } from './demo.ts';
 import { doctorCommand } from './doctor.ts';
+import { eraseCommand } from './erase.ts';
 import { gapsCommand } from './gaps.ts';
+import { linkCommand } from './link.ts';
+import { mediaCommand } from './media.ts';
 import { migrateCommand } from './migrate.ts';
 import { quarantineCommand } from './quarantine.ts';
 import { resyncCommand } from './resync.ts';
 import { runCommand } from './run.ts';
+import { searchCommand } from './search.ts';
 import { simulateCommand } from './simulate.ts';
 import { statusCommand } from './status.ts';
 import { syncCommand } from './sync.ts';
@@ -37,7 +41,11 @@ export function createProgram(terminal: Terminal): Command {
     verifyCommand(terminal),
     gapsCommand(terminal),
     tailCommand(terminal),
+    searchCommand(terminal),
+    linkCommand(terminal),
+    mediaCommand(terminal),
     quarantineCommand(terminal),
+    eraseCommand(terminal),
     webhookCommand(terminal),
     demoCommand(terminal),
     simulateCommand(),

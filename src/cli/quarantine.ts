@@ -1,6 +1,7 @@
 import { Argument, Command, InvalidArgumentError } from 'commander';
 import type { Kysely } from 'kysely';
 import type { Settings } from '../config/settings.ts';
+import { forgettingOf, type Replica, requireErasureKey } from '../replica.ts';
 import {
   countDeadLetters,
   type DeadLetter,
@@ -53,7 +54,10 @@ export function quarantineCommand(terminal: Terminal): Command {
     )
       .addArgument(idsArgument())
       .action((ids: string[], filters: Filters) =>
-        onDatabase(terminal, (db, settings) => retry(terminal, db, settings, { ...filters, ids })),
+        onDatabase(terminal, async (db, settings, replica) => {
+          await requireErasureKey(replica);
+          await retry(terminal, db, settings, { ...filters, ids });
+        }),
       ),
   );
   command.addCommand(
@@ -88,11 +92,12 @@ function entryId(text: string): string {
 
 async function onDatabase(
   terminal: Terminal,
-  work: (db: Kysely<Database>, settings: Settings) => Promise<void>,
+  work: (db: Kysely<Database>, settings: Settings, replica: Replica) => Promise<void>,
 ): Promise<void> {
-  await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async ({ db, settings }) => {
+  await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async (replica) => {
+    const { db, settings } = replica;
     await requireCurrentSchema(db, settings.WA_REPLICA_SCHEMA);
-    await work(db, settings);
+    await work(db, settings, replica);
   });
 }
 
@@ -158,7 +163,8 @@ async function retry(
   let refused = 0;
   const ids = await deadLetterIds(db, filter);
   for (const id of ids) {
-    const result = await retryDeadLetter(db, id, history, settings.CHANGES);
+    const media = settings.MEDIA_STORE !== 'off';
+    const result = await retryDeadLetter(db, id, history, settings.CHANGES, media, forgettingOf(settings));
     if ('refused' in result) refused++;
     const became =
       'applied' in result
@@ -167,7 +173,9 @@ async function retry(
           : `resolved: ${result.applied}`
         : 'refused' in result
           ? `still refused: ${result.refused}: ${result.reason}`
-          : 'resolved meanwhile';
+          : 'suppressed' in result
+            ? 'deleted: its person was erased, or it is older than RETAIN_MESSAGES'
+            : 'resolved meanwhile';
     stdout.write(`${id}: ${became}\n`);
   }
   stdout.write(`${ids.length} retried, ${refused} still refused\n`);

@@ -14,13 +14,14 @@ import { createNotifier, Service } from '../ops/systemd.ts';
 import { Upkeep } from '../ops/upkeep.ts';
 import type { WindowWatch } from '../ops/window-watch.ts';
 import { prepareSchema, type Replica } from '../replica.ts';
-import { buildIndexes } from '../store/indexes.ts';
+import { tendIndexes } from '../store/indexes.ts';
 import { requireKnownSchema } from '../store/migrator.ts';
 import { announceChanges, listen } from '../store/notify.ts';
 import { discover } from '../sync/discovery.ts';
 import type { Listener } from '../sync/events.ts';
 import { supervise } from '../sync/supervisor.ts';
 import { VERSION } from '../version.ts';
+import { openArchive } from './archiving.ts';
 import { upkeepJobs } from './jobs.ts';
 import { healthOptions, serveHttp, windowWatch } from './serving.ts';
 import { EMBEDDED_DIR, type EmbeddedOption, withReplica } from './session.ts';
@@ -41,7 +42,8 @@ export function runCommand(terminal: Terminal): Command {
       let started: Replica | undefined;
       let metrics: Metrics | undefined;
       const schema = new SchemaWatch();
-      const gaps: GapBell = { ring: () => {} };
+      const gaps: Bell = { ring: () => {} };
+      const media: Bell = { ring: () => {} };
       const listen = (log: Logger, settings: Settings) => {
         metrics = metricsOf(settings);
         const others = [
@@ -49,13 +51,14 @@ export function runCommand(terminal: Terminal): Command {
           schema.listen,
           discoveryListener(() => started!, terminal.signal),
           gapListener(gaps),
+          mediaListener(media),
           ...(settings.CHANGES ? [changeListener(() => started!, terminal.signal)] : []),
         ];
         return severalListeners(eventLog(log), ...others);
       };
       await withReplica(terminal, { ...options, needsUpstream: true, listen }, async (replica, log) => {
         started = replica;
-        await run(replica, log, terminal.signal, { metrics: metrics!, schema, gaps });
+        await run(replica, log, terminal.signal, { metrics: metrics!, schema, gaps, media });
       });
     });
 }
@@ -64,11 +67,12 @@ export function runCommand(terminal: Terminal): Command {
 interface Watchers {
   readonly metrics: Metrics;
   readonly schema: SchemaWatch;
-  readonly gaps: GapBell;
+  readonly gaps: Bell;
+  readonly media: Bell;
 }
 
-/** What is done at once when a gap was recorded. */
-interface GapBell {
+/** What is done at once when something happened: a gap was recorded, messages were written. */
+interface Bell {
   ring: () => void;
 }
 
@@ -81,7 +85,8 @@ export async function run(
   log: Logger,
   signal: AbortSignal,
   watchers: Watchers = {
-    ...{ metrics: metricsOf(replica.settings), schema: new SchemaWatch(), gaps: { ring: () => {} } },
+    ...{ metrics: metricsOf(replica.settings), schema: new SchemaWatch() },
+    ...{ gaps: { ring: () => {} }, media: { ring: () => {} } },
   },
 ): Promise<void> {
   const { worker } = replica;
@@ -107,17 +112,15 @@ export async function run(
   }
 }
 
-interface Parts {
+interface Parts extends Watchers {
   readonly service: Service;
-  readonly schema: SchemaWatch;
-  readonly gaps: GapBell;
   readonly window: WindowWatch;
   readonly onLook: () => void;
 }
 
 async function replicate(
   replica: Replica,
-  { service, schema, gaps, window, onLook }: Parts,
+  { metrics, service, schema, gaps, media, window, onLook }: Parts,
   log: Logger,
   signal: AbortSignal,
 ): Promise<void> {
@@ -139,9 +142,11 @@ async function replicate(
   log.info({ connections: directory.connections.length }, 'replicating');
   const outdated = new AbortController();
   const ending = AbortSignal.any([signal, outdated.signal]);
+  const archiving = await openArchive(replica, metrics.listenToMedia, log);
+  media.ring = () => archiving?.archive.wake();
   const upkeep = new Upkeep({
     db: control,
-    jobs: upkeepJobs(replica, log),
+    jobs: upkeepJobs(replica, log, archiving),
     held: () => worker.held,
     groupOf: (connectionId) => directory.keyOf(connectionId),
     log,
@@ -165,6 +170,7 @@ async function replicate(
     watching(),
     window.watch(ending),
     indexing(replica, log),
+    archiving?.archive.run(ending),
   ];
   try {
     const connections = () => {
@@ -183,18 +189,22 @@ async function replicate(
       Promise.allSettled([upkeep.stop(), ...beside]),
       sleep(1_000, new AbortController().signal),
     ]);
+    await Promise.race([archiving?.close(), sleep(500, new AbortController().signal)]);
   }
   outdated.signal.throwIfAborted();
 }
 
-/** Builds large indexes that are missing, beside the replication, where this role migrates. */
+/** Builds large indexes that are missing, and drops the one that is not wanted, beside the replication, where this
+ * role migrates. */
 async function indexing({ settings, maintenance }: Replica, log: Logger): Promise<void> {
   if (!settings.MIGRATE_ON_START) return;
   try {
-    const indexes = await buildIndexes(maintenance, settings.WA_REPLICA_SCHEMA);
-    if (indexes.length > 0) log.info({ indexes }, 'indexes built');
+    const wants = { search: settings.SEARCH };
+    const { built, dropped } = await tendIndexes(maintenance, settings.WA_REPLICA_SCHEMA, wants);
+    if (built.length > 0) log.info({ indexes: built }, 'indexes built');
+    if (dropped.length > 0) log.info({ indexes: dropped }, 'indexes dropped');
   } catch (error) {
-    log.warn(errorFields(error), 'cannot build indexes: the next start tries again');
+    log.warn(errorFields(error), 'cannot build or drop indexes: the next start tries again');
   }
 }
 
@@ -263,9 +273,16 @@ function discoveryListener(replica: () => Replica, signal: AbortSignal): Listene
   };
 }
 
-function gapListener(gaps: GapBell): Listener {
+function gapListener(gaps: Bell): Listener {
   return (event) => {
     if (event.type === 'gap') gaps.ring();
+  };
+}
+
+/** Messages may carry attachments: the archive looks at once. */
+function mediaListener(media: Bell): Listener {
+  return (event) => {
+    if (event.type === 'page' && event.tally.message.inserted + event.tally.message.updated > 0) media.ring();
   };
 }
 

@@ -38,6 +38,7 @@ export async function serveHttp(
       leaseTtl: settings.LEASE_TTL,
       window: settings.RETENTION_WINDOW,
     },
+    media: settings.MEDIA_STORE !== 'off',
     leases: () => worker.size,
     pools: () => ({ pages: poolUse(pages), leases: poolUse(leases), looks: poolUse(looks) }),
   });

@@ -1,10 +1,9 @@
-import { Command, InvalidArgumentError } from 'commander';
-import { duration } from '../config/values.ts';
+import { Command } from 'commander';
 import { humanDuration } from '../lib/durations.ts';
 import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
 import type { Logger } from '../ops/logger.ts';
-import type { Replica } from '../replica.ts';
+import { type Replica, requireErasureKey } from '../replica.ts';
 import { knownConnections } from '../store/connections.ts';
 import { checkLedger, type LedgerProblem } from '../store/ledger.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
@@ -12,6 +11,7 @@ import { type CountsByKind, sums } from '../store/verifications.ts';
 import type { SyncEvent } from '../sync/events.ts';
 import type { VerifyProgress, VerifyResult } from '../verify/context.ts';
 import { verify } from '../verify/verification.ts';
+import { momentOf } from './moment.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 import { verifyContext } from './verifying.ts';
@@ -39,7 +39,7 @@ export function verifyCommand(terminal: Terminal): Command {
       'catches up, compares the tables with what the upstream serves, and checks the ledger; exits 1 while anything differs',
     )
     .option('--connection <id>', 'only this one; may be given again', (id, ids: string[]) => [...ids, id], [])
-    .option('--since <time>', 'only messages sent since: a duration such as 7d, or a date', sinceOf)
+    .option('--since <time>', 'only messages sent since: a duration such as 7d, or a date', momentOf)
     .option('--repair', 'mend what differs, by the ordinary way of writing')
     .option('--offline', 'only the ledger and the counts, from the database alone')
     .option('--json', 'as JSON, for programs')
@@ -59,6 +59,7 @@ are those that claim a newer version than it serves ("ahead"): delete such a row
       };
       await withReplica(terminal, { needsUpstream: !offline, listen }, async (replica) => {
         await requireCurrentSchema(replica.db, replica.settings.WA_REPLICA_SCHEMA);
+        if (!offline) await requireErasureKey(replica);
         const connections = await connectionsOf(replica, options, offline, terminal.signal);
         const findings = offline
           ? await offlineFindings(replica, connections)
@@ -66,18 +67,6 @@ are those that claim a newer version than it serves ("ahead"): delete such a row
         report(terminal, findings, options.json === true);
       });
     });
-}
-
-function sinceOf(text: string): Date {
-  const ago = duration().safeParse(text);
-  const at = ago.success
-    ? Date.now() - ago.data
-    : /^\d{4}-\d\d-\d\d/.test(text)
-      ? Date.parse(text)
-      : Number.NaN;
-  if (Number.isNaN(at))
-    throw new InvalidArgumentError('wants a duration such as 7d, or a date such as 2026-11-01');
-  return new Date(at);
 }
 
 async function connectionsOf(

@@ -1,4 +1,4 @@
-import type { Replica } from '../replica.ts';
+import { forgettingOf, type Replica } from '../replica.ts';
 import { Lists } from '../upstream/lists.ts';
 import type { VerifyContext } from '../verify/context.ts';
 import { VerifyPace } from '../verify/pace.ts';
@@ -9,7 +9,8 @@ const LOOK_AGAIN_AFTER = 1_000;
 
 /** Wires verifications to the replica. */
 export function verifyContext(replica: Replica): VerifyContext {
-  const { settings, db, maintenance, upstream, directory, admission, worker, workerOptions } = replica;
+  const { settings, db, maintenance, upstream, directory, admission, worker, workerOptions, limits } =
+    replica;
   return {
     db,
     maintenance,
@@ -21,12 +22,11 @@ export function verifyContext(replica: Replica): VerifyContext {
     pageLimitMax: settings.PAGE_LIMIT_MAX,
     maxResponseBytes: settings.MAX_RESPONSE_BYTES,
     backoff: { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX },
-    limits: {
-      statementTimeout: Math.floor(settings.LEASE_TTL * 0.8),
-      idleTimeout: Math.floor(settings.LEASE_TTL * 0.5),
-    },
+    limits,
     history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
     changes: settings.CHANGES,
+    forgetting: forgettingOf(settings),
+    media: settings.MEDIA_STORE !== 'off',
     window: settings.RETENTION_WINDOW,
     lookAgainAfter: LOOK_AGAIN_AFTER,
     settle: (connectionId, signal) => settle(worker, workerOptions, connectionId, signal),

@@ -117,6 +117,22 @@ function checkTogether(settings: Settings, problems: string[]): void {
   if (settings.ALERT_WEBHOOK_SECRET !== undefined && settings.ALERT_WEBHOOK_URL === undefined) {
     problems.push('ALERT_WEBHOOK_SECRET is set without ALERT_WEBHOOK_URL: there is nothing to sign');
   }
+  if (settings.RETAIN_MESSAGES !== undefined && settings.RETAIN_MESSAGES < settings.RETENTION_WINDOW) {
+    problems.push(
+      'RETAIN_MESSAGES is shorter than RETENTION_WINDOW, so that messages would be deleted which the upstream still serves: raise it',
+    );
+  }
+  for (const name of ['CRM_DATABASE_URL', 'CRM_LINK_CRON'] as const) {
+    if (settings[name] !== undefined && settings.CRM_CONTACTS_QUERY === undefined) {
+      problems.push(`${name} is set without CRM_CONTACTS_QUERY: there is nothing to read`);
+    }
+  }
+  const { MEDIA_STORE: store } = settings;
+  if (store !== undefined && (store === 'off' || store.kind === 'file')) {
+    for (const name of ['MEDIA_S3_ENDPOINT', 'MEDIA_S3_REGION'] as const) {
+      if (settings[name] !== undefined) problems.push(`${name} is set, but MEDIA_STORE is no s3:// URL`);
+    }
+  }
   if (settings.BACKOFF_MIN > settings.BACKOFF_MAX) problems.push('BACKOFF_MIN is above BACKOFF_MAX');
 }
 

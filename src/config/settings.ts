@@ -148,6 +148,50 @@ export const SETTINGS = {
     default: 'keep',
     help: 'what message_revisions holds of a message deleted for everyone: keep or redact',
   }),
+  RETAIN_MESSAGES: setting(v.duration(v.DAY), {
+    help: 'messages that were sent longer ago are deleted, and not stored again; for ever where not set',
+  }),
+  ERASURE_KEY: setting(v.key(32), {
+    secret: true,
+    help: 'for `erase`, and from then on for whatever writes: what was erased is recognized under it, so keep it',
+  }),
+  SEARCH: setting(v.flag('on', 'off'), {
+    default: 'on',
+    help: 'the full-text index that search and search_messages want; off drops it',
+  }),
+  CRM_CONTACTS_QUERY: setting(v.query(), {
+    help: "the CRM's contacts, such as select id, phone from contacts: links them with people by number",
+  }),
+  CRM_DATABASE_URL: setting(v.postgresUrl(), {
+    secret: true,
+    help: 'where that query runs, reading only; in the database of DATABASE_URL where not set',
+  }),
+  CRM_DEFAULT_COUNTRY: setting(v.country(), {
+    help: 'the country of numbers that are written without one, such as DE',
+  }),
+  CRM_LINK_CRON: setting(v.offOr(v.cron()), {
+    help: 'when contacts are linked (cron, UTC); every hour where not set; off for by hand only',
+  }),
+  MEDIA_STORE: setting(v.offOr(v.mediaStore()), {
+    default: 'off',
+    help: 'where attachments are kept: file:///path or s3://bucket/prefix; off for nowhere',
+  }),
+  MEDIA_CONCURRENCY: setting(v.integer(1, 100), {
+    default: '4',
+    help: 'attachments that are fetched at a time, beside MAX_CONCURRENCY',
+  }),
+  MEDIA_MAX_BYTES: setting(v.bytes(1024, 5 * 1024 ** 3), {
+    default: '2GiB',
+    help: 'a larger attachment is not kept',
+  }),
+  MEDIA_TIMEOUT: setting(v.duration(1000, v.DAY), {
+    default: '15m',
+    help: 'for a whole attachment; REQUEST_TIMEOUT is for its beginning, and for a pause in it',
+  }),
+  MEDIA_S3_ENDPOINT: setting(v.httpUrl(), {
+    help: "the server of s3://, addressed by path (MinIO); Amazon's where not set. Credentials: AWS_* variables",
+  }),
+  MEDIA_S3_REGION: setting(v.text(), { help: 'its region; AWS_REGION where not set' }),
   ALERT_WEBHOOK_URL: setting(v.webUrl(), {
     secret: true,
     help: 'where alerts are sent: a connection that falls behind, a gap',

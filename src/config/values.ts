@@ -1,5 +1,7 @@
+import { fileURLToPath } from 'node:url';
 import { validate } from 'node-cron';
 import { z } from 'zod';
+import type { MediaStoreUrl } from '../model.ts';
 
 /* The forms that settings are written in. Each message says what is wanted, and never repeats the value: it may
  * be a secret in the wrong variable. */
@@ -45,17 +47,20 @@ export function integer(least: number, most: number) {
   });
 }
 
+/** What an answer in memory may have, in bytes: it must fit into one string of V8 (about 512 Mi characters), at four
+ * times the bound (R19). */
+const MOST_IN_MEMORY = 128 * 1024 ** 2;
+
 /** A size such as `512KiB 64MiB 1GiB` or a number of bytes, in bytes. */
-export function bytes(least: number) {
+export function bytes(least: number, most = MOST_IN_MEMORY) {
   return z.string().transform((text, context) => {
     const match = /^(\d+)(KiB|MiB|GiB)?$/.exec(text.trim());
     const power = ['', 'KiB', 'MiB', 'GiB'].indexOf(match?.[2] ?? '');
     const value = match === null ? Number.NaN : Number(match[1]) * 1024 ** power;
-    // One answer must fit into one string of V8 (about 512 Mi characters), at four times the bound (R19).
-    if (!(value >= least && value <= 128 * 1024 ** 2)) {
+    if (!(value >= least && value <= most)) {
       context.addIssue({
         code: 'custom',
-        message: `wants a size from ${least} bytes to 128MiB, such as 64MiB`,
+        message: `wants a size from ${least} bytes to ${most / 1024 ** 2}MiB, such as 64MiB`,
       });
       return z.NEVER;
     }
@@ -144,6 +149,19 @@ export function text() {
   return z.string().transform((value) => value.trim());
 }
 
+/** A key that nobody guesses. @param least characters. */
+export function key(least: number) {
+  return z.string().transform((value, context) => {
+    const text = value.trim();
+    if (text.length < least) {
+      const message = `wants at least ${least} characters that nobody guesses: openssl rand -hex 32`;
+      context.addIssue({ code: 'custom', message });
+      return z.NEVER;
+    }
+    return text;
+  });
+}
+
 export function httpUrl() {
   return z.string().transform((text, context) => {
     const url = URL.parse(text);
@@ -173,6 +191,35 @@ export function webUrl() {
   });
 }
 
+/** `file:///path` or `s3://bucket/prefix`. */
+export function mediaStore() {
+  return z.string().transform((text, context): MediaStoreUrl => {
+    try {
+      // A relative one would be read as one from the root.
+      const store = /^[a-z0-9]+:\/\//i.test(text.trim()) ? storeOf(URL.parse(text.trim())) : undefined;
+      if (store !== undefined) return store;
+    } catch {
+      // Percent signs that encode nothing.
+    }
+    context.addIssue({
+      code: 'custom',
+      message: 'wants file:///path or s3://bucket/prefix, without user or query',
+    });
+    return z.NEVER;
+  });
+}
+
+function storeOf(url: URL | null): MediaStoreUrl | undefined {
+  if (url === null || url.username + url.password + url.search + url.hash + url.port !== '') return undefined;
+  if (url.protocol === 'file:' && url.host === '' && url.pathname.length > 1) {
+    return { kind: 'file', folder: fileURLToPath(url) };
+  }
+  const bucket = url.host;
+  if (url.protocol !== 's3:' || !/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(bucket)) return undefined;
+  const prefix = decodeURIComponent(url.pathname).replace(/^\/+|\/+$/g, '');
+  return /^[A-Za-z0-9!_.*'()/-]{0,512}$/.test(prefix) ? { kind: 's3', bucket, prefix } : undefined;
+}
+
 /** When something is done, in node-cron's form; times are UTC. */
 export function cron() {
   return z.string().transform((text, context) => {
@@ -184,6 +231,30 @@ export function cron() {
       return z.NEVER;
     }
     return text.trim();
+  });
+}
+
+/** A query to be read from: one statement, without the semicolon that one is used to. */
+export function query() {
+  return z.string().transform((text, context) => {
+    const value = text.trim().replace(/[;\s]+$/, '');
+    if (!/^[\s(]*(select|with|values|table)\b/i.test(value)) {
+      context.addIssue({ code: 'custom', message: 'wants a query such as select id, phone from contacts' });
+      return z.NEVER;
+    }
+    return value;
+  });
+}
+
+/** A country by its two letters of ISO 3166. */
+export function country() {
+  return z.string().transform((text, context) => {
+    const value = text.trim().toUpperCase();
+    if (!/^[A-Z]{2}$/.test(value)) {
+      context.addIssue({ code: 'custom', message: 'wants the two letters of a country, such as DE or US' });
+      return z.NEVER;
+    }
+    return value;
   });
 }
 

@@ -1,10 +1,13 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import type { MediaListener } from '../media/events.ts';
 import type { Kind, Outcome } from '../model.ts';
 import type { PoolUse } from '../store/database.ts';
 import type { FeedReport } from '../store/feed.ts';
+import type { MediaCounts } from '../store/media-report.ts';
 import type { Listener } from '../sync/events.ts';
 import { VERSION } from '../version.ts';
 import { WEBHOOK_OUTCOMES, type WebhookOutcome } from './http/webhook.ts';
+import { createMediaMetrics } from './media-metrics.ts';
 import type { StatusReport } from './status.ts';
 
 /** What is asked at each scrape, and not counted as it happens. */
@@ -13,6 +16,8 @@ export interface Sample {
   readonly report: StatusReport | undefined;
   /** The change feed and its consumers; undefined while the database is out of reach. */
   readonly feed?: FeedReport | undefined;
+  /** The attachments; undefined while the database is out of reach, and with MEDIA_STORE=off. */
+  readonly media?: readonly MediaCounts[] | undefined;
   readonly leases: number;
   /** How each pool of connections to Postgres is used, by name. */
   readonly pools: Readonly<Record<string, PoolUse>>;
@@ -20,6 +25,7 @@ export interface Sample {
 
 export interface Metrics {
   readonly listen: Listener;
+  readonly listenToMedia: MediaListener;
   /** Counts a request to the webhook's route. */
   readonly countWebhook: (outcome: WebhookOutcome) => void;
   /** The metrics in Prometheus' text form. */
@@ -50,6 +56,13 @@ export function createMetrics({ perConnection, retention }: MetricsOptions): Met
     labelNames: ['kind', 'outcome'] as const,
     registers,
   });
+  const suppressed = new Counter({
+    name: 'wa_replica_suppressed_total',
+    help: 'Records that came and were not written, by reason (erased: of somebody who was erased; expired: older than RETAIN_MESSAGES).',
+    labelNames: ['reason'] as const,
+    registers,
+  });
+  for (const reason of ['erased', 'expired']) suppressed.inc({ reason }, 0);
   const requests = new Histogram({
     name: 'wa_replica_request_duration_seconds',
     help: 'Time from a sync request to its checked page, in seconds.',
@@ -76,6 +89,7 @@ export function createMetrics({ perConnection, retention }: MetricsOptions): Met
   });
   // From 0 on, so that the first refusal is an increase too.
   for (const outcome of WEBHOOK_OUTCOMES) webhooks.inc({ outcome }, 0);
+  const media = createMediaMetrics(registry);
   const plain = (name: string, help: string) => new Gauge({ name, help, registers });
   const labelled = (name: string, help: string) =>
     new Gauge({ name, help, labelNames: ['connection_id'] as const, registers });
@@ -156,6 +170,7 @@ export function createMetrics({ perConnection, retention }: MetricsOptions): Met
   return {
     contentType: registry.contentType,
     countWebhook: (outcome) => webhooks.inc({ outcome }),
+    listenToMedia: media.listen,
     listen(event) {
       if (event.type === 'failed') errors.inc({ kind: event.error.kind });
       if (event.type !== 'page') return;
@@ -168,8 +183,11 @@ export function createMetrics({ perConnection, retention }: MetricsOptions): Met
       }
       for (const [kind, count] of Object.entries(event.rejected))
         rows.inc({ kind, outcome: 'quarantined' }, count ?? 0);
+      for (const [reason, count] of Object.entries(event.suppressed))
+        if (count > 0) suppressed.inc({ reason }, count);
     },
-    async render({ report, feed, leases, pools: use }) {
+    async render({ report, feed, media: attachments, leases, pools: use }) {
+      media.set(attachments);
       leased.set(leases);
       reached.set(report === undefined ? 0 : 1);
       for (const [pool, states] of Object.entries(use)) {

@@ -77,11 +77,13 @@ export function deliver(
   const { fault, point } = drawn ?? { fault: null, point: 0 };
   let body = typeof answer.body === 'string' ? Buffer.from(answer.body) : answer.body;
   if (fault?.kind === 'truncate') body = body.subarray(0, 1 + Math.floor(point * (body.length - 1)));
+  const own = lowerCased(answer.headers);
   const headers = {
     'content-type': 'application/json',
     date: httpDate(now),
-    'content-length': body.length,
-    ...lowerCased(answer.headers),
+    // An answer in chunks does not say how long it is.
+    ...(own['transfer-encoding'] === undefined && { 'content-length': body.length }),
+    ...own,
   };
   const send = () => {
     // The client may have gone during the wait.

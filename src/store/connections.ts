@@ -66,7 +66,7 @@ export async function knownConnections(db: Db): Promise<KnownConnection[]> {
 
 /** The tables whose rows belong to a connection. */
 const OWNED = [...TABLES].filter(
-  (table) => !['workers', 'change_consumers', 'kysely_migration'].includes(table),
+  (table) => !['workers', 'change_consumers', 'crm_links', 'kysely_migration'].includes(table),
 );
 
 /**

@@ -100,6 +100,11 @@ export async function resolveDeadLetter(
     where quarantine_id = ${id}::bigint and resolved_at is null`.execute(db);
 }
 
+/** Deletes an entry, JSON and all. */
+export async function deleteDeadLetter(db: Db, id: string): Promise<void> {
+  await sql`delete from ${sql.table('quarantine')} where quarantine_id = ${id}::bigint`.execute(db);
+}
+
 /** Notes a retry that was refused again. */
 export async function noteRetry(db: Db, id: string, code: string, reason: string): Promise<void> {
   await sql`update ${sql.table('quarantine')} set attempts = attempts + 1, error_code = ${code}, error = ${reason}

@@ -1,4 +1,5 @@
-import { type Kysely, sql } from 'kysely';
+import { type Kysely, type RawBuilder, sql } from 'kysely';
+import type { Db } from './database.ts';
 import { otherJid } from './message-counts.ts';
 import type { Database } from './schema.ts';
 
@@ -15,6 +16,15 @@ export interface LargeIndex {
   readonly definition: string;
 }
 
+/** The words of messages (SEARCH), as `search_messages` looks for them: by the configuration that knows no language. A
+ * tsvector holds 1 MiB, so what is over the 65,536 characters that WhatsApp allows is left out of it: a body of any
+ * length and any content fits. Not partial: Postgres keeps statistics of its expression only of a whole one. */
+export const SEARCH_INDEX: LargeIndex = {
+  name: 'messages_by_words',
+  table: 'messages',
+  definition: `using gin (to_tsvector('simple'::regconfig, left(body, 65536)))`,
+};
+
 /** Those that the tables began with came in the first migration. */
 export const LARGE_INDEXES: readonly LargeIndex[] = [
   {
@@ -24,6 +34,30 @@ export const LARGE_INDEXES: readonly LargeIndex[] = [
     definition: `(connection_id, (${otherJid('')}), sent_at)`,
   },
 ];
+
+/**
+ * Brings the large indexes to what the settings want: that of the words is there only for the search.
+ * @param db as {@link buildIndexes} wants it.
+ * @param wants whether there is to be a search (SEARCH).
+ * @returns the names of those that were built, and dropped.
+ */
+export async function tendIndexes(
+  db: Kysely<Database>,
+  schema: string,
+  wants: { readonly search: boolean },
+): Promise<{ readonly built: string[]; readonly dropped: string[] }> {
+  const dropped = wants.search ? [] : await dropIndexes(db, schema, [SEARCH_INDEX]);
+  const built = await buildIndexes(db, schema, [...LARGE_INDEXES, ...(wants.search ? [SEARCH_INDEX] : [])]);
+  return { built, dropped };
+}
+
+/** Whether an index is there and can be used. */
+export async function indexStands(db: Db, schema: string, { name }: LargeIndex): Promise<boolean> {
+  const { rows } = await sql`
+    select from pg_class c join pg_index i on i.indexrelid = c.oid
+    where c.relnamespace = ${schema}::regnamespace and c.relname = ${name} and i.indisvalid`.execute(db);
+  return rows.length > 0;
+}
 
 /**
  * Builds those that are missing. One that is there is left alone; what an attempt that was cut off has left is dropped
@@ -37,6 +71,45 @@ export async function buildIndexes(
   indexes: readonly LargeIndex[] = LARGE_INDEXES,
 ): Promise<string[]> {
   if ((await toBuild(db, schema, indexes)).length === 0) return [];
+  return await alone(db, schema, async () => {
+    // Asked again: another may have built them in between.
+    const missing = await toBuild(db, schema, indexes);
+    for (const { name, table, definition } of missing) {
+      // What is there is invalid; whoever still builds it is waited for.
+      await sql`drop index concurrently if exists ${sql.id(schema, name)}`.execute(db);
+      const way = await wayOf(db, schema, table);
+      await sql`create index ${way} ${sql.id(name)} on ${sql.table(table)} ${sql.raw(definition)}`.execute(
+        db,
+      );
+    }
+    // Of an expression there are statistics only once its index is there, and the planner goes by them.
+    for (const table of new Set(missing.map((one) => one.table))) {
+      await sql`analyze ${sql.table(table)}`.execute(db);
+    }
+    return missing.map(({ name }) => name);
+  });
+}
+
+/** Drops those that are there, beside the work. @returns their names. */
+async function dropIndexes(
+  db: Kysely<Database>,
+  schema: string,
+  indexes: readonly LargeIndex[],
+): Promise<string[]> {
+  const there = () => existing(db, schema, indexes);
+  if ((await there()).length === 0) return [];
+  return await alone(db, schema, async () => {
+    const dropped = await there();
+    for (const { name, table } of dropped) {
+      const way = await wayOf(db, schema, table);
+      await sql`drop index ${way} if exists ${sql.id(schema, name)}`.execute(db);
+    }
+    return dropped.map(({ name }) => name);
+  });
+}
+
+/** Does it while no other process is at the indexes; where one is, nothing, without waiting. */
+async function alone(db: Kysely<Database>, schema: string, work: () => Promise<string[]>): Promise<string[]> {
   const lock = await db.startTransaction().setIsolationLevel('read committed').execute();
   try {
     // Without parameters: the extended protocol would keep a snapshot, which the building would wait for.
@@ -44,19 +117,7 @@ export async function buildIndexes(
       select pg_try_advisory_xact_lock(hashtext('wa_replica indexes'), hashtext(${sql.lit(schema)})) as mine`.execute(
       lock,
     );
-    if (rows[0]?.mine !== true) return [];
-    // Asked again: another may have built them in between.
-    const missing = await toBuild(db, schema, indexes);
-    for (const { name, table, definition } of missing) {
-      // What is there is invalid; whoever still builds it is waited for.
-      await sql`drop index concurrently if exists ${sql.id(schema, name)}`.execute(db);
-      // Postgres builds that of a partitioned table (docs/scaling.md) in one go only.
-      const way = sql.raw((await isPartitioned(db, schema, table)) ? '' : 'concurrently');
-      await sql`create index ${way} ${sql.id(name)} on ${sql.table(table)} ${sql.raw(definition)}`.execute(
-        db,
-      );
-    }
-    return missing.map(({ name }) => name);
+    return rows[0]?.mine === true ? await work() : [];
   } finally {
     // A lock that was lost is given back already.
     await lock
@@ -66,10 +127,25 @@ export async function buildIndexes(
   }
 }
 
-async function isPartitioned(db: Kysely<Database>, schema: string, table: string): Promise<boolean> {
+/** Postgres builds and drops that of a partitioned table (docs/scaling.md) in one go only. */
+async function wayOf(db: Kysely<Database>, schema: string, table: string): Promise<RawBuilder<unknown>> {
   const { rows } = await sql`select from pg_class
     where relnamespace = ${schema}::regnamespace and relname = ${table} and relkind = 'p'`.execute(db);
-  return rows.length > 0;
+  return sql.raw(rows.length > 0 ? '' : 'concurrently');
+}
+
+/** Those that are there, whole or not. */
+async function existing(
+  db: Kysely<Database>,
+  schema: string,
+  indexes: readonly LargeIndex[],
+): Promise<LargeIndex[]> {
+  const names = indexes.map(({ name }) => name);
+  const { rows } = await sql<{ name: string }>`select relname as name from pg_class
+    where relnamespace = ${schema}::regnamespace and relkind in ('i', 'I') and relname = any(${names}::text[])`.execute(
+    db,
+  );
+  return indexes.filter(({ name }) => rows.some((row) => row.name === name));
 }
 
 /** Those that are not there, or not valid and not being built now. */

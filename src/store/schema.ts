@@ -1,10 +1,17 @@
 import type { ColumnType, Generated } from 'kysely';
+import type {
+  CrmLinksTable,
+  ErasureReturnsTable,
+  ErasuresTable,
+  MediaTable,
+  SuppressionsTable,
+} from './schema-beside.ts';
 
 /** A timestamptz: read as a Date (milliseconds), written as text so that microseconds survive. */
-type Timestamp = ColumnType<Date, string | undefined, string>;
-type NullableTimestamp = ColumnType<Date | null, string | null | undefined, string | null>;
+export type Timestamp = ColumnType<Date, string | undefined, string>;
+export type NullableTimestamp = ColumnType<Date | null, string | null | undefined, string | null>;
 /** An int64: decimal digits, since a JavaScript number does not hold it. */
-type Int64 = ColumnType<string, string | undefined, string>;
+export type Int64 = ColumnType<string, string | undefined, string>;
 
 export interface ConnectionsTable {
   connection_id: string;
@@ -42,6 +49,7 @@ export interface SyncStateTable {
   beside_messages: Int64;
   window_alert: string | null;
   last_change_no: Int64;
+  suppressed_by: string | null;
 }
 
 export interface WorkersTable {
@@ -232,6 +240,11 @@ export interface Database {
   changes: ChangesTable;
   change_consumers: ChangeConsumersTable;
   change_positions: ChangePositionsTable;
+  erasures: ErasuresTable;
+  suppressions: SuppressionsTable;
+  erasure_returns: ErasureReturnsTable;
+  crm_links: CrmLinksTable;
+  media: MediaTable;
   kysely_migration: MigrationTable;
 }
 
@@ -258,5 +271,10 @@ export const TABLES: ReadonlySet<string> = new Set<keyof Database>([
   'changes',
   'change_consumers',
   'change_positions',
+  'erasures',
+  'suppressions',
+  'erasure_returns',
+  'crm_links',
+  'media',
   'kysely_migration',
 ]);

@@ -19,9 +19,23 @@ export interface TransactionLimits {
   readonly idleTimeout: number;
 }
 
-export interface LockedState extends Position {
+export interface LockedState extends Position, Forgotten {
   readonly hasQuarantine: boolean;
 }
+
+/** What is not to be written, as far as the state knows. */
+export interface Forgotten {
+  /** The fingerprint of the key that suppressions are under; null where nothing was erased. */
+  readonly suppressedBy: string | null;
+  /** The database's time, in milliseconds since 1970. */
+  readonly now: number;
+}
+
+/** SQL, of `sync_state`: the column is what the erasure wrote behind this very lock; a connection that is newer than the
+ * erasure finds it among those of all connections. */
+const suppressedBy = () => sql`coalesce(suppressed_by,
+      (select e.key_fingerprint from ${sql.table('erasures')} e where e.connection_id = '' limit 1))`;
+const NOW = sql.raw('(extract(epoch from clock_timestamp()) * 1000)::float8');
 
 /** Sets the limits, in milliseconds, for the transaction at hand. */
 export async function limitTransaction(db: Db, limits: TransactionLimits): Promise<void> {
@@ -40,15 +54,42 @@ export async function lockState(db: Db, connectionId: ConnectionId): Promise<Loc
     cursor: string;
     term: string;
     has_quarantine: boolean;
+    suppressed_by: string | null;
+    now: number;
   }>`
-    select epoch, numbering, cursor, lease_term as term,
+    select epoch, numbering, cursor, lease_term as term, ${suppressedBy()} as suppressed_by, ${NOW} as now,
       exists (select from ${sql.table('quarantine')} q
         where q.connection_id = ${connectionId} and q.resolved_at is null) as has_quarantine
     from ${sql.table('sync_state')} where connection_id = ${connectionId} for update`.execute(db);
   const row = rows[0];
   if (row === undefined) return undefined;
-  const { epoch, numbering, term } = row;
-  return { epoch, numbering, term, cursor: BigInt(row.cursor), hasQuarantine: row.has_quarantine };
+  const { epoch, numbering, term, now } = row;
+  const { has_quarantine: hasQuarantine, suppressed_by } = row;
+  return {
+    epoch,
+    numbering,
+    term,
+    cursor: BigInt(row.cursor),
+    hasQuarantine,
+    suppressedBy: suppressed_by,
+    now,
+  };
+}
+
+/** Locks the state rows of several connections, in one order for all who do. @returns those that there are. */
+export async function lockStates(db: Db, connectionIds: readonly ConnectionId[]): Promise<ConnectionId[]> {
+  const { rows } = await sql<{ connection_id: string }>`
+    select connection_id from ${sql.table('sync_state')}
+    where connection_id = any(${[...connectionIds]}::text[]) order by connection_id for update`.execute(db);
+  return rows.map((row) => row.connection_id);
+}
+
+/** What is not to be written, without a lock. */
+export async function readForgotten(db: Db, connectionId: ConnectionId): Promise<Forgotten | undefined> {
+  const { rows } = await sql<Forgotten>`
+    select ${suppressedBy()} as "suppressedBy", ${NOW} as now
+    from ${sql.table('sync_state')} where connection_id = ${connectionId}`.execute(db);
+  return rows[0];
 }
 
 /** The stored position, without a lock. */

@@ -28,6 +28,19 @@ export async function nextFor(
   return rows[0]?.connection_id;
 }
 
+/** Of these connections, those that a job was never done for. */
+export async function neverDone(
+  db: Db,
+  job: string,
+  connectionIds: readonly ConnectionId[],
+): Promise<ConnectionId[]> {
+  const { rows } = await sql<{ connection_id: string }>`
+    select id as connection_id from unnest(${[...connectionIds]}::text[]) as id
+    where not exists (select from ${sql.table('upkeep')} u
+      where u.connection_id = id and u.job = ${job} and u.done_at is not null)`.execute(db);
+  return rows.map((row) => row.connection_id);
+}
+
 /** Notes that a run came to its end.
  * @param startedAt ISO 8601. @param error its kind and code, where it failed. */
 export async function noteDone(

@@ -5,6 +5,7 @@ import { changeColumns, changeWrite, recordChanges } from './changes.ts';
 import type { Db } from './database.ts';
 import { contentColumns, merged } from './entity-columns.ts';
 import { jidsOfContacts, jidsOfConversations, STORED_OTHER_SIDE } from './jids.ts';
+import { mediaQueue } from './media-queue.ts';
 import { membershipIntervals } from './memberships.ts';
 import { messageCounts, STORED_COUNTED } from './message-counts.ts';
 import { MEMBERSHIP_CHANGES, membershipDiff, membershipWrites } from './participants.ts';
@@ -19,6 +20,8 @@ export interface UpsertTarget {
   readonly history: History;
   /** Whether the change feed is told (CHANGES). */
   readonly changes: boolean;
+  /** Whether attachments are queued (MEDIA_STORE). */
+  readonly media?: boolean;
 }
 
 /**
@@ -98,12 +101,16 @@ function storedColumns(entity: Entity): string {
 }
 
 /** What follows from the rows that are written: identities, counts, reactions, intervals. */
-function derived(entity: Entity, { connectionId, numbering }: UpsertTarget): RawBuilder<unknown> {
+function derived(
+  entity: Entity,
+  { connectionId, numbering, history, media }: UpsertTarget,
+): RawBuilder<unknown> {
   if (entity === CONTACT) return jidsOfContacts(connectionId);
   if (entity === CONVERSATION) {
     return sql`${jidsOfConversations(connectionId)}${membershipIntervals(connectionId)}`;
   }
-  return sql`${messageCounts(connectionId, numbering)}${reactionWrites(connectionId, numbering)}`;
+  const queue = media ? mediaQueue(connectionId, history.deletedMessages === 'redact') : sql``;
+  return sql`${messageCounts(connectionId, numbering)}${reactionWrites(connectionId, numbering)}${queue}`;
 }
 
 /** A partial row takes what it does not tell from the stored row, so that it is compared and written whole. */

@@ -27,6 +27,8 @@ interface KeyState {
   readonly line: Waiting[];
   /** Who goes behind all of these. */
   readonly behind: Waiting[];
+  /** Who goes behind those too, and takes no room of theirs. */
+  readonly beside: Waiting[];
 }
 
 interface Waiting {
@@ -105,6 +107,23 @@ export class Admission {
     }
   }
 
+  /**
+   * Begins a long download: of its key's rate like any other request, but only where nobody else waits, in no slot of
+   * the process, and beside its connection's own request. It is never the probe after a 429: that may take long, and
+   * the live loops would wait for it.
+   * @param open resolves when the answer has begun; the rest of the body is the caller's.
+   * @throws what `open` throws, or the signal's reason.
+   */
+  async beside<T>(
+    connectionId: ConnectionId,
+    signal: AbortSignal,
+    open: (key: ApiKey) => Promise<T>,
+  ): Promise<T> {
+    const state = this.#stateOf(connectionId);
+    await this.#begin(state.beside, signal);
+    return await this.#counted(state, () => open(this.#options.keyOf(connectionId)));
+  }
+
   /** The same for a request whose answer is not kept. */
   async ask<T>(
     connectionId: ConnectionId,
@@ -128,19 +147,31 @@ export class Admission {
   ): Promise<T> {
     const state = this.#stateOf(connectionId);
     await this.#begin(priority === 'live' ? state.line : state.behind, signal);
+    try {
+      return await this.#counted(state, async () => {
+        const held = await this.#budget.reserve(expectedBytes, signal);
+        try {
+          return await work(this.#options.keyOf(connectionId), held);
+        } catch (error) {
+          held.release();
+          throw error;
+        }
+      });
+    } finally {
+      this.#inFlight--;
+      this.#next();
+    }
+  }
+
+  /** Tells the key's gate how a request ended that it let in. */
+  async #counted<T>(state: KeyState, work: () => Promise<T>): Promise<T> {
     const { limited } = state;
     let outcome: Outcome = 'failed';
     try {
-      const held = await this.#budget.reserve(expectedBytes, signal);
-      try {
-        const result = await work(this.#options.keyOf(connectionId), held);
-        state.limited = 0;
-        outcome = 'passed';
-        return result;
-      } catch (error) {
-        held.release();
-        throw error;
-      }
+      const result = await work();
+      state.limited = 0;
+      outcome = 'passed';
+      return result;
     } catch (error) {
       if (error instanceof ReplicaError && error.kind === 'rate_limited') {
         // Those that were under way together are refused together: that is one refusal.
@@ -149,7 +180,6 @@ export class Admission {
       }
       throw error;
     } finally {
-      this.#inFlight--;
       state.gate.leave(outcome, performance.now());
       this.#next();
     }
@@ -161,7 +191,7 @@ export class Admission {
     if (state === undefined) {
       const gate = new KeyGate(this.#options.rate, this.#options.concurrency);
       gate.shareAmong(this.#processes);
-      state = { gate, cap: { most: Number.POSITIVE_INFINITY }, limited: 0, line: [], behind: [] };
+      state = { gate, cap: { most: Number.POSITIVE_INFINITY }, limited: 0, line: [], behind: [], beside: [] };
       this.#keys.set(key, state);
     }
     return state;
@@ -193,19 +223,18 @@ export class Admission {
     while (this.#inFlight < this.#options.concurrency) {
       const now = performance.now();
       const live = this.#firstOf(now, (state) => state.line);
-      const next =
-        live.first === undefined
-          ? this.#firstOf(now, (state) => (state.line.length === 0 ? state.behind : []))
-          : live;
-      if (next.first === undefined) {
-        const soonest = Math.min(live.soonest, next.soonest);
+      const behind = this.#firstOf(now, (state) => (state.line.length === 0 ? state.behind : []));
+      const beside = this.#firstOf(now, besideOf);
+      const next = [live, behind, beside].find(({ first }) => first !== undefined);
+      if (next?.first === undefined) {
+        const soonest = Math.min(live.soonest, behind.soonest, beside.soonest);
         if (soonest !== Number.POSITIVE_INFINITY) {
           this.#timer = setTimeout(() => this.#next(), Math.min(soonest, MAX_DELAY));
         }
         return;
       }
       const { gate, line } = next.first;
-      this.#inFlight++;
+      if (next !== beside) this.#inFlight++;
       gate.enter(now);
       line.shift()!.begin();
     }
@@ -228,4 +257,9 @@ export class Admission {
     }
     return { first, soonest };
   }
+}
+
+/** Who may begin beside the others: nobody while the key's rate is to be found again. */
+function besideOf({ line, behind, beside, gate }: KeyState): Waiting[] {
+  return line.length + behind.length === 0 && gate.settled ? beside : [];
 }

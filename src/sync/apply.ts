@@ -16,6 +16,7 @@ import {
 import type { Answer } from '../upstream/page.ts';
 import type { Reached } from './crash-points.ts';
 import type { Changes } from './normalise.ts';
+import { type Forgetting, type Suppressed, Suppression } from './suppression.ts';
 import { hasChanged, resolveSuperseded, write } from './write.ts';
 
 /** What `apply` needs to know beside the page. */
@@ -30,6 +31,9 @@ export interface ApplyContext {
   readonly history: History;
   /** Whether the change feed is told (CHANGES). */
   readonly changes: boolean;
+  readonly forgetting: Forgetting;
+  /** Whether attachments are queued (MEDIA_STORE). */
+  readonly media: boolean;
   readonly reached: Reached;
 }
 
@@ -48,6 +52,8 @@ export type Applied =
       readonly done: true;
       readonly tally: Readonly<Record<Kind, Tally>>;
       readonly rejects: readonly Reject[];
+      /** Records that came and were not to be written (R20). */
+      readonly suppressed: Suppressed;
       /** What the upstream forgot before this page ended the backlog. */
       readonly gap: Gap | undefined;
     }
@@ -91,13 +97,18 @@ async function attempt(
       await limitTransaction(trx, context.limits);
       const state = await lockState(trx, connectionId);
       if (state === undefined || !isSame(state, at)) throw new Fenced(state);
-      const target = { connectionId, numbering, history: context.history, changes: context.changes };
+      const { history, changes: told, media, forgetting } = context;
+      const target = { connectionId, numbering, history, changes: told, media };
+      const suppression = Suppression.of(trx, connectionId, state, forgetting);
+      const { sent } = plan;
       const written = await write(trx, changes.batches, target, {
         carefully,
-        ...(plan.sent && { sent: plan.sent }),
+        suppression,
+        ...(sent && { sent }),
       });
       const { tally, refused } = written;
-      const rejects = refused.length === 0 ? changes.rejects : [...changes.rejects, ...refused];
+      const came = (await suppression?.rejects(changes.rejects)) ?? changes.rejects;
+      const rejects = refused.length === 0 ? came : [...came, ...refused];
       if (rejects.length > 0) {
         await quarantine(trx, rejects, { connectionId, numbering, from: page.from, to: page.cursor });
       }
@@ -131,7 +142,8 @@ async function attempt(
       const moved = await advance(trx, connectionId, at, move, ledger);
       if (moved === false) throw new Fenced(state);
       context.reached('before_commit');
-      return { done: true as const, tally, rejects, gap: moved.gap };
+      const suppressed = suppression?.counts ?? NONE;
+      return { done: true as const, tally, rejects, suppressed, gap: moved.gap };
     });
     context.reached('committed');
     return applied;
@@ -140,6 +152,8 @@ async function attempt(
     throw error;
   }
 }
+
+const NONE: Suppressed = { erased: 0, expired: 0 };
 
 /** Rolls the page's transaction back. */
 class Fenced extends Error {

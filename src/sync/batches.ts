@@ -10,6 +10,8 @@ export interface Batch {
   readonly rows: readonly Row[];
   /** All rows, encoded already. */
   readonly encoded?: EncodedRows;
+  /** The oldest of its messages by {@link dateOf}, in milliseconds since 1970; undefined where one has no date. */
+  readonly oldest?: number | undefined;
   /** Per row, the bytes it came as: asked for only where Postgres refuses a row. */
   readonly json: (row: Row) => Buffer;
   /** Of a row that several records made, these, one by one and in order: for where Postgres refuses the row. */

@@ -18,6 +18,8 @@ export type SyncEvent =
       /** The same by kind; participants are a kind here. */
       readonly rejected: Partial<Record<string, number>>;
       readonly tally: Readonly<Record<Kind, Tally>>;
+      /** Records that were not written, by why: their person was erased, or they are older than RETAIN_MESSAGES. */
+      readonly suppressed: Readonly<Record<'erased' | 'expired', number>>;
       readonly requestTook: number;
       readonly applyTook: number;
     }

@@ -48,6 +48,7 @@ export class Journal {
       quarantined: applied.rejects.length,
       rejected,
       tally: applied.tally,
+      suppressed: applied.suppressed,
       requestTook,
       applyTook,
     });

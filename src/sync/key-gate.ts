@@ -30,6 +30,11 @@ export class KeyGate {
     this.#spacing = (1000 * processes) / this.#rate;
   }
 
+  /** Whether as many may begin as there are: no 429 is to be got over. */
+  get settled(): boolean {
+    return this.#allowed === Number.POSITIVE_INFINITY;
+  }
+
   /** Until one more may begin: 0 or less is now, infinity is not before another has ended. */
   opensIn(now: number): number {
     if (this.#inFlight >= this.#allowed) return Number.POSITIVE_INFINITY;

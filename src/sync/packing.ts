@@ -4,6 +4,7 @@ import { type EncodedRows, encodeRows } from '../store/recordset.ts';
 import { type Answer, type Page, parsePage } from '../upstream/page.ts';
 import type { Batch } from './batches.ts';
 import { type Changes, normalise } from './normalise.ts';
+import { dateOf } from './subjects.ts';
 
 /** A page that is checked and encoded for its statements. Its records are in memory no more. */
 export interface PackedPage {
@@ -22,7 +23,8 @@ export function pack(page: Page): PackedPage {
   const { from, cursor, hasMore, body } = page;
   const again = onlyOnce(() => normalise(parsePage(body, from)).batches);
   const batches = changes.batches.map(({ kind, partial, rows }, index) => {
-    return new PackedBatch(kind, partial, encodeRows(entityOf(kind), rows), () => again()[index]!);
+    const oldest = kind === 'message' ? oldestOf(rows) : undefined;
+    return new PackedBatch(kind, partial, encodeRows(entityOf(kind), rows), oldest, () => again()[index]!);
   });
   return { page: { from, cursor, hasMore, body }, changes: { ...changes, batches } };
 }
@@ -31,12 +33,20 @@ class PackedBatch implements Batch {
   readonly kind: Batch['kind'];
   readonly partial: boolean;
   readonly encoded: EncodedRows;
+  readonly oldest: number | undefined;
   readonly #unpack: () => Batch;
 
-  constructor(kind: Batch['kind'], partial: boolean, encoded: EncodedRows, unpack: () => Batch) {
+  constructor(
+    kind: Batch['kind'],
+    partial: boolean,
+    encoded: EncodedRows,
+    oldest: number | undefined,
+    unpack: () => Batch,
+  ) {
     this.kind = kind;
     this.partial = partial;
     this.encoded = encoded;
+    this.oldest = oldest;
     this.#unpack = unpack;
   }
 
@@ -51,6 +61,16 @@ class PackedBatch implements Batch {
   get parts(): Batch['parts'] {
     return this.#unpack().parts;
   }
+}
+
+function oldestOf(rows: readonly Row[]): number | undefined {
+  let oldest = Number.POSITIVE_INFINITY;
+  for (const row of rows) {
+    const date = dateOf(row);
+    if (date === undefined) return undefined;
+    if (date < oldest) oldest = date;
+  }
+  return oldest;
 }
 
 function onlyOnce<T>(make: () => T): () => T {

@@ -1,9 +1,10 @@
 import type { Kysely, Transaction } from 'kysely';
 import { entityOf } from '../entities.ts';
-import { type Kind, OUTCOMES, type Outcome } from '../model.ts';
+import { type Kind, OUTCOMES, type Outcome, type Reject } from '../model.ts';
 import {
   addParticipant,
   countInserted,
+  deleteDeadLetter,
   noteRetry,
   readDeadLetter,
   resolveDeadLetter,
@@ -16,18 +17,22 @@ import { lockState } from '../store/state.ts';
 import { Refusal } from './fields.ts';
 import { attempt } from './halve.ts';
 import { normaliseParticipant, normaliseRecords, readRecord } from './normalise.ts';
+import { type Forgetting, Suppression } from './suppression.ts';
 import { hasChanged, refusedBy, resolveSuperseded, write } from './write.ts';
 
 /** What became of a retried entry: how its record was written, or why it still cannot be. */
 export type Retried =
   | { readonly applied: Outcome }
   | { readonly refused: string; readonly reason: string }
-  | { readonly gone: true };
+  | { readonly gone: true }
+  /** It must not be stored: its person was erased (R20), or it is older than RETAIN_MESSAGES. The entry is deleted. */
+  | { readonly suppressed: true };
 
 /**
  * Applies a quarantined record that passes now, under the ordinary rules: a newer row is not overwritten (R9). It
  * locks the connection's state row for its transaction instead of holding the lease (R22).
  * @param changes whether the change feed is told (CHANGES).
+ * @param media whether attachments are queued (MEDIA_STORE).
  * @throws what Postgres throws, but for a refusal of the record.
  */
 export async function retryDeadLetter(
@@ -35,24 +40,32 @@ export async function retryDeadLetter(
   id: string,
   history: History,
   changes: boolean,
+  media = false,
+  forgetting: Forgetting = { key: undefined, retain: undefined },
 ): Promise<Retried> {
   return await db.transaction().execute(async (trx) => {
     const first = await readDeadLetter(trx, id);
     if (first === undefined) return { gone: true };
-    await lockState(trx, first.connection_id);
+    const state = await lockState(trx, first.connection_id);
     // Read again behind the lock: a page may have resolved it meanwhile.
-    const letter = await readDeadLetter(trx, id);
-    if (letter === undefined || letter.resolved_at !== null) return { gone: true };
+    const whole = await readDeadLetter(trx, id);
+    if (state === undefined || whole === undefined || whole.resolved_at !== null) return { gone: true };
+    const suppression = Suppression.of(trx, whole.connection_id, state, forgetting);
+    const letter = suppression === undefined ? whole : await leftOf(suppression, whole);
+    if (letter === undefined) {
+      await deleteDeadLetter(trx, id);
+      return { suppressed: true };
+    }
     const record = readRecord(letter.json);
     if (letter.kind === 'participant') return await retryParticipant(trx, letter, record, changes);
     const entity = entityOf(letter.kind as Kind);
     const cursor = BigInt(letter.cursor_to);
     const { batches, rejects } = normaliseRecords(entity, [record], cursor, () => letter.json);
-    const whole = rejects.find((reject) => reject.kind === letter.kind);
-    if (whole !== undefined) return await still(trx, letter, whole.code, whole.reason);
+    const bad = rejects.find((reject) => reject.kind === letter.kind);
+    if (bad !== undefined) return await still(trx, letter, bad.code, bad.reason);
     const { connection_id: connectionId, numbering } = letter;
-    const target = { connectionId, numbering, history, changes };
-    const written = await write(trx, batches, target, { carefully: true });
+    const target = { connectionId, numbering, history, changes, media };
+    const written = await write(trx, batches, target, { carefully: true, suppression });
     const { tally, refused } = written;
     const again = refused.find((reject) => reject.kind === letter.kind);
     if (again !== undefined) return await still(trx, letter, again.code, again.reason);
@@ -66,6 +79,18 @@ export async function retryDeadLetter(
     await resolveSuperseded(trx, written, target);
     return { applied: OUTCOMES.find((outcome) => tally[entity.kind][outcome] > 0)! };
   });
+}
+
+/** The entry without what must not be stored of it; undefined where that is all. */
+async function leftOf(
+  suppression: Suppression,
+  letter: WholeDeadLetter,
+): Promise<WholeDeadLetter | undefined> {
+  const { kind, record_id: recordId, json } = letter;
+  const [left] = await suppression.rejects([
+    { kind: kind as Reject['kind'], recordId, json, code: '', reason: '' },
+  ]);
+  return left && { ...letter, json: left.json };
 }
 
 async function retryParticipant(

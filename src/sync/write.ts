@@ -18,12 +18,15 @@ import { type UpsertTarget, upsert } from '../store/upsert.ts';
 import type { Batch } from './batches.ts';
 import { attempt, halve, halveMembers, type Refused } from './halve.ts';
 import { normaliseParticipant, readRecord } from './normalise.ts';
+import type { Suppression } from './suppression.ts';
 
 export interface WriteOptions {
   /** Each statement behind a savepoint, so that a record that Postgres refuses can be found (R9). */
   readonly carefully: boolean;
   /** Told once when Postgres has all that there is to do for now. */
   readonly sent?: () => void;
+  /** What must not be written; undefined where everything may. */
+  readonly suppression: Suppression | undefined;
 }
 
 export interface Written {
@@ -42,12 +45,12 @@ export async function write(
   trx: Transaction<Database>,
   batches: readonly Batch[],
   target: UpsertTarget,
-  { carefully, sent }: WriteOptions,
+  { carefully, suppression, sent }: WriteOptions,
 ): Promise<Written> {
   const tally = { conversation: emptyTally(), contact: emptyTally(), message: emptyTally() };
   const refused: Reject[] = [];
   const good: Written['good'] = [];
-  const queue = [...batches];
+  const queue = suppression === undefined ? [...batches] : await suppression.batches(batches);
   for (let batch = queue.shift(); batch !== undefined; batch = queue.shift()) {
     const { kind, partial } = batch;
     const entity = entityOf(kind);
@@ -81,7 +84,7 @@ export async function write(
     }
     if (!partial) good.push({ entity, rows });
   }
-  return { tally, refused, good };
+  return { tally, refused: (await suppression?.rejects(refused)) ?? refused, good };
 }
 
 /** Not read before they are asked for: a packed batch has them as bytes only. */

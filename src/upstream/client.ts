@@ -1,6 +1,8 @@
+import type { Readable } from 'node:stream';
 import { type Dispatcher, EnvHttpProxyAgent } from 'undici';
 import { codeOf, kindOfStatus, ReplicaError } from '../errors.ts';
 import { type ConnectionId, type Cursor, UNNAMED_CONNECTION } from '../model.ts';
+import { small, type Take, whole } from './body.ts';
 import { parseRetryAfter } from './retry-after.ts';
 
 /** An API key that can be read again from its file when the upstream refuses it. */
@@ -19,10 +21,6 @@ export interface ClientOptions {
   readonly userAgent: string;
 }
 
-/** Bound on the answers that are no pages, in bytes. */
-const SMALL_ANSWER = 16 * 1024 ** 2;
-const isSmall = (bytes: number) => bytes <= SMALL_ANSWER;
-
 /** A request: what is its own about it. */
 interface Ask {
   readonly key: ApiKey;
@@ -32,12 +30,22 @@ interface Ask {
   /** The path in errors, where an id is in it. */
   readonly shownPath?: string;
   readonly body?: string;
+  readonly accept?: string;
 }
 
-interface Answer {
+interface Answer<T> {
   readonly status: number;
   readonly headers: Dispatcher.ResponseData['headers'];
-  readonly body: Buffer;
+  /** Undefined with any other status. */
+  readonly body: T | undefined;
+}
+
+/** A body that is read as it comes. Whoever has it reads it to its end, or destroys it. */
+export interface Streamed {
+  readonly contentType: string | undefined;
+  /** Bytes, as far as they were told before. */
+  readonly contentLength: number | undefined;
+  readonly body: Readable;
 }
 
 /** `GET /v1/whatsapp/status`, as far as the replica uses it. */
@@ -81,18 +89,17 @@ export class UpstreamClient {
     signal: AbortSignal,
   ): Promise<Buffer> {
     const path = `/v1/whatsapp/sync?cursor=${cursor}&limit=${limit}`;
-    const { body } = await this.#get(key, connectionId, path, signal, admits);
-    return body;
+    return await this.fetchBody(key, connectionId, path, path, admits, signal);
   }
 
   /** `GET /v1/me`: its shape is not documented, so it is returned as it came. */
   async me(key: ApiKey, signal: AbortSignal): Promise<unknown> {
-    return json((await this.#get(key, undefined, '/v1/me', signal)).body, 'GET /v1/me');
+    return json(await this.#get(key, undefined, '/v1/me', signal), 'GET /v1/me');
   }
 
   async pairingStatus(key: ApiKey, connectionId: ConnectionId, signal: AbortSignal): Promise<PairingStatus> {
-    const answer = await this.#get(key, connectionId, '/v1/whatsapp/status', signal);
-    const status = (json(answer.body, 'GET /v1/whatsapp/status') ?? {}) as Record<string, unknown>;
+    const body = await this.#get(key, connectionId, '/v1/whatsapp/status', signal);
+    const status = (json(body, 'GET /v1/whatsapp/status') ?? {}) as Record<string, unknown>;
     const flag = (value: unknown) => (typeof value === 'boolean' ? value : null);
     const jid = typeof status.jid === 'string' && status.jid !== '' ? status.jid : null;
     return { paired: flag(status.paired), connected: flag(status.connected), jid };
@@ -108,11 +115,11 @@ export class UpstreamClient {
     path: string,
     signal: AbortSignal,
   ): Promise<{ status: number; date: Date | undefined; body: unknown }> {
-    const answer = await this.#attempt({ key, connectionId, path }, signal, isSmall);
+    const answer = await this.#attempt({ key, connectionId, path }, signal, small);
     const date = Date.parse(String(answer.headers.date ?? ''));
     let body: unknown;
     try {
-      body = JSON.parse(answer.body.toString('utf8'));
+      body = JSON.parse(String(answer.body));
     } catch {
       body = undefined;
     }
@@ -132,8 +139,8 @@ export class UpstreamClient {
     body?: unknown,
   ): Promise<unknown> {
     const ask = { key, method, path, ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
-    const answer = await this.#ask(ask, signal, isSmall);
-    return answer.body.length === 0 ? undefined : json(answer.body, whereOf(ask));
+    const { body: answer } = await this.#ask(ask, signal, small);
+    return answer === undefined || answer.length === 0 ? undefined : json(answer, whereOf(ask));
   }
 
   /**
@@ -150,7 +157,29 @@ export class UpstreamClient {
     admits: (bytes: number) => boolean,
     signal: AbortSignal,
   ): Promise<Buffer> {
-    return (await this.#ask({ key, connectionId, path, shownPath }, signal, admits)).body;
+    return (await this.#ask({ key, connectionId, path, shownPath }, signal, whole(admits))).body!;
+  }
+
+  /**
+   * A message's attachment. REQUEST_TIMEOUT is for its beginning alone: how long the body may take is the caller's.
+   * @throws ReplicaError with the kind that R13 gives; `not_found` where there is none, or none any more.
+   */
+  async openMedia(
+    key: ApiKey,
+    connectionId: ConnectionId,
+    messageId: string,
+    signal: AbortSignal,
+  ): Promise<Streamed> {
+    const shownPath = '/v1/whatsapp/media';
+    const path = `${shownPath}/${encodeURIComponent(messageId)}`;
+    const ask: Ask = { key, connectionId, path, shownPath, accept: '*/*' };
+    const { headers, body } = await this.#ask(ask, signal, async (stream) => stream);
+    const { 'content-type': type, 'content-length': length } = headers;
+    return {
+      contentType: typeof type === 'string' ? type : undefined,
+      contentLength: typeof length === 'string' && /^\d{1,15}$/.test(length) ? Number(length) : undefined,
+      body: body!,
+    };
   }
 
   /** Drops what is open and keeps nothing; requests under way end as `network`. */
@@ -163,17 +192,16 @@ export class UpstreamClient {
     connectionId: ConnectionId | undefined,
     path: string,
     signal: AbortSignal,
-    admits: (bytes: number) => boolean = isSmall,
-  ): Promise<Answer> {
-    return await this.#ask({ key, connectionId, path }, signal, admits);
+  ): Promise<Buffer> {
+    return (await this.#ask({ key, connectionId, path }, signal, small)).body!;
   }
 
   /** @throws ReplicaError for any status but 200, and 201 and 204 for what is no GET. */
-  async #ask(ask: Ask, signal: AbortSignal, admits: (bytes: number) => boolean): Promise<Answer> {
-    let answer = await this.#attempt(ask, signal, admits);
+  async #ask<T>(ask: Ask, signal: AbortSignal, take: Take<T>): Promise<Answer<T>> {
+    let answer = await this.#attempt(ask, signal, take);
     // The key may have been rotated in its file: R13 parks a refused key, so look once before.
     if ((answer.status === 401 || answer.status === 403) && (await ask.key.reload())) {
-      answer = await this.#attempt(ask, signal, admits);
+      answer = await this.#attempt(ask, signal, take);
     }
     if (answer.status === 200 || (ask.method !== undefined && [201, 204].includes(answer.status)))
       return answer;
@@ -185,11 +213,12 @@ export class UpstreamClient {
     });
   }
 
-  async #attempt(ask: Ask, signal: AbortSignal, admits: (bytes: number) => boolean): Promise<Answer> {
+  async #attempt<T>(ask: Ask, signal: AbortSignal, take: Take<T>): Promise<Answer<T>> {
     const where = whereOf(ask);
-    const { key, connectionId, method = 'GET', path, body: sent } = ask;
+    const { key, connectionId, method = 'GET', path, body: sent, accept = 'application/json' } = ask;
     const { baseUrl, requestTimeout, userAgent } = this.#options;
-    const timeout = AbortSignal.timeout(requestTimeout);
+    const late = new AbortController();
+    const timer = setTimeout(() => late.abort(), requestTimeout);
     try {
       const { statusCode, headers, body } = await this.#dispatcher.request({
         origin: baseUrl.origin,
@@ -198,27 +227,29 @@ export class UpstreamClient {
         body: sent ?? null,
         headers: {
           authorization: `Bearer ${key.value}`,
-          accept: 'application/json',
+          accept,
           'user-agent': userAgent,
           ...(sent === undefined ? {} : { 'content-type': 'application/json' }),
           ...(connectionId === undefined || connectionId === UNNAMED_CONNECTION
             ? {}
             : { 'x-whatsapp-use-connection-id': connectionId }),
         },
-        signal: AbortSignal.any([signal, timeout]),
+        signal: AbortSignal.any([signal, late.signal]),
       });
       if (statusCode !== 200 && statusCode !== 201) {
         // The status says it all; the text is not for logs, and a body that does not end is not waited for.
         await body.dump({ limit: 65_536, signal: AbortSignal.timeout(1_000) }).catch(() => {});
-        return { status: statusCode, headers, body: Buffer.alloc(0) };
+        return { status: statusCode, headers, body: undefined };
       }
-      return { status: statusCode, headers, body: await read(body, where, admits) };
+      return { status: statusCode, headers, body: await take(body, where) };
     } catch (error) {
       if (error instanceof ReplicaError) throw error;
       if (signal.aborted) throw signal.reason;
-      if (timeout.aborted) throw new ReplicaError('timeout', { where, code: 'REQUEST_TIMEOUT' });
+      if (late.signal.aborted) throw new ReplicaError('timeout', { where, code: 'REQUEST_TIMEOUT' });
       const code = codeOf(error);
       throw new ReplicaError(/TIMEOUT|ETIMEDOUT/.test(code) ? 'timeout' : 'network', { where, code });
+    } finally {
+      clearTimeout(timer);
     }
   }
 }
@@ -226,25 +257,6 @@ export class UpstreamClient {
 /** A request's place in errors: no query, which may hold more than a place. */
 function whereOf({ method = 'GET', path, shownPath = path }: Ask): string {
   return `${method} ${shownPath.split('?')[0]}`;
-}
-
-/** Reads a body as long as it is admitted (R19): what is too large is not read to its end. */
-async function read(
-  body: Dispatcher.ResponseData['body'],
-  where: string,
-  admits: (bytes: number) => boolean,
-): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of body as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (!admits(size)) {
-      body.destroy();
-      throw new ReplicaError('oversize', { where, code: `${size} bytes or more` });
-    }
-    chunks.push(chunk);
-  }
-  return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size);
 }
 
 function json(body: Buffer, where: string): unknown {

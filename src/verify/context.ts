@@ -14,6 +14,8 @@ export interface VerifyContext extends LookContext, ReaderContext {
   readonly limits: RepairContext['limits'];
   readonly history: RepairContext['history'];
   readonly changes: boolean;
+  readonly forgetting: RepairContext['forgetting'];
+  readonly media: RepairContext['media'];
   /** Without limits: the ledger's check reads every key of a connection. */
   readonly maintenance: Kysely<Database>;
   /** The upstream's memory, RETENTION_WINDOW, in milliseconds. */

@@ -3,9 +3,9 @@ import { sleep } from '../lib/wait.ts';
 import type { ConnectionId, Reject } from '../model.ts';
 import { type CompareTarget, compare, UNVERSIONED, type Verdict } from '../store/comparison.ts';
 import type { Db } from '../store/database.ts';
-import { neverPutAside } from '../store/put-aside.ts';
 import { readPosition } from '../store/state.ts';
-import { exemptions } from './exemptions.ts';
+import type { Forgetting } from '../sync/suppression.ts';
+import { exemptions, unheardOf } from './exemptions.ts';
 import { batchesOf, type Listed, type ListedRecords } from './listed.ts';
 
 /** Records in one statement: a list that is not paged may have very many. */
@@ -16,6 +16,7 @@ const MORE_LOOKS = 2;
 
 export interface LookContext {
   readonly db: Db;
+  readonly forgetting: Forgetting;
   /** Has everything replicated that changed until now. @throws ReplicaError where that fails. */
   readonly settle: (connectionId: ConnectionId, signal: AbortSignal) => Promise<void>;
   /** The pause before it looks again, in milliseconds. */
@@ -49,12 +50,12 @@ export async function look(
   target: CompareTarget,
   signal: AbortSignal,
 ): Promise<Found | undefined> {
-  const { db, settle, lookAgainAfter } = context;
+  const { db, forgetting, settle, lookAgainAfter } = context;
   const { connectionId, numbering } = target;
   const first = await compareAll(db, entity, listed.good, target);
   let suspects = first.drifted;
   let verdicts = first.verdicts;
-  let bad = await unheardOf(db, connectionId, listed.bad);
+  let bad = await unheardOf(db, forgetting, connectionId, listed.bad);
   let exempt = listed.bad.length - bad.length;
   let { known } = first;
   for (let looks = 0; suspects.length + bad.length > 0; looks++) {
@@ -68,10 +69,10 @@ export async function look(
       known += (await compareAll(db, entity, missing, target)).known;
     }
     const heard = bad.length;
-    bad = await unheardOf(db, connectionId, bad);
+    bad = await unheardOf(db, forgetting, connectionId, bad);
     exempt += heard - bad.length;
     const again = await compareAll(db, entity, suspects, target);
-    const judged = await withoutExempt(db, entity, again.drifted, again.verdicts, target);
+    const judged = await withoutExempt(context, entity, again.drifted, again.verdicts, target);
     suspects = judged.drifted;
     verdicts = judged.verdicts;
     exempt += judged.exempt;
@@ -111,14 +112,14 @@ async function compareAll(
 }
 
 async function withoutExempt(
-  db: Db,
+  { db, forgetting }: LookContext,
   entity: Entity,
   suspects: readonly Listed[],
   verdicts: ReadonlyMap<string, Drift>,
   target: CompareTarget,
 ): Promise<Judged & { exempt: number }> {
   if (suspects.length === 0) return { drifted: [], verdicts, exempt: 0 };
-  const { exempt, adjusted } = await exemptions(db, entity, suspects, target);
+  const { exempt, adjusted } = await exemptions(db, forgetting, entity, suspects, target);
   const left = suspects.filter(({ id }) => !exempt.has(id));
   if (adjusted.length === 0) return { drifted: left, verdicts, exempt: exempt.size };
   const ids = new Set(adjusted.map(({ id }) => id));
@@ -129,8 +130,4 @@ async function withoutExempt(
     verdicts: new Map([...verdicts, ...again.verdicts]),
     exempt: exempt.size + adjusted.length - again.drifted.length,
   };
-}
-
-async function unheardOf(db: Db, connectionId: ConnectionId, bad: readonly Reject[]): Promise<Reject[]> {
-  return bad.length === 0 ? [] : await neverPutAside(db, connectionId, bad);
 }

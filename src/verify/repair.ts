@@ -10,6 +10,7 @@ import { quarantine } from '../store/quarantine.ts';
 import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
 import { limitTransaction, lockState, type TransactionLimits } from '../store/state.ts';
+import { type Forgetting, Suppression } from '../sync/suppression.ts';
 import { hasChanged, resolveSuperseded, write } from '../sync/write.ts';
 import { batchesOf, type Listed } from './listed.ts';
 
@@ -19,6 +20,9 @@ export interface RepairContext {
   readonly history: History;
   /** Whether the change feed is told (CHANGES). */
   readonly changes: boolean;
+  readonly forgetting: Forgetting;
+  /** Whether attachments are queued (MEDIA_STORE). */
+  readonly media: boolean;
 }
 
 /**
@@ -48,7 +52,7 @@ export async function repair(
 }
 
 async function attempt(
-  { db, limits, history, changes }: RepairContext,
+  { db, limits, history, changes, forgetting, media }: RepairContext,
   entity: Entity,
   { good, bad }: { readonly good: readonly Listed[]; readonly bad: readonly Reject[] },
   target: CompareTarget,
@@ -76,9 +80,11 @@ async function attempt(
           : one,
       );
     }
-    const to = { connectionId, numbering, history, changes };
-    const written = await write(trx, batchesOf(entity.kind, still), to, { carefully });
-    const rejects = [...(await neverPutAside(trx, connectionId, bad)), ...written.refused];
+    const to = { connectionId, numbering, history, changes, media };
+    const suppression = Suppression.of(trx, connectionId, state, forgetting);
+    const written = await write(trx, batchesOf(entity.kind, still), to, { carefully, suppression });
+    const unheard = await neverPutAside(trx, connectionId, bad);
+    const rejects = [...((await suppression?.rejects(unheard)) ?? unheard), ...written.refused];
     if (rejects.length > 0) {
       const position = BigInt(cursor);
       await quarantine(trx, rejects, { connectionId, numbering, from: position, to: position });

@@ -18,6 +18,9 @@ const EXPECTED: Readonly<Record<string, readonly number[]>> = {
   scale: [1, 2, 1, 2],
   verify: [4],
   views: [15],
+  features: [5, 5],
+  search: [16],
+  media: [3],
 };
 
 describe.runIf(process.platform === 'linux')('npm run bench -- --tiny', () => {

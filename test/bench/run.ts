@@ -2,19 +2,22 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
+import { features } from './features.ts';
 import { ingest } from './ingest.ts';
 import { latency } from './latency.ts';
 import { machine } from './machine.ts';
+import { media } from './media.ts';
 import { memory } from './memory.ts';
 import { replay } from './replay.ts';
 import { intoDocument, markdown, type Report, text } from './report.ts';
 import type { BenchResult } from './result.ts';
 import { scale } from './scale.ts';
+import { search } from './search.ts';
 import { type BenchOptions, openStage } from './stage.ts';
 import { verify } from './verify.ts';
 import { views } from './views.ts';
 
-const BENCHES = { ingest, replay, latency, memory, scale, verify, views };
+const BENCHES = { ingest, replay, latency, memory, scale, verify, views, features, search, media };
 type Name = keyof typeof BENCHES;
 
 const USAGE = `npm run bench -- [${Object.keys(BENCHES).join('] [')}] [options]

@@ -7,7 +7,7 @@ import { ensureConnections } from '../../src/store/connections.ts';
 import { openDatabase } from '../../src/store/database.ts';
 import { claimLeases } from '../../src/store/leases.ts';
 import { apply } from '../../src/sync/apply.ts';
-import { normalise } from '../../src/sync/normalise.ts';
+import { pack } from '../../src/sync/packing.ts';
 import { fixedKey } from '../../src/upstream/api-key.ts';
 import { UpstreamClient } from '../../src/upstream/client.ts';
 import { readPage } from '../../src/upstream/page.ts';
@@ -38,6 +38,8 @@ const context = {
   limits: { statementTimeout: 20_000, idleTimeout: 20_000 },
   history: { on: true, deletedMessages: 'keep' as const },
   changes: true,
+  forgetting: { key: undefined, retain: undefined },
+  media: false,
   reached: () => {},
 };
 await ensureConnections(db, [id]);
@@ -51,7 +53,7 @@ process.once('message', async () => {
     const body = await upstream.fetchPage(key, id, cursor, Number(PAGE_LIMIT), () => true, signal);
     const page = readPage(body, cursor);
     const plan = { requestedAt, nextPollIn: () => 600_000 };
-    const applied = await apply(context, id, { ...lease!, cursor }, page, normalise(page), plan);
+    const applied = await apply(context, id, { ...lease!, cursor }, page, pack(page).changes, plan);
     if (!applied.done) throw new Error('the page was fenced');
     cursor = page.cursor;
     more = page.hasMore;

@@ -8,7 +8,7 @@ import type { Database } from '../../src/store/schema.ts';
 import { lockState, type Position, readPosition, startEpoch } from '../../src/store/state.ts';
 import { apply } from '../../src/sync/apply.ts';
 import type { CrashPoint } from '../../src/sync/crash-points.ts';
-import { normalise } from '../../src/sync/normalise.ts';
+import { pack } from '../../src/sync/packing.ts';
 import { parsePage } from '../../src/upstream/page.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { bodyOf, contextOf } from '../support/pages.ts';
@@ -36,7 +36,7 @@ async function write(connection: string, { cursor, ...lists }: ModelPage, at: Po
   };
   // Both ways of writing messages, whichever of them the loop would expect to be the quicker.
   const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
-  return await apply(contextOf(db, { reached }), connection, at, read, normalise(read), timing);
+  return await apply(contextOf(db, { reached }), connection, at, read, pack(read).changes, timing);
 }
 
 /** Outcomes as the model counts them. */

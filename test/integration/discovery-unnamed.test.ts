@@ -53,7 +53,7 @@ const jidKnown = () =>
 async function rowsOf(connectionId: string): Promise<Record<string, number>> {
   const counts: Record<string, number> = {};
   for (const table of TABLES) {
-    if (['workers', 'change_consumers', 'kysely_migration'].includes(table)) continue;
+    if (['workers', 'change_consumers', 'crm_links', 'kysely_migration'].includes(table)) continue;
     const rows = await database.query<{ n: string }>(
       `select count(*) as n from whatsapp.${table} where connection_id = $1`,
       [connectionId],

@@ -26,6 +26,7 @@ async function examine(
 ): Promise<{ status: number | string; lines: string[] }> {
   const { status, stdout, stderr } = await runCommand(['doctor'], {
     ...quickSettings(url, simulator.url),
+    SEARCH: 'off',
     ...more,
   });
   const password = new URL(url).password;
@@ -287,4 +288,32 @@ describe.skipIf(PGBOUNCER === undefined)(`a pooler in transaction mode${WITHOUT}
     ]);
     await pooler.stop();
   });
+});
+
+test('the index of the search', async () => {
+  const missing = await examine(database.url, { SEARCH: 'on' });
+  expect(missing.lines.slice(-2)).toEqual([
+    '! search: the index is not there: every message is read for a search',
+    expect.stringContaining('wa-replica migrate'),
+  ]);
+  expect(await runCommand(['migrate'], { DATABASE_URL: database.url })).toMatchObject({ status: 0 });
+  expect((await examine(database.url, { SEARCH: 'on' })).lines.at(-1)).toBe('✓ search: the index is there');
+  expect((await examine(database.url)).lines.at(-2)).toContain('! search: SEARCH is off');
+});
+
+test("the CRM's contacts", async () => {
+  const crm = (query: string, more: Record<string, string> = {}) =>
+    examine(database.url, { CRM_CONTACTS_QUERY: query, ...more });
+  const good = await crm(`select 1, '030 12345'`, { CRM_DEFAULT_COUNTRY: 'DE' });
+  expect(good.lines.at(-1)).toBe('✓ crm: CRM_CONTACTS_QUERY can be read');
+  const lost = await crm(`select 1, '030 12345'`);
+  expect(lost.lines.slice(-2)).toEqual([
+    '! crm: CRM_CONTACTS_QUERY can be read; numbers that are written without a country cannot',
+    expect.stringContaining('CRM_DEFAULT_COUNTRY'),
+  ]);
+  expect((await crm('select id, phone from nowhere')).lines.slice(-2)).toEqual([
+    '✗ crm: running CRM_CONTACTS_QUERY: 42P01',
+    expect.stringContaining('there is no such table'),
+  ]);
+  expect(await database.query('select from whatsapp.crm_links')).toEqual([]);
 });

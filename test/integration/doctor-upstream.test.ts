@@ -22,7 +22,7 @@ afterEach(() => simulator.close());
 async function examine(
   more: Record<string, string> = {},
 ): Promise<{ status: number | string; lines: string[] }> {
-  const quick = { ...quickSettings(database.url, simulator.url), REQUEST_TIMEOUT: '1s' };
+  const quick = { ...quickSettings(database.url, simulator.url), REQUEST_TIMEOUT: '1s', SEARCH: 'off' };
   const env: Record<string, string> = { ...quick, ...more };
   // Node reads NODE_EXTRA_CA_CERTS when it starts.
   const run = env.NODE_EXTRA_CA_CERTS === undefined ? runCommand : runCli;

@@ -5,7 +5,7 @@ import { claimLeases, releaseLease, renewLeases } from '../../src/store/leases.t
 import type { Database } from '../../src/store/schema.ts';
 import { makeDue, type Position, readPosition, startEpoch } from '../../src/store/state.ts';
 import { apply } from '../../src/sync/apply.ts';
-import { normalise } from '../../src/sync/normalise.ts';
+import { pack } from '../../src/sync/packing.ts';
 import { parsePage } from '../../src/upstream/page.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { bodyOf, CONNECTION, contextOf } from '../support/pages.ts';
@@ -29,7 +29,7 @@ const message = { message_id: 'm', conversation_id: 'c', seq: 1 };
 function write(at: Position, to = 10) {
   const page = parsePage(bodyOf({ cursor: to, messages: [message] }), at.cursor);
   const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
-  return apply(contextOf(db), CONNECTION, at, page, normalise(page), timing);
+  return apply(contextOf(db), CONNECTION, at, page, pack(page).changes, timing);
 }
 
 const nothingWritten = async () => {

@@ -10,6 +10,7 @@ import { type CliProcess, startCli } from '../support/cli.ts';
 import { httpOf } from '../support/daemons.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { ask, readiness } from '../support/http.ts';
+import { type MediaFolder, mediaFolder } from '../support/media.ts';
 import { type MetricFamily, parseMetrics } from '../support/prometheus.ts';
 import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
@@ -63,21 +64,33 @@ function namesIn(expr: string): { metrics: string[]; labels: string[] } {
 
 let simulator: Simulator;
 let daemon: CliProcess;
+let archive: MediaFolder;
 const database = useTestDatabase();
 let families: Map<string, MetricFamily>;
 beforeAll(async () => {
   simulator = await startSimulator({ messages: 100, connections: 2 });
   simulator.faults.script({ kind: 'bad_gateway' }, 1, { route: 'sync' });
-  daemon = startCli(['run'], { ...quickSettings(database.url, simulator.url), HTTP_PORT: '0' });
+  simulator.faults.script({ kind: 'internal' }, 1, { route: 'media' });
+  archive = mediaFolder();
+  const settings = { HTTP_PORT: '0', MEDIA_STORE: archive.url };
+  daemon = startCli(['run'], { ...quickSettings(database.url, simulator.url), ...settings });
   const base = await httpOf(daemon);
   await readiness(base, { status: 200, says: '"current":2' });
   await database.query(`select whatsapp.register_consumer('crm')`);
   await waitFor(() => simulator.faults.scripted === 0, { what: 'the fault' });
-  families = parseMetrics((await ask(`${base}/metrics`)).body);
+  const metrics = await waitFor(
+    async () => {
+      const { body } = await ask(`${base}/metrics`);
+      return body.includes('wa_replica_media_errors_total{') ? body : undefined;
+    },
+    { what: 'an attachment that fails' },
+  );
+  families = parseMetrics(metrics);
 });
 afterAll(async () => {
   await daemon.kill('SIGKILL');
   await simulator.close();
+  archive.remove();
 });
 
 describe('the alerts', () => {

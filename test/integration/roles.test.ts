@@ -176,6 +176,18 @@ test('the reader reads, and nothing else', async () => {
       expect([call, await attempt(role, call)]).toEqual([call, undefined]);
     }
   }
+  // And it searches, and sees what is linked.
+  for (const query of [
+    `select * from whatsapp.search_messages('word', crm_id => '1')`,
+    `select * from whatsapp.crm_timeline where crm_id = '1'`,
+  ]) {
+    expect([query, await attempt('reader', query)]).toEqual([query, undefined]);
+  }
+  // The writer links, and merges what is new into the index, which only its owner may.
+  expect(await attempt('writer', 'select whatsapp.tend_search()')).toBeUndefined();
+  const crm = { CRM_CONTACTS_QUERY: `select 1, '+4930123456'` };
+  expect(await runCommand(['link'], { DATABASE_URL: urlOf('writer'), ...crm })).toMatchObject({ status: 0 });
+  expect(await attempt('reader', 'delete from whatsapp.crm_links')).toBe('42501');
   // Nobody else: the functions have their owner's rights.
   const [{ open }] = (await database.query(
     `select count(*)::integer as open from pg_proc p, aclexplode(p.proacl) a

@@ -3,7 +3,7 @@ import { ensureConnections } from '../../src/store/connections.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { readPosition } from '../../src/store/state.ts';
 import { type Applied, type ApplyContext, apply } from '../../src/sync/apply.ts';
-import { normalise } from '../../src/sync/normalise.ts';
+import { pack } from '../../src/sync/packing.ts';
 import { parsePage } from '../../src/upstream/page.ts';
 
 export const CONNECTION = 'conn_test';
@@ -34,6 +34,8 @@ export function contextOf(db: Kysely<Database>, changes: Partial<ApplyContext> =
     limits: { statementTimeout: 20_000, idleTimeout: 20_000 },
     history: { on: true, deletedMessages: 'keep' },
     changes: true,
+    forgetting: { key: undefined, retain: undefined },
+    media: false,
     reached: () => {},
     ...changes,
   };
@@ -50,7 +52,7 @@ export async function applyAnswer(
   const at = (await readPosition(db, connection))!;
   const page = parsePage(Buffer.isBuffer(answer) ? answer : bodyOf(answer), at.cursor);
   const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
-  const applied = await apply(contextOf(db, changes), connection, at, page, normalise(page), timing);
+  const applied = await apply(contextOf(db, changes), connection, at, page, pack(page).changes, timing);
   if (!applied.done) throw new Error('the page was fenced');
   return applied;
 }

@@ -238,3 +238,78 @@ describe('what is not urgent', () => {
     expect(begun).toEqual(['a1 a', 'behind']);
   });
 });
+
+describe('what goes beside the others', () => {
+  /** A download of a connection: begun, and ended by the caller. */
+  function beside({ admission, begun }: ReturnType<typeof scene>, connectionId: string, signal = never) {
+    const answer = Promise.withResolvers<void>();
+    const request = admission.beside(connectionId, signal, async () => {
+      begun.push(`${connectionId} beside`);
+      await answer.promise;
+    });
+    request.catch(() => {});
+    return {
+      begins: async () => {
+        answer.resolve();
+        await settled();
+      },
+      limit: async () => {
+        answer.reject(new ReplicaError('rate_limited', { where: 'here', status: 429, retryAfter: 2_000 }));
+        await settled();
+      },
+      request,
+    };
+  }
+
+  test('takes no slot of the process, nor the turn of its own connection', async () => {
+    const s = scene({ concurrency: 1 });
+    for (const id of ['a1', 'a2', 'a3']) beside(s, id);
+    await settled();
+    void s.ask('a1');
+    await settled();
+    expect(s.begun).toEqual(['a1 beside', 'a2 beside', 'a3 beside', 'a1 a']);
+  });
+
+  test('waits for everybody else of its key', async () => {
+    const s = scene({ concurrency: 1, rate: 1 });
+    void s.ask('a1');
+    beside(s, 'a2');
+    void s.admission.request('a3', 1, never, async () => void s.begun.push('a3 behind'), 'behind');
+    void s.ask('a4');
+    await settled();
+    await s.end('a1');
+    for (let i = 0; i < 4; i++) {
+      await vi.advanceTimersByTimeAsync(1_000);
+      await settled();
+      if (i === 0) await s.end('a4');
+    }
+    expect(s.begun).toEqual(['a1 a', 'a4 a', 'a3 behind', 'a2 beside']);
+  });
+
+  test('is never the probe after a 429, and its own 429 holds the key back', async () => {
+    const s = scene({ concurrency: 2 });
+    const first = beside(s, 'a1');
+    await settled();
+    await first.limit();
+    beside(s, 'a2');
+    void s.ask('a3');
+    await vi.advanceTimersByTimeAsync(2_000);
+    await settled();
+    expect(s.begun).toEqual(['a1 beside', 'a3 a']);
+    // Two at a time are all there are: the rate is found again.
+    await s.end('a3');
+    expect(s.begun).toEqual(['a1 beside', 'a3 a', 'a2 beside']);
+  });
+
+  test('leaves the line when it is told to', async () => {
+    const s = scene({ rate: 1 });
+    void s.ask('a1');
+    const stopping = new AbortController();
+    const { request } = beside(s, 'a2', stopping.signal);
+    await settled();
+    stopping.abort(new Error('enough'));
+    await expect(request).rejects.toThrow('enough');
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(s.begun).toEqual(['a1 a']);
+  });
+});

@@ -61,6 +61,12 @@ const DEFAULTS: Readonly<Record<string, string | null>> = {
   DELETED_MESSAGES: 'keep',
   RETAIN_MESSAGES: null,
   MEDIA_STORE: 'off',
+  // Not in the contract's table, which leaves what MEDIA_STORE needs to its issue.
+  MEDIA_CONCURRENCY: '4',
+  MEDIA_MAX_BYTES: '2GiB',
+  MEDIA_TIMEOUT: '15m',
+  MEDIA_S3_ENDPOINT: null,
+  MEDIA_S3_REGION: null,
   ERASURE_KEY: null,
   CRM_CONTACTS_QUERY: null,
   CRM_DATABASE_URL: null,

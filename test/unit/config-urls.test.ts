@@ -1,6 +1,7 @@
 import { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
-import { httpUrl, isLoopback, postgresUrl } from '../../src/config/values.ts';
+import { type ConfigError, loadSettings } from '../../src/config/load.ts';
+import { httpUrl, isLoopback, mediaStore, postgresUrl } from '../../src/config/values.ts';
 
 type Value = { safeParse(text: string): { success: boolean; data?: unknown } };
 
@@ -106,4 +107,40 @@ describe('the URL of the database', () => {
       (client as unknown as { connectionParameters: { options: string } }).connectionParameters.options,
     ).toBe('-c a=b');
   });
+});
+
+describe('a store of attachments', () => {
+  test.each([
+    ['file:///srv/media', { kind: 'file', folder: '/srv/media' }],
+    ['file:///srv/a%20b/', { kind: 'file', folder: '/srv/a b/' }],
+    ['s3://bucket', { kind: 's3', bucket: 'bucket', prefix: '' }],
+    ['s3://my.bucket/of/whatsapp/', { kind: 's3', bucket: 'my.bucket', prefix: 'of/whatsapp' }],
+  ])('%s', (text, store) => expect(read(mediaStore(), text)).toEqual(store));
+
+  test.each([
+    ...['', '/srv/media', 'file://host/srv', 'file:///', 'file:srv', 's3://', 's3:///prefix', 's3://B_/x'],
+    ...['s3://user:secret@bucket/x', 's3://bucket/x?y', 's3://bucket/%zz', 'https://bucket.example.com/x'],
+    ...['file:///a%2Fb', 's3://bucket/a%00b'],
+  ])('%j is refused', (text) => expect(read(mediaStore(), text)).toBeUndefined());
+});
+
+test('what belongs to a bucket alone is refused without one', () => {
+  const of = (more: Record<string, string>) => {
+    const env = { DATABASE_URL: 'postgres://h/d', WHATSAPP_USE_API_KEY: 'k', ...more };
+    try {
+      loadSettings(env, { database: true, upstream: true });
+      return [];
+    } catch (error) {
+      return (error as ConfigError).problems;
+    }
+  };
+  const s3 = { MEDIA_S3_ENDPOINT: 'http://minio:9000', MEDIA_S3_REGION: 'eu-central-1' };
+  expect(of({ ...s3, MEDIA_STORE: 's3://bucket' })).toEqual([]);
+  expect(of({ ...s3, MEDIA_STORE: 'file:///srv' })).toEqual([
+    'MEDIA_S3_ENDPOINT is set, but MEDIA_STORE is no s3:// URL',
+    'MEDIA_S3_REGION is set, but MEDIA_STORE is no s3:// URL',
+  ]);
+  expect(of({ MEDIA_MAX_BYTES: '6GiB' })).toEqual([
+    'MEDIA_MAX_BYTES wants a size from 1024 bytes to 5120MiB, such as 64MiB',
+  ]);
 });

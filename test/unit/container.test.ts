@@ -156,7 +156,8 @@ describe('docker-compose.yml', () => {
     );
     expect(missing).toEqual([]);
     const names = passed.map((name) => name.replace(/_FILE$/, ''));
-    expect(names.filter((name) => !(name in SETTINGS) && !/^(HTTPS|NO)_PROXY$/.test(name))).toEqual([]);
+    const foreign = /^((HTTPS|NO)_PROXY|AWS_[A-Z_]+)$/;
+    expect(names.filter((name) => !(name in SETTINGS) && !foreign.test(name))).toEqual([]);
   });
 
   test('sets nothing that loadSettings would refuse, and no secret of the daemon', () => {

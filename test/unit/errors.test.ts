@@ -43,7 +43,7 @@ describe('the kind of a status', () => {
 describe('the verdict', () => {
   const retried: ErrorKind[] = [
     ...(['network', 'timeout', 'rate_limited', 'upstream', 'not_ready', 'protocol', 'oversize'] as const),
-    ...(['stalled', 'database', 'lease_lost', 'internal'] as const),
+    ...(['stalled', 'database', 'media_store', 'lease_lost', 'crm', 'internal'] as const),
   ];
   const parked: ErrorKind[] = ['unauthorized', 'payment_required', 'not_found', 'not_paired', 'bad_request'];
   const fatal: ErrorKind[] = ['schema_newer', 'schema_pending', 'migration_failed'];

@@ -4,9 +4,11 @@ import { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { type ErrorKind, ReplicaError } from '../../src/errors.ts';
+import type { MediaEvent } from '../../src/media/events.ts';
 import { emptyTally } from '../../src/model.ts';
 import { eventLog } from '../../src/ops/event-log.ts';
 import { createLogger } from '../../src/ops/logger.ts';
+import { mediaLog } from '../../src/ops/media-log.ts';
 import { createMetrics } from '../../src/ops/metrics.ts';
 import type { StatusReport } from '../../src/ops/status.ts';
 import type { ConnectionState } from '../../src/store/status.ts';
@@ -95,6 +97,7 @@ const EVENTS: { readonly [T in SyncEvent['type']]: readonly Extract<SyncEvent, {
         contact: emptyTally(),
         message: { ...emptyTally(), inserted: 1 },
       },
+      suppressed: { erased: 1, expired: 1 },
       requestTook: 1,
       applyTook: 1,
     },
@@ -130,6 +133,22 @@ const EVENTS: { readonly [T in SyncEvent['type']]: readonly Extract<SyncEvent, {
   worker_recovered: [{ type: 'worker_recovered', failures: 1 }],
 };
 
+const hindered = (kind: ErrorKind) => new ReplicaError(kind, { where: 'here', code: 'X' });
+
+/** The same of attachments. */
+const MEDIA_EVENTS: { readonly [T in MediaEvent['type']]: readonly Extract<MediaEvent, { type: T }>[] } = {
+  stored: [{ type: 'stored', connectionId, bytes: 1, took: 1 }],
+  gone: (['unavailable', 'failed'] as const).map((state) => ({
+    type: 'gone',
+    ...{ connectionId, state, error: hindered('oversize') },
+  })),
+  again: [{ type: 'again', connectionId, error: hindered('network') }],
+  held: [{ type: 'held', connectionId, error: hindered('not_ready'), failures: 1, retryIn: 1 }],
+  released: [{ type: 'released', connectionId, failures: 1 }],
+  stopped: [{ type: 'stopped', error: hindered('media_store'), failures: 1, retryIn: 1 }],
+  resumed: [{ type: 'resumed', failures: 1 }],
+};
+
 /** What an error brings into a line. */
 const ERROR_FIELDS = ['kind', 'error', 'hint', 'at'];
 
@@ -142,8 +161,10 @@ function linesOfEvents(): Record<string, unknown>[] {
       done();
     },
   });
-  const listen = eventLog(createLogger({ level: 'debug', format: 'json', stream }));
+  const log = createLogger({ level: 'debug', format: 'json', stream });
+  const [listen, listenToMedia] = [eventLog(log), mediaLog(log)];
   for (const event of Object.values(EVENTS).flat()) listen(event);
+  for (const event of Object.values(MEDIA_EVENTS).flat()) listenToMedia(event);
   return text
     .trim()
     .split('\n')
@@ -210,9 +231,10 @@ describe('the log', () => {
 test('the metrics are those that are registered, with their types and labels', async () => {
   const metrics = createMetrics({ perConnection: true, retention: 1_000 });
   for (const event of Object.values(EVENTS).flat()) metrics.listen(event);
+  for (const event of Object.values(MEDIA_EVENTS).flat()) metrics.listenToMedia(event);
   const pools = { pages: { busy: 0, idle: 0, waiting: 0 } };
   const feed = { kept: 1, consumers: [{ consumer: 'crm', pending: 1, lag: 1, late: 0 }] };
-  const families = parseMetrics(await metrics.render({ report: REPORT, feed, leases: 1, pools }));
+  const families = parseMetrics(await metrics.render({ report: REPORT, feed, media: [], leases: 1, pools }));
   const registered = [...families]
     .filter(([name]) => name.startsWith('wa_replica_'))
     .map(([name, { type, values }]) => {
@@ -271,13 +293,16 @@ test('the kinds of errors are all there, with their verdicts', () => {
     oversize: true,
     stalled: true,
     database: true,
+    media_store: true,
     lease_lost: true,
+    crm: true,
     internal: true,
     unauthorized: true,
     payment_required: true,
     not_found: true,
     not_paired: true,
     bad_request: true,
+    erasure_key: true,
     schema_newer: true,
     schema_pending: true,
     migration_failed: true,

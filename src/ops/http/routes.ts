@@ -1,8 +1,10 @@
 import type { Kysely } from 'kysely';
 import { sqlstate } from '../../errors.ts';
+import { seldom } from '../../lib/seldom.ts';
 import { singleFlight } from '../../lib/single-flight.ts';
 import { type Activity, readActivity } from '../../store/activity.ts';
 import { readFeed } from '../../store/feed.ts';
+import { countMedia } from '../../store/media-report.ts';
 import type { Database } from '../../store/schema.ts';
 import { type HealthOptions, overdue, type Readiness, readiness } from '../health.ts';
 import type { Metrics, Sample } from '../metrics.ts';
@@ -19,10 +21,15 @@ export interface RouteOptions {
   readonly health: HealthOptions;
   readonly metrics: Metrics;
   readonly report: ReportOptions;
+  /** Whether attachments are kept (MEDIA_STORE). */
+  readonly media: boolean;
   readonly leases: () => number;
   /** How the pools of connections to Postgres are used, by name. */
   readonly pools: () => Sample['pools'];
 }
+
+/** How often attachments are counted, at most, in milliseconds. */
+const MEDIA_COUNTED_EVERY = 30_000;
 
 /** What the daemon serves beside the webhook. */
 export function routes(options: RouteOptions): Route[] {
@@ -30,6 +37,8 @@ export function routes(options: RouteOptions): Route[] {
   // Many may look at once; Postgres is asked once.
   const report = singleFlight(() => readReport(db, options.report));
   const feed = singleFlight(() => readFeed(db));
+  // It reads the whole table, so it is asked for the less often the longer it takes.
+  const media = seldom(() => countMedia(db), MEDIA_COUNTED_EVERY);
   const activity = singleFlight(() => readActivity(db));
   const open: Route[] = [
     { method: 'GET', path: '/healthz', answer: () => healthz(health) },
@@ -47,11 +56,14 @@ export function routes(options: RouteOptions): Route[] {
       answer: async () => {
         // Without a database the process's own are still worth having. Both at once: each waits for it as long as a
         // time-out lasts.
-        const [known, changes] = await Promise.all([
+        const [known, changes, attachments] = await Promise.all([
           report().catch(() => undefined),
           feed().catch(() => undefined),
+          options.media ? media().catch(() => undefined) : undefined,
         ]);
-        const body = await metrics.render({ report: known, feed: changes, leases: leases(), pools: pools() });
+        const body = await metrics.render({
+          ...{ report: known, feed: changes, media: attachments, leases: leases(), pools: pools() },
+        });
         return { status: 200, type: metrics.contentType, body };
       },
     },

@@ -1,0 +1,185 @@
+import { createReadStream } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import { tmpdir, userInfo } from 'node:os';
+import path from 'node:path';
+import {
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  S3Client,
+  S3ServiceException,
+} from '@aws-sdk/client-s3';
+import { clearFolder } from './incoming.ts';
+import { extensionOf } from './mime-types.ts';
+import type { S3Options } from './open-store.ts';
+import { isOurs, isOwner, OWNER_FILE, othersStore, ownerText, pathOf } from './paths.ts';
+import { type Spooled, storeError } from './spool.ts';
+import type { Kept, MediaStore } from './store.ts';
+
+/** For a connection to be made, and for a pause in an answer, in milliseconds. */
+const CONNECT_TIMEOUT = 10_000;
+const IDLE_TIMEOUT = 60_000;
+
+/**
+ * The archive in a bucket. A file is spooled to the local disk first, since its content is its key. What is put carries
+ * its checksum, so that the server takes it whole or not at all.
+ */
+export class S3Store implements MediaStore {
+  readonly #bucket: string;
+  readonly #prefix: string;
+  readonly #client: S3Client;
+  readonly incoming: string;
+
+  constructor({ bucket, prefix }: { bucket: string; prefix: string }, { endpoint, region }: S3Options) {
+    this.#bucket = bucket;
+    this.#prefix = prefix === '' ? '' : `${prefix}/`;
+    this.incoming = path.join(tmpdir(), `wa-replica-media-${userInfo().uid}`);
+    // A server of one's own often has no region, and is addressed by path; the SDK wants to hear of one.
+    const where = region ?? (endpoint === undefined ? undefined : 'us-east-1');
+    this.#client = new S3Client({
+      ...(endpoint === undefined ? {} : { endpoint: endpoint.href, forcePathStyle: true }),
+      ...(where === undefined ? {} : { region: where }),
+      maxAttempts: 2,
+      requestHandler: { connectionTimeout: CONNECT_TIMEOUT, requestTimeout: IDLE_TIMEOUT },
+    });
+  }
+
+  locationOf(sha256: string, mimeType: string | null): string {
+    return `${this.#root}${pathOf(sha256, extensionOf(mimeType))}`;
+  }
+
+  async put(file: Spooled, location: string, mimeType: string | null): Promise<void> {
+    const object = { Bucket: this.#bucket, Key: this.#keyOf(location)! };
+    try {
+      if ((await this.#sizeOf(object)) === file.bytes) return;
+      await this.#client.send(
+        new PutObjectCommand({
+          ...object,
+          Body: createReadStream(file.path),
+          ContentLength: file.bytes,
+          ChecksumSHA256: Buffer.from(file.sha256, 'hex').toString('base64'),
+          ...(mimeType === null ? {} : { ContentType: mimeType }),
+        }),
+      );
+      if ((await this.#sizeOf(object)) !== file.bytes) throw Object.assign(new Error(), { code: 'MISMATCH' });
+    } catch (error) {
+      throw failure(error, 'storing an attachment');
+    } finally {
+      await rm(file.path, { force: true }).catch(() => {});
+    }
+  }
+
+  async remove(location: string): Promise<void> {
+    const key = this.#keyOf(location);
+    if (key === undefined) return;
+    try {
+      await this.#client.send(new DeleteObjectCommand({ Bucket: this.#bucket, Key: key }));
+    } catch (error) {
+      throw failure(error, 'removing an attachment');
+    }
+  }
+
+  async *keptBefore(time: Date): AsyncIterable<Kept> {
+    try {
+      for (let token: string | undefined, more = true; more; more = token !== undefined) {
+        const page = await this.#client.send(
+          new ListObjectsV2Command({
+            Bucket: this.#bucket,
+            Prefix: this.#prefix,
+            ...(token === undefined ? {} : { ContinuationToken: token }),
+          }),
+        );
+        token = page.NextContinuationToken;
+        for (const { Key: key = '', LastModified: modifiedAt } of page.Contents ?? []) {
+          if (modifiedAt === undefined || modifiedAt >= time || !isOurs(key.slice(this.#prefix.length)))
+            continue;
+          yield { location: `s3://${this.#bucket}/${key}`, modifiedAt };
+        }
+      }
+    } catch (error) {
+      throw failure(error, 'reading the archive');
+    }
+  }
+
+  async clearIncoming(time: Date): Promise<number> {
+    return await clearFolder(this.incoming, time);
+  }
+
+  async check(identity: string): Promise<void> {
+    const object = { Bucket: this.#bucket, Key: `${this.#prefix}${OWNER_FILE}` };
+    await this.#client.config.region().catch(() => {
+      throw storeError({ code: 'no region' }, 'opening the archive', 'set MEDIA_S3_REGION');
+    });
+    try {
+      await mkdir(this.incoming, { recursive: true, mode: 0o700 });
+      const text = await this.#read(object);
+      if (text !== undefined && text !== '' && !isOwner(text, identity)) throw othersStore();
+      // Each time: it proves that one may write.
+      await this.#client.send(new PutObjectCommand({ ...object, Body: ownerText(identity) }));
+    } catch (error) {
+      throw failure(error, 'opening the archive');
+    }
+  }
+
+  close(): void {
+    this.#client.destroy();
+  }
+
+  get #root(): string {
+    return `s3://${this.#bucket}/${this.#prefix}`;
+  }
+
+  /** Undefined for a location that is not one of this store's files. */
+  #keyOf(location: string): string | undefined {
+    if (!location.startsWith(this.#root)) return undefined;
+    const inside = location.slice(this.#root.length);
+    return isOurs(inside) ? this.#prefix + inside : undefined;
+  }
+
+  /** Undefined where there is no such object. */
+  async #sizeOf(object: { Bucket: string; Key: string }): Promise<number | undefined> {
+    try {
+      return (await this.#client.send(new HeadObjectCommand(object))).ContentLength;
+    } catch (error) {
+      if (statusOf(error) === 404) return undefined;
+      throw error;
+    }
+  }
+
+  async #read(object: { Bucket: string; Key: string }): Promise<string | undefined> {
+    try {
+      return await (await this.#client.send(new GetObjectCommand(object))).Body?.transformToString();
+    } catch (error) {
+      if (error instanceof S3ServiceException && error.name === 'NoSuchKey') return undefined;
+      throw error;
+    }
+  }
+}
+
+function statusOf(error: unknown): number | undefined {
+  return error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined;
+}
+
+/** What to do about what S3 answers, by the name of its error. */
+const REMEDIES: Readonly<Record<string, string>> = {
+  NoSuchBucket: 'make the bucket of MEDIA_STORE, or check its name',
+  AccessDenied: 'the credentials (AWS_*) need s3:GetObject, PutObject, DeleteObject and ListBucket',
+  InvalidAccessKeyId: 'check AWS_ACCESS_KEY_ID',
+  SignatureDoesNotMatch: 'check AWS_SECRET_ACCESS_KEY, and MEDIA_S3_REGION',
+  CredentialsProviderError: 'give credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role',
+  PermanentRedirect: 'the bucket is in another region: set MEDIA_S3_REGION',
+  AuthorizationHeaderMalformed: 'the bucket is in another region: set MEDIA_S3_REGION',
+};
+
+/** The SDK names its errors; a network's code lies in them. */
+function failure(error: unknown, where: string) {
+  const name = error instanceof Error ? error.name : '';
+  if (name !== '' && name !== 'Error' && !('code' in (error as object))) {
+    const status = statusOf(error);
+    const code = status === undefined ? name : `${name} ${status}`;
+    return storeError(Object.assign(new Error(), { code }), where, REMEDIES[name]);
+  }
+  return storeError(error, where);
+}

@@ -1,0 +1,31 @@
+import type { Spooled } from './spool.ts';
+
+/** A file of the archive. */
+export interface Kept {
+  readonly location: string;
+  readonly modifiedAt: Date;
+}
+
+/**
+ * Where files are kept, by content. All of it is idempotent, so that whatever was cut off is done again.
+ * Every method throws ReplicaError `media_store` where the store is out of reach, or refuses.
+ */
+export interface MediaStore {
+  /** The folder for files on their way; on the store's own disk where it has one. */
+  readonly incoming: string;
+  /** Where a content is kept, or will be. */
+  locationOf(sha256: string, mimeType: string | null): string;
+  /** Puts a file where it belongs and checks that it is there, whole. Takes the spooled file away. */
+  put(file: Spooled, location: string, mimeType: string | null): Promise<void>;
+  /** Removes a file. One that is not there, or is another store's, is none of its business. */
+  remove(location: string): Promise<void>;
+  /** The files that were last changed before a time, and so are nobody's that is on its way. */
+  keptBefore(time: Date): AsyncIterable<Kept>;
+  /** Removes what downloads that were killed have left before a time.
+   * @returns how many. */
+  clearIncoming(time: Date): Promise<number>;
+  /** Makes sure that it can be written, and that it is this replica's: two must not share one, since each would remove
+   * what only the other refers to. */
+  check(identity: string): Promise<void>;
+  close(): void;
+}

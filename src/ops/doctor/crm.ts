@@ -1,0 +1,55 @@
+import { type Kysely, sql } from 'kysely';
+import { type ContactsQuery, readContacts } from '../../crm/contacts.ts';
+import { codeOf, ReplicaError } from '../../errors.ts';
+import { indexStands, SEARCH_INDEX } from '../../store/indexes.ts';
+import type { Database } from '../../store/schema.ts';
+import { type Finding, ok, problem, warning } from './finding.ts';
+
+export interface CrmCheck {
+  /** Undefined: there is no CRM. */
+  readonly contacts: ContactsQuery | undefined;
+  readonly country: string | undefined;
+}
+
+/** How long doctor waits for the first contacts, in milliseconds. */
+const PATIENCE = 10_000;
+
+/** Reads the first of the CRM's contacts, and links none. */
+export async function checkCrm({ contacts, country }: CrmCheck): Promise<Finding[]> {
+  if (contacts === undefined) return [];
+  try {
+    for await (const _ of readContacts(contacts, undefined, PATIENCE)) break;
+  } catch (error) {
+    const { message, hint } =
+      error instanceof ReplicaError ? error : { message: codeOf(error), hint: undefined };
+    return [problem(`crm: ${message}`, hint ?? 'try `wa-replica link --dry-run`')];
+  }
+  if (country !== undefined) return [ok('crm: CRM_CONTACTS_QUERY can be read')];
+  return [
+    warning(
+      'crm: CRM_CONTACTS_QUERY can be read; numbers that are written without a country cannot',
+      'set CRM_DEFAULT_COUNTRY, or give a column country, unless all begin with +',
+    ),
+  ];
+}
+
+/** Whether the search has its index.
+ * @param wanted SEARCH. @returns nothing where there are no tables yet. */
+export async function checkSearch(db: Kysely<Database>, schema: string, wanted: boolean): Promise<Finding[]> {
+  const { rows } = await sql<{ there: boolean }>`
+    select to_regclass(${`${schema}.messages`}) is not null as there`.execute(db);
+  if (rows[0]?.there !== true) return [];
+  const indexed = await indexStands(db, schema, SEARCH_INDEX);
+  if (indexed === wanted) return wanted ? [ok('search: the index is there')] : [];
+  return [
+    wanted
+      ? warning(
+          'search: the index is not there: every message is read for a search',
+          'let `run` build it (MIGRATE_ON_START=true), or run `wa-replica migrate`; on many messages it takes minutes',
+        )
+      : warning(
+          'search: SEARCH is off, and its index is there all the same',
+          'let `run` drop it (MIGRATE_ON_START=true), or run `wa-replica migrate`',
+        ),
+  ];
+}

@@ -1,0 +1,154 @@
+import { type RawBuilder, sql } from 'kysely';
+import type { ConnectionId } from '../model.ts';
+import type { Db } from './database.ts';
+import { isPersonId, jidOf, type Person } from './person.ts';
+
+/*
+ * What the tables have of a person. Statements of whole tables: an erasure is rare, and nothing may be left behind
+ * because an index does not know it. Where JSON has no fixed shape they find what may be meant, and the caller decides.
+ */
+
+/** A row by its key. */
+export interface Key {
+  readonly connectionId: ConnectionId;
+  readonly id: string;
+}
+
+/** Whose rows: a person's, on these connections. */
+export interface Scope {
+  readonly person: Person;
+  readonly connections: readonly ConnectionId[];
+}
+
+/** SQL: a set of keys. */
+export function keySet(keys: readonly Key[]): RawBuilder<unknown> {
+  return sql`(select * from unnest(${keys.map(({ connectionId }) => connectionId)}::text[],
+    ${keys.map(({ id }) => id)}::text[]))`;
+}
+
+const is = (columns: string, { person }: Scope) =>
+  sql`${sql.raw(columns)} = any(${[...person.jids]}::text[])`;
+
+const on = (table: string, { connections }: Scope) =>
+  sql`${sql.raw(table)}.connection_id = any(${[...connections]}::text[])`;
+
+/** A pattern of Postgres for the person's numbers and ids, as words of their own. */
+export function patternOf({ jids, ids }: Person): string {
+  const words = [...jids].map((jid) => jid.split('@')[0]!).concat(ids.map(({ personId }) => personId));
+  const escaped = [...new Set(words)].map((word) => word.replace(/[^0-9A-Za-z]/g, '\\$&'));
+  return `(^|[^0-9A-Za-z])(${escaped.join('|')})([^0-9A-Za-z]|$)`;
+}
+
+export async function contactsOf(db: Db, scope: Scope): Promise<Key[]> {
+  const { rows } = await sql<Key>`
+    select c.connection_id as "connectionId", c.person_id as id from ${sql.table('contacts')} c
+    where ${on('c', scope)} and (${isPersonId('c.connection_id', 'c.person_id', scope.person)}
+      or ${is(jidOf('c.phone_jid'), scope)} or ${is(jidOf('c.lid_jid'), scope)})`.execute(db);
+  return rows;
+}
+
+/** Direct chats. */
+export async function chatsOf(db: Db, scope: Scope): Promise<Key[]> {
+  const { rows } = await sql<Key>`
+    select v.connection_id as "connectionId", v.conversation_id as id from ${sql.table('conversations')} v
+    where ${on('v', scope)} and v.kind is distinct from 'group'
+      and (${is(jidOf('v.chat_jid'), scope)} or ${isPersonId('v.connection_id', 'v.direct_person_id', scope.person)})`.execute(
+    db,
+  );
+  return rows;
+}
+
+/** A message that is the person's, or may mention them. JSON as text, with every digit. */
+export interface MessageFound extends Key {
+  readonly conversationId: string | null;
+  /** In a direct chat with them. */
+  readonly direct: boolean;
+  readonly theirs: boolean;
+  /** The ids of the record hold a number or an id of theirs. */
+  readonly named: boolean;
+  /** Of what is not in a direct chat. */
+  readonly reactions: string | null;
+  readonly extra: string | null;
+}
+
+/** @param chats their direct chats. */
+export async function messagesOf(db: Db, scope: Scope, chats: readonly Key[]): Promise<MessageFound[]> {
+  const pattern = patternOf(scope.person);
+  const { rows } = await sql<MessageFound>`
+    select connection_id as "connectionId", message_id as id, conversation_id as "conversationId", direct,
+      theirs, concat_ws(' ', message_id, wa_message_id) ~ ${pattern} as named,
+      case when not direct then reactions::text end as reactions, case when not direct then extra::text end as extra
+    from (
+      select m.*, coalesce(${is(jidOf('m.chat_jid'), scope)}, false)
+          or coalesce((m.connection_id, m.conversation_id) in ${keySet(chats)}, false) as direct,
+        coalesce(${is(jidOf('m.sender_jid'), scope)}, false) as theirs,
+        coalesce(m.reactions::text ~ ${pattern}, false) or coalesce(m.extra::text ~ ${pattern}, false) as mentions
+      from ${sql.table('messages')} m where ${on('m', scope)}
+    ) m
+    where direct or theirs or mentions`.execute(db);
+  return rows;
+}
+
+/** A group that may mention them in what the tables do not know; JSON as text. */
+export interface GroupFound extends Key {
+  readonly extra: string;
+}
+
+export async function groupsNaming(db: Db, scope: Scope): Promise<GroupFound[]> {
+  const { rows } = await sql<GroupFound>`
+    select v.connection_id as "connectionId", v.conversation_id as id, v.extra::text as extra
+    from ${sql.table('conversations')} v
+    where ${on('v', scope)} and v.extra::text ~ ${patternOf(scope.person)}`.execute(db);
+  return rows;
+}
+
+/** An entry of the quarantine that may be theirs or mention them. */
+export interface LetterFound {
+  readonly id: string;
+  readonly connectionId: ConnectionId;
+  readonly kind: string;
+  readonly recordId: string | null;
+  readonly json: string;
+  readonly bytes: Buffer | null;
+}
+
+/** @param records messages and chats that are removed, by their ids. */
+export async function lettersOf(db: Db, scope: Scope, records: readonly Key[]): Promise<LetterFound[]> {
+  const { rows } = await sql<LetterFound>`
+    select q.quarantine_id as id, q.connection_id as "connectionId", q.kind, q.record_id as "recordId",
+      q.record_json as json, q.record_bytes as bytes
+    from ${sql.table('quarantine')} q
+    where ${on('q', scope)} and (q.record_json ~ ${patternOf(scope.person)}
+      -- digits may stand in it as escapes
+      or q.record_json like '%\\\\u00%' or q.record_bytes is not null
+      or (q.connection_id, q.record_id) in ${keySet(records)}
+      or (q.connection_id, q.conversation_id) in ${keySet(records)})`.execute(db);
+  return rows;
+}
+
+/** Memberships in groups, and reactions: how many. @param chats the direct ones. */
+export async function countBeside(
+  db: Db,
+  scope: Scope,
+  chats: readonly Key[],
+): Promise<{ readonly memberships: number; readonly reactions: number }> {
+  const { rows } = await sql<{ memberships: number; reactions: number }>`
+    select
+      (select count(*)::integer from ${sql.table('conversation_participants')} p
+        where ${on('p', scope)} and ${memberIs('p', scope)}
+          and (p.connection_id, p.conversation_id) not in ${keySet(chats)}) as memberships,
+      (select count(*)::integer from ${sql.table('message_reactions')} r
+        where ${on('r', scope)} and ${is(jidOf('r.reactor_jid'), scope)}) as reactions`.execute(db);
+  return rows[0]!;
+}
+
+/** SQL: whether a participant `p` is the person. */
+export function memberIs(p: string, scope: Scope): RawBuilder<unknown> {
+  return sql`(${is(jidOf(`${p}.participant_jid`), scope)}
+    or ${isPersonId(`${p}.connection_id`, `${p}.person_id`, scope.person)})`;
+}
+
+/** SQL: whether a JID in a column is the person's, on one of the connections. */
+export function theirs(table: string, column: string, scope: Scope): RawBuilder<unknown> {
+  return sql`(${on(table, scope)} and ${is(jidOf(`${table}.${column}`), scope)})`;
+}

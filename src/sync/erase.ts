@@ -1,0 +1,236 @@
+import { type Kysely, sql } from 'kysely';
+import type { ErasureKey } from '../lib/erasure-key.ts';
+import { identifier } from '../lib/identifiers.ts';
+import type { ConnectionId } from '../model.ts';
+import { deleteLinks, holdLinks } from '../store/crm-links.ts';
+import type { Db } from '../store/database.ts';
+import { blankChanges, hasConsumers, type Told, tell } from '../store/erased-changes.ts';
+import * as erasures from '../store/erasures.ts';
+import { accountsAmong, allJids, everyNameOf, type Person, personIds, phonesOf } from '../store/person.ts';
+import type { Database } from '../store/schema.ts';
+import { lockStates } from '../store/state.ts';
+import { isEmpty, type Survey, survey } from './survey.ts';
+
+/** Who is to be erased: by a phone JID, or by the upstream's id of a person. */
+export type Who = { readonly jid: string } | { readonly personId: string };
+
+export interface EraseOrder {
+  readonly who: Who;
+  /** Only there; everywhere where absent, on connections of later too. */
+  readonly connectionId: ConnectionId | undefined;
+  /** Nothing of the person is stored any more, what is of later neither. */
+  readonly forever: boolean;
+  readonly key: ErasureKey;
+  /** Whether the change feed is told (CHANGES). */
+  readonly changes: boolean;
+  /** The schema of the tables. */
+  readonly schema: string;
+}
+
+/** Why an erasure is refused; holds nothing of the person. */
+export class ErasureRefused extends Error {
+  override name = 'ErasureRefused';
+}
+
+/** What an erasure removed: numbers alone. */
+export type ErasureCounts = Readonly<
+  Record<
+    | 'contacts'
+    | 'conversations'
+    | 'messages'
+    | 'tombstones'
+    | 'mentions'
+    | 'revisions'
+    | 'reactions'
+    | 'memberships'
+    | 'quarantined'
+    | 'attachments'
+    | 'links',
+    number
+  >
+>;
+
+export interface Receipt {
+  readonly id: string;
+  readonly erasedAt: Date;
+  readonly counts: ErasureCounts;
+  /** Files of the archive that nothing refers to any more: to be removed now that it is committed. */
+  readonly files: readonly string[];
+}
+
+/**
+ * What an erasure would remove. Locks nothing: until it is done, more may come.
+ * @throws ErasureRefused where nobody like that is known, or who is meant is not clear.
+ */
+export async function foresee(db: Kysely<Database>, order: EraseOrder): Promise<Survey> {
+  return await find(db, order, await scopeOf(db, order));
+}
+
+/**
+ * Removes a person's data, and keeps it from coming back (R20): one transaction, behind the locks of all state rows that
+ * it concerns, so that no page is written meanwhile and each later one knows of it (R22).
+ * @throws ErasureRefused as {@link foresee} does; nothing is done then. What Postgres throws.
+ */
+export async function erase(db: Kysely<Database>, order: EraseOrder): Promise<Receipt> {
+  return await db.transaction().execute(async (trx) => {
+    // Nobody links what the CRM has meanwhile: whoever does, waits, and then knows of this.
+    await holdLinks(trx, order.schema);
+    // No connection becomes known meanwhile: its pages would not know of this.
+    await sql`lock table ${sql.table('connections')} in share mode`.execute(trx);
+    const connections = await lockStates(trx, await scopeOf(trx, order));
+    return await remove(trx, order, await find(trx, order, connections));
+  });
+}
+
+async function scopeOf(db: Db, { connectionId }: EraseOrder): Promise<ConnectionId[]> {
+  const rows = await db.selectFrom('sync_state').select('connection_id').execute();
+  const all = rows.map((row) => row.connection_id);
+  if (connectionId === undefined) return all;
+  if (!all.includes(connectionId)) throw new ErasureRefused(`no connection ${connectionId} is known here`);
+  return [connectionId];
+}
+
+async function find(db: Db, order: EraseOrder, connections: readonly ConnectionId[]): Promise<Survey> {
+  const { key, forever } = order;
+  const first = await identify(db, order);
+  let person = await everyNameOf(db, first);
+  const asked = 'personId' in order.who ? [key.hash(order.who.personId)] : [];
+  const before = await erasures.hashesBeside(db, [...asked, ...hashesOf(key, person)]);
+  if (before.size > 0) {
+    // What was learned of the person since an earlier erasure is here as hashes alone.
+    const jids = new Set(person.jids);
+    for await (const some of allJids(db)) {
+      for (const jid of some) if (before.has(key.hash(jid).toString('hex'))) jids.add(identifier(jid));
+    }
+    person = await everyNameOf(db, { ...person, jids });
+  }
+  const own = await accountsAmong(db, person.jids);
+  if (own.length > 0) throw new ErasureRefused(`this is the account of ${own.join(', ')} itself`);
+  const found = await survey(db, { person, connections });
+  if (isEmpty(found) && before.size === 0) {
+    if (person.jids.size === 0) throw new ErasureRefused('nobody with this id is known here');
+    if (!forever) {
+      throw new ErasureRefused(
+        'nobody with this number is known here; with --forever, nothing of them will be stored',
+      );
+    }
+  }
+  return found;
+}
+
+/** Whom the order names. */
+async function identify(db: Db, { who, connectionId }: EraseOrder): Promise<Person> {
+  if ('jid' in who) return { jids: new Set([who.jid]), ids: [] };
+  const ids = await personIds(db, who.personId, connectionId);
+  const [one, ...others] = ids;
+  if (one === undefined) return { jids: new Set(), ids: [] };
+  const { ids: same } = await everyNameOf(db, { jids: new Set(), ids: [one] });
+  const isSame = (id: typeof one) =>
+    same.some((known) => known.connectionId === id.connectionId && known.personId === id.personId);
+  if (!others.every(isSame)) {
+    const on = ids.map((id) => id.connectionId).join(', ');
+    throw new ErasureRefused(`this id is somebody else on each of ${on}: add --connection, or give --phone`);
+  }
+  return { jids: new Set(), ids };
+}
+
+function hashesOf(key: ErasureKey, { jids, ids }: Person): Buffer[] {
+  return [...jids, ...ids.map(({ personId }) => personId)].map((name) => key.hash(name));
+}
+
+/** Does what the survey says. */
+async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receipt> {
+  const { key, forever, changes, connectionId } = order;
+  const { scope, contacts, chats, chatIds, removed, blanked, redacted, groups } = found;
+  const named = [...contacts, ...removed.filter((one) => one.named)];
+  await blankChanges(trx, scope, named);
+  const revisions =
+    (await erasures.deleteMessages(trx, removed)) + (await erasures.deleteRevisions(trx, blanked));
+  const { attachments, files } = await erasures.deleteAttachments(trx, [...removed, ...blanked]);
+  await erasures.blankMessages(trx, blanked);
+  await erasures.redactMessages(trx, redacted);
+  await erasures.redactGroups(trx, groups);
+  const reactions = await erasures.deleteReactions(trx, scope);
+  await erasures.deleteChats(trx, chatIds);
+  const left = await erasures.leaveGroups(trx, scope);
+  await erasures.deleteContacts(trx, scope, contacts);
+  // The CRM's contacts have no connection.
+  const links = connectionId === undefined ? await deleteLinks(trx, phonesOf(scope.person.jids)) : 0;
+  await erasures.deleteLetters(trx, found.letters);
+  for (const { id, json, sha256 } of found.redactedLetters)
+    await erasures.redactLetter(trx, id, json, sha256);
+  await erasures.forgetPositions(trx, chatIds);
+  await tell(trx, await toldOf(trx, found, left), changes);
+  const gone = { conversations: chats, contacts, messages: removed };
+  await erasures.noteInState(trx, scope.connections, key.fingerprint, gone);
+  const counts = {
+    contacts: contacts.length,
+    conversations: chats.length,
+    messages: removed.length,
+    tombstones: blanked.length,
+    mentions: redacted.length + groups.length,
+    ...{ revisions, reactions, memberships: left.length },
+    quarantined: found.letters.length + found.redactedLetters.length,
+    ...{ attachments, links },
+  };
+  const erasure = await erasures.addErasure(trx, connectionId, key.fingerprint, forever, counts);
+  await erasures.renew(trx, erasure.id, connectionId, hashesOf(key, scope.person));
+  await erasures.suppress(trx, erasure.id, suppressionsOf(order, found));
+  return { ...erasure, counts, files };
+}
+
+function suppressionsOf({ key, connectionId }: EraseOrder, found: Survey): erasures.Suppressed[] {
+  const { scope, chatIds, removed, blanked } = found;
+  const { jids, ids } = scope.person;
+  const of = (connection: ConnectionId | undefined, name: string, isRecord = false) => ({
+    ...{ connectionId: connection, hash: key.hash(name), isRecord },
+  });
+  return [
+    ...[...jids].map((jid) => of(connectionId, jid)),
+    ...ids
+      .filter((id) => scope.connections.includes(id.connectionId))
+      .map((id) => of(id.connectionId, id.personId)),
+    ...chatIds.map((chat) => of(chat.connectionId, chat.id)),
+    ...[...removed, ...blanked].map((message) => of(message.connectionId, message.id, true)),
+  ];
+}
+
+/** What the feed is told. An id that says whose the record is, is told only where somebody reads the feed and has to
+ * forget it too. */
+async function toldOf(
+  trx: Db,
+  found: Survey,
+  left: readonly { connectionId: ConnectionId; id: string }[],
+): Promise<Told[]> {
+  const { contacts, chats, removed, blanked, redacted, groups } = found;
+  const read = await hasConsumers(trx);
+  const chatKeys = new Set(chats.map((chat) => JSON.stringify([chat.connectionId, chat.id])));
+  const isGroup = (key: { connectionId: ConnectionId; id: string }) =>
+    !chatKeys.has(JSON.stringify([key.connectionId, key.id]));
+  return [
+    ...[...removed.filter(({ named }) => read || !named), ...blanked].map(({ connectionId, id }) => ({
+      ...{ connectionId, id, kind: 'message' as const, op: 'deleted' as const },
+    })),
+    ...redacted.map(({ connectionId, id, field }) => ({
+      ...{ connectionId, id, kind: 'message' as const, op: 'updated' as const, field },
+    })),
+    ...left.filter(isGroup).map(({ connectionId, id }) => ({
+      ...{
+        connectionId,
+        id,
+        kind: 'conversation' as const,
+        op: 'updated' as const,
+        field: 'participants' as const,
+      },
+    })),
+    ...groups.map(({ connectionId, id }) => ({
+      ...{ connectionId, id, kind: 'conversation' as const, op: 'updated' as const, field: 'extra' as const },
+    })),
+    ...chats.map(({ connectionId, id }) => ({
+      ...{ connectionId, id, kind: 'conversation' as const, op: 'deleted' as const },
+    })),
+    ...(read ? contacts : []).map(({ connectionId, id }) => ({
+      ...{ connectionId, id, kind: 'contact' as const, op: 'deleted' as const },
+    })),
+  ];
+}

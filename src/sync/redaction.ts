@@ -1,0 +1,106 @@
+import { exactNumber, rawNumber } from '../lib/exact-json.ts';
+import { withoutNames } from '../lib/identifiers.ts';
+import { toJsonb } from '../lib/text.ts';
+import type { Json, Kind, Reject, Row } from '../model.ts';
+import type { Batch } from './batches.ts';
+import { readRecord } from './normalise.ts';
+import { isGroup, OPEN_FIELDS } from './subjects.ts';
+
+/*
+ * Records without what they say of a person who was erased (R20); the records themselves are not changed.
+ */
+
+type IsHidden = (name: string) => boolean;
+
+/**
+ * A batch of what is left of its rows; undefined where that is nothing.
+ * @param judge what is left of a row, or why it must not be written.
+ * @param dropped told of each row that must not.
+ */
+export function sift<V extends string>(
+  batch: Batch,
+  judge: (kind: Kind, row: Row) => Row | V,
+  dropped: (why: V) => void,
+): Batch | undefined {
+  const came = new Map<Row, Row>();
+  for (const row of batch.rows) {
+    const left = judge(batch.kind, row);
+    if (typeof left === 'string') dropped(left);
+    else came.set(left as Row, row);
+  }
+  if (came.size === 0) return undefined;
+  const rows = [...came.keys()];
+  if (rows.length === batch.rows.length && rows.every((row, at) => row === batch.rows[at])) return batch;
+  const { parts } = batch;
+  const { kind, partial } = batch;
+  return {
+    // Not all that the batch has: what is encoded already has every row.
+    kind,
+    partial,
+    rows,
+    json: (row) => batch.json(came.get(row) ?? row),
+    ...(parts === undefined
+      ? {}
+      : {
+          parts: new Map(
+            rows.flatMap((row) => {
+              const own = parts.get(came.get(row)!);
+              return own === undefined
+                ? []
+                : [[row, own.flatMap((part) => sift(part, judge, () => {}) ?? [])]];
+            }),
+          ),
+        }),
+  };
+}
+
+/** A row without mentions in the fields that are open, and without the members of a group who are gone. */
+export function withoutMentions(
+  kind: Kind,
+  row: Row,
+  isHidden: IsHidden,
+  isGone: (member: Row) => boolean,
+): Row {
+  let left = row;
+  for (const field of OPEN_FIELDS[kind]) {
+    const value = row[field];
+    if (value === undefined || value === null) continue;
+    const rest = withoutNames(value, isHidden);
+    if (rest !== value) left = { ...left, [field]: rest };
+  }
+  if (kind === 'conversation' && Array.isArray(row.participants) && isGroup(row)) {
+    const members = row.participants as readonly Row[];
+    const rest = members.filter((member) => !isGone(member));
+    if (rest.length < members.length) left = { ...left, participants: rest };
+  }
+  return left;
+}
+
+/** The member that a record stands under which is no JSON object. */
+const NO_OBJECT = 'record';
+
+/** A record that cannot be stored, as it came. */
+export function recordOf({ json }: Reject): Row {
+  const record = readRecord(json);
+  const isObject = typeof record === 'object' && record !== null && !Array.isArray(record);
+  return isObject ? (record as Row) : { [NO_OBJECT]: record };
+}
+
+/** A record that cannot be stored, without mentions; undefined where nothing else is left of it. */
+export function rejectWithout(reject: Reject, record: Row, isHidden: IsHidden): Reject | undefined {
+  const left = withoutNames(record, isHidden);
+  if (left === record) return reject;
+  if (NO_OBJECT in record) return undefined;
+  const json = jsonOf(left);
+  return json === undefined ? undefined : { ...reject, json: Buffer.from(json) };
+}
+
+/** A value of the parsed answer as JSON, with every digit; undefined where it is nested too deep for `jsonb`. */
+export function jsonOf(value: unknown): string | undefined {
+  return JSON.stringify(toJsonb(value, raw));
+}
+
+function raw(value: string): Json | undefined {
+  const digits = exactNumber(value);
+  return digits === undefined ? undefined : rawNumber(digits);
+}

@@ -1,0 +1,165 @@
+/** `wa-replica erase` as people use it: refusals, the preview, the receipt, files and links, and the key from then on. */
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { afterAll, beforeEach, describe, expect, test } from 'vitest';
+import { expireMessages } from '../../src/sync/retention.ts';
+import { runCommand } from '../support/command.ts';
+import { dump, traces } from '../support/dump.ts';
+import { CONNECTION, contextOf } from '../support/pages.ts';
+import { quickSettings } from '../support/replica.ts';
+import { bring, database, db, EVE, HERS, PHONE, useDatabase, world } from './erasure-world.ts';
+
+useDatabase();
+const scratch = mkdtempSync(path.join(tmpdir(), 'wa-replica-erase-'));
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+const KEY = 'a key of the tests that nobody guesses';
+const env = (more: Record<string, string> = {}) => ({
+  // Nothing listens there.
+  ...quickSettings(database.url, 'http://127.0.0.1:9'),
+  ERASURE_KEY: KEY,
+  MEDIA_STORE: pathToFileURL(scratch).href,
+  ...more,
+});
+const run = (args: string[], more: Record<string, string> = {}) => runCommand(args, env(more));
+const without = (name: string) => {
+  const { [name]: _, ...rest } = env() as Record<string, string>;
+  return rest;
+};
+
+/** A file of the archive, of these messages. */
+async function attach(name: string, ...messages: string[]): Promise<string> {
+  const file = path.join(scratch, 'ab', 'cd', `abcd${name.padEnd(60, '0')}.jpg`);
+  mkdirSync(path.dirname(file), { recursive: true });
+  writeFileSync(file, 'HERWORD in a picture');
+  for (const id of messages) {
+    await database.query(
+      `insert into whatsapp.media (connection_id, message_id, state, location) values ($1, $2, 'stored', $3)`,
+      [CONNECTION, id, pathToFileURL(file).href],
+    );
+  }
+  return file;
+}
+
+beforeEach(async () => {
+  await bring(world());
+});
+
+test('the preview names whom it means and removes nothing; --yes does it, and tells numbers alone', async () => {
+  const before = await dump(database);
+  const preview = await run(['erase', '--phone', `+${PHONE.slice(0, 4)} ${PHONE.slice(4)}`]);
+  expect(preview).toMatchObject({ status: 0, stderr: '' });
+  expect(preview.stdout).toContain(`Known as\n  ${EVE.phone}\n  ${EVE.lid}\n  ${CONNECTION} ${EVE.id}\n`);
+  expect(preview.stdout).toMatch(/messages removed +2\n/);
+  expect(preview.stdout).toContain('Nothing was removed: add --yes to do it.');
+  expect(await dump(database)).toEqual(before);
+
+  const done = await run(['erase', '--phone', `+${PHONE}`, '--yes']);
+  expect(done).toMatchObject({ status: 0, stderr: '' });
+  expect(done.stdout).toMatch(/^erasure 1, \d{4}-\d\d-\d\dT/);
+  expect(done.stdout).toMatch(/messages removed +2\n/);
+  for (const name of HERS) expect(done.stdout).not.toContain(name);
+  expect(traces(await dump(database), HERS)).toEqual([]);
+  const [receipt] = await database.query('select connection_id, forever, counts from whatsapp.erasures');
+  expect(receipt).toMatchObject({ connection_id: '', forever: false, counts: { messages: 2, contacts: 1 } });
+});
+
+test('files go with the last message that has them, and links with the number; neither comes back', async () => {
+  const query = `select 'crm7', '+${PHONE}' union all select 'crm8', '+4915100000002'`;
+  const crm = { CRM_CONTACTS_QUERY: query };
+  expect(await run(['link'], crm)).toMatchObject({ status: 0 });
+  const hers = await attach('00', 'm_group');
+  const shared = await attach('01', 'm_in', 'm_bob');
+  const done = await run(['erase', '--phone', `+${PHONE}`, '--yes']);
+  expect(done).toMatchObject({ status: 0 });
+  expect(done.stdout).toMatch(/attachments +2\n/);
+  expect(done.stdout).toMatch(/links to contacts of the CRM +1\n/);
+  expect([existsSync(hers), existsSync(shared)]).toEqual([false, true]);
+  expect(await database.query('select message_id from whatsapp.media')).toEqual([{ message_id: 'm_bob' }]);
+  expect(await run(['link'], crm)).toMatchObject({ status: 0 });
+  expect(await database.query('select crm_id from whatsapp.crm_links')).toEqual([{ crm_id: 'crm8' }]);
+  expect(traces(await dump(database), HERS)).toEqual([]);
+});
+
+test('files that cannot be removed are told of, and the erasure is done', async () => {
+  const hers = await attach('00', 'm_group');
+  const done = await run(['erase', '--phone', `+${PHONE}`, '--yes'], { MEDIA_STORE: 'off' });
+  expect(done.status).toBe(1);
+  expect(done.stderr).toContain('1 files are left in the archive: MEDIA_STORE is off');
+  expect(existsSync(hers)).toBe(true);
+  expect(traces(await dump(database), HERS)).toEqual([]);
+});
+
+test('messages that are too old take their files along', async () => {
+  await database.query(
+    `update whatsapp.messages set sent_at = now() - interval '61 days' where message_id = 'm_bob'`,
+  );
+  const file = await attach('02', 'm_bob');
+  const files: string[] = [];
+  const removeFiles = async (some: readonly string[]) => files.push(...some);
+  const context = { db, limits: contextOf(db).limits, retain: 60 * 86_400_000, changes: true, removeFiles };
+  expect(await expireMessages(context, new AbortController().signal)).toBe(1);
+  expect(files.map((one) => fileURLToPath(one))).toEqual([file]);
+});
+
+describe('refused', () => {
+  test.each([
+    [['erase'], 2, 'either --phone or --person is wanted'],
+    [['erase', '--phone', '+4915100000001', '--person', 'x'], 2, 'either --phone or --person is wanted'],
+    [['erase', '--phone', '0151 00000001'], 2, 'a number in E.164 is wanted'],
+    [['erase', '--person', ' '], 2, '--person is empty'],
+    [
+      ['erase', '--phone', '+4915100000077', '--yes'],
+      1,
+      'nobody with this number is known here; with --forever',
+    ],
+    [['erase', '--person', 'per_nobody', '--yes'], 1, 'nobody with this id is known here'],
+    [['erase', '--person', 'per_eve', '--connection', 'conn_no'], 1, 'no connection conn_no is known here'],
+  ])('%j', async (args, status, message) => {
+    const refused = await run(args);
+    expect(refused.status).toBe(status);
+    expect(refused.stderr).toContain(message);
+    expect(refused.stderr).not.toContain('4915100000077');
+    expect(await database.query('select 1 from whatsapp.erasures')).toEqual([]);
+  });
+
+  test('without a key, and with one that can be guessed', async () => {
+    const none = await runCommand(['erase', '--phone', `+${PHONE}`, '--yes'], without('ERASURE_KEY'));
+    expect(none).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('ERASURE_KEY is not set: draw one'),
+    });
+    const short = await run(['erase', '--phone', `+${PHONE}`, '--yes'], { ERASURE_KEY: 'secret' });
+    expect(short).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('ERASURE_KEY wants at least 32 characters'),
+    });
+    expect(short.stderr).not.toContain("'secret'");
+    expect(await database.query('select 1 from whatsapp.erasures')).toEqual([]);
+  });
+
+  test('from then on, whatever writes without the key or with another', async () => {
+    expect(await run(['erase', '--phone', `+${PHONE}`, '--yes'])).toMatchObject({ status: 0 });
+    const other = { ...env(), ERASURE_KEY: 'another key of the tests, as good as it' };
+    const crm = { CRM_CONTACTS_QUERY: `select 'crm7', '+${PHONE}'` };
+    for (const args of [['run'], ['sync'], ['verify'], ['quarantine', 'retry'], ['link']]) {
+      const none = await runCommand(args, { ...without('ERASURE_KEY'), ...crm });
+      expect(none, args[0]).toMatchObject({
+        status: 2,
+        stderr: expect.stringContaining('ERASURE_KEY is not set, and people were erased here'),
+      });
+      const wrong = await runCommand(args, { ...other, ...crm });
+      expect(wrong, args[0]).toMatchObject({
+        status: 2,
+        stderr: expect.stringContaining('ERASURE_KEY is not the key that people were erased with'),
+      });
+    }
+    const again = await runCommand(['erase', '--person', 'per_bob', '--yes'], other);
+    expect(again).toMatchObject({ status: 2, stderr: expect.stringContaining('restore that one') });
+    // What only reads goes on without it.
+    for (const args of [['status'], ['quarantine', 'list'], ['verify', '--offline']]) {
+      expect(await runCommand(args, without('ERASURE_KEY')), args[0]).toMatchObject({ status: 0 });
+    }
+  });
+});

@@ -1,0 +1,331 @@
+/** Erasure (R20): what is from after it, what comes late, and what only hashes recognize. */
+import { describe, expect, test } from 'vitest';
+import { ErasureKey } from '../../src/lib/erasure-key.ts';
+import { lockState } from '../../src/store/state.ts';
+import { ErasureRefused, erase, foresee } from '../../src/sync/erase.ts';
+import { dump, traces } from '../support/dump.ts';
+import { type Answer, applyAnswer, CONNECTION } from '../support/pages.ts';
+import { waitFor } from '../support/wait.ts';
+import {
+  BOB,
+  bring,
+  contacts,
+  conversations,
+  database,
+  db,
+  direct,
+  EVE,
+  GROUP,
+  HERS,
+  KEY,
+  LID,
+  message,
+  OTHER,
+  ofEve,
+  order,
+  PHONE,
+  replay,
+  useDatabase,
+  world,
+} from './erasure-world.ts';
+
+useDatabase();
+
+const soon = () => new Date(Date.now() + 3_600_000).toISOString();
+/** A page with messages, at a cursor far beyond the world's. */
+let cursor = 1_000;
+const page = (more: Omit<Answer, 'cursor'>): Answer[] => [{ cursor: ++cursor, ...more }];
+const ids = async (table: string, key: string) =>
+  (await database.query<{ id: string }>(`select ${key} as id from whatsapp.${table} order by 1`)).map(
+    (row) => row.id,
+  );
+const messageIds = () => ids('messages', 'message_id');
+
+describe('what is from after it', () => {
+  test('replicates, and brings contact and membership back with it', async () => {
+    await bring(world());
+    await erase(db, order());
+    await bring(page({ contacts: contacts() }));
+    expect(await ids('contacts', 'person_id')).toEqual([BOB.id]);
+    await bring(page({ messages: [message('m_new', { ...direct, ...ofEve, sent_at: soon() })] }));
+    expect(await messageIds()).toContain('m_new');
+    // Contacts and members have no date: they come again with the person.
+    await bring(page({ contacts: contacts(), conversations: conversations(soon()) }));
+    expect(await ids('contacts', 'person_id')).toEqual([BOB.id, EVE.id]);
+    expect(await ids('conversations', 'conversation_id')).toContain('cnv_eve');
+    expect(await ids('conversation_participants', 'participant_jid')).toContain(EVE.lid);
+    // But not what was before.
+    await replay(world());
+    expect(await messageIds()).toEqual(['m_bob', 'm_group', 'm_lid', 'm_new', 'm_plain']);
+    expect(
+      await database.query(`select body from whatsapp.messages where message_id in ('m_group', 'm_lid')`),
+    ).toEqual([{ body: null }, { body: null }]);
+    expect(
+      await database.query(`select reactor_jid from whatsapp.message_reactions where message_id = 'm_bob'`),
+    ).toEqual([{ reactor_jid: BOB.phone }]);
+  });
+
+  test('with her contact in the same page, both come', async () => {
+    await bring(world());
+    await erase(db, order());
+    const messages = [message('m_new', { ...direct, ...ofEve, sent_at: soon() })];
+    await bring(page({ messages, contacts: contacts(), conversations: conversations(soon()) }));
+    expect(await ids('contacts', 'person_id')).toEqual([BOB.id, EVE.id]);
+  });
+
+  test('a chat whose last message is later comes whole, before the message does', async () => {
+    await bring(world());
+    await erase(db, order());
+    await bring(page({ conversations: conversations(soon()) }));
+    expect(await ids('conversations', 'conversation_id')).toEqual(['cnv_bob', 'cnv_eve', 'cnv_group']);
+    expect(
+      await database.query(
+        `select 1 from whatsapp.conversation_participants where conversation_id = 'cnv_eve'`,
+      ),
+    ).toHaveLength(2);
+    expect(
+      await database.query(
+        `select 1 from whatsapp.conversation_participants where conversation_id = 'cnv_group'`,
+      ),
+    ).toHaveLength(1);
+  });
+
+  test('stays out with --forever, on connections of later too', async () => {
+    await bring(world());
+    await erase(db, order({ forever: true }));
+    const pages = page({
+      messages: [
+        message('m_new', { ...direct, ...ofEve, sent_at: soon() }),
+        message('m_new_group', { ...ofEve, sender_jid: EVE.lid, sent_at: soon() }),
+        message('m_new_bob', { sent_at: soon(), reactions: { [EVE.phone]: '👍', [BOB.phone]: '👍' } }),
+      ],
+      contacts: contacts(),
+      conversations: conversations(soon()),
+    });
+    await bring(pages);
+    await bring([...world(), ...page({ ...pages[0]! })], 'conn_later');
+    expect(traces(await dump(database), HERS)).toEqual([]);
+    expect(await messageIds()).toContain('m_new_bob');
+  });
+});
+
+describe('what comes late', () => {
+  test('a record from before it that was never seen here', async () => {
+    await bring(world());
+    await erase(db, order());
+    await bring(page({ messages: [message('m_unseen', { ...ofEve, sender_jid: EVE.lid })] }));
+    expect(await messageIds()).not.toContain('m_unseen');
+    // What adds to it later names nobody.
+    await bring(page({ messages: [{ message_id: 'm_unseen', body: 'HERWORD late', seq: 900 }] }));
+    expect(await messageIds()).not.toContain('m_unseen');
+  });
+
+  test('an edit of a removed message that tells nothing but its text', async () => {
+    await bring(world());
+    await erase(db, order());
+    await bring(
+      page({
+        messages: [
+          { message_id: 'm_in', body: 'HERWORD edited', seq: 900 },
+          { message_id: 'm_group', body: 'HERWORD edited', seq: 901 },
+        ],
+      }),
+    );
+    expect(traces(await dump(database), HERS)).toEqual([]);
+  });
+
+  test('a receipt without a date of a message from after it is kept, one of an unknown message is not', async () => {
+    await bring(world());
+    await erase(db, order());
+    await bring(page({ messages: [message('m_new', { ...direct, ...ofEve, sent_at: soon() })] }));
+    const receipt = (id: string) => ({ message_id: id, sender_jid: EVE.phone, status: 'read', seq: 2_000 });
+    await bring(page({ messages: [receipt('m_new'), receipt('m_unknown')] }));
+    expect(await database.query(`select message_id from whatsapp.messages where status = 'read'`)).toEqual([
+      { message_id: 'm_new' },
+    ]);
+  });
+
+  test('a LID that nobody knew at the time, once a contact tells whose it is', async () => {
+    const stranger = '900000000000077@lid';
+    await bring(
+      page({
+        contacts: [{ person_id: EVE.id, phone_jid: EVE.phone }],
+        messages: [message('m_old', { ...ofEve, sender_jid: stranger })],
+      }),
+    );
+    await erase(db, order());
+    expect(traces(await dump(database), ['900000000000077']).length).toBeGreaterThan(0);
+    await bring(page({ contacts: [{ person_id: EVE.id, phone_jid: EVE.phone, lid_jid: stranger }] }));
+    await bring(page({ messages: [message('m_older', { ...ofEve, sender_jid: stranger })] }));
+    expect(await messageIds()).toEqual(['m_old']);
+    // Erased once more, by the number alone, it finds what the hash of the LID recognizes.
+    await erase(db, order());
+    expect(traces(await dump(database), [...HERS, '900000000000077'])).toEqual([]);
+  });
+
+  test('the same people in other forms of their JIDs', async () => {
+    await bring(world());
+    await erase(db, order());
+    const forms = [`${PHONE}:12@s.whatsapp.net`, `${PHONE}@c.us`, `${LID}:3@lid`, `${PHONE}@S.WhatsApp.net`];
+    await bring(
+      page({ messages: forms.map((jid, at) => message(`m_form${at}`, { ...ofEve, sender_jid: jid })) }),
+    );
+    await bring(
+      page({ contacts: [{ person_id: 'per_new', phone_e164: '+49 151 0000-0001', display_name: 'Evelyn' }] }),
+    );
+    expect(traces(await dump(database), HERS)).toEqual([]);
+  });
+});
+
+describe('scope', () => {
+  test('with --connection, nothing of another is touched', async () => {
+    await bring(world());
+    await bring(world(), OTHER);
+    const untouched = async () =>
+      traces(await dump(database), [`${CONNECTION},`]).filter((row) => !row.startsWith('sync_state'));
+    const before = await untouched();
+    await erase(db, order({ connectionId: OTHER }));
+    expect(await untouched()).toEqual(before);
+    expect(traces(await dump(database), HERS).every((row) => before.includes(row))).toBe(true);
+    const rows = await messageIds();
+    expect(await replay(world())).toBe(0);
+    expect(await messageIds()).toEqual(rows);
+    expect(await replay(world(), OTHER)).toBe(9);
+  });
+
+  test('by the id of a person; one that means somebody else elsewhere wants the connection', async () => {
+    await bring(world());
+    await bring(
+      page({
+        contacts: [{ person_id: EVE.id, phone_jid: '4915100000009@s.whatsapp.net', display_name: 'Zoe' }],
+      }),
+      OTHER,
+    );
+    const by = (more = {}) => order({ who: { personId: EVE.id }, ...more });
+    await expect(erase(db, by())).rejects.toThrow(
+      /somebody else on each of conn_other, conn_test|conn_test, conn_other/,
+    );
+    await erase(db, by({ connectionId: CONNECTION }));
+    expect(traces(await dump(database), ['Zoe']).length).toBeGreaterThan(0);
+    expect(traces(await dump(database), HERS).every((row) => row.includes(OTHER))).toBe(true);
+    // Found again by her id, of which there is a hash alone.
+    await erase(db, by({ connectionId: CONNECTION }));
+  });
+
+  test('nobody like that: refused, and kept out only with --forever; the account itself: never', async () => {
+    await bring(world());
+    const who = { jid: '4915100000099@s.whatsapp.net' };
+    await expect(erase(db, order({ who }))).rejects.toThrow(ErasureRefused);
+    await expect(erase(db, order({ who: { personId: 'per_nobody' }, forever: true }))).rejects.toThrow(
+      ErasureRefused,
+    );
+    await expect(foresee(db, order({ connectionId: 'conn_unknown' }))).rejects.toThrow(
+      /no connection conn_unknown/,
+    );
+    await erase(db, order({ who, forever: true }));
+    await bring(page({ messages: [message('m_unwanted', { sender_jid: who.jid, sent_at: soon() })] }));
+    expect(await messageIds()).not.toContain('m_unwanted');
+    await database.query(`update whatsapp.connections set jid = '${PHONE}:3@s.whatsapp.net'`);
+    await expect(erase(db, order())).rejects.toThrow(/the account of conn_test itself/);
+    expect(await database.query('select 1 from whatsapp.erasures')).toHaveLength(1);
+  });
+
+  test('what it foresees is what it does, and foreseeing changes nothing', async () => {
+    await bring(world());
+    const before = await dump(database);
+    const found = await foresee(db, order());
+    expect(await dump(database)).toEqual(before);
+    const { counts } = await erase(db, order());
+    expect(counts).toMatchObject({
+      contacts: found.contacts.length,
+      messages: found.removed.length,
+      tombstones: found.blanked.length,
+      memberships: found.memberships,
+      quarantined: found.letters.length + found.redactedLetters.length,
+    });
+  });
+});
+
+describe('the key', () => {
+  const other = { key: new ErasureKey('another key of the tests, as good as it'), retain: undefined };
+  test('without it, or with another, no page of any connection is written', async () => {
+    await bring(world());
+    await erase(db, order());
+    for (const forgetting of [other, { key: undefined, retain: undefined }]) {
+      const wrong = (connection: string) =>
+        applyAnswer(db, page({ contacts: contacts() })[0]!, { forgetting }, connection);
+      for (const connection of [CONNECTION, 'conn_later']) {
+        await expect(wrong(connection)).rejects.toMatchObject({ kind: 'erasure_key' });
+      }
+    }
+    expect(traces(await dump(database), HERS)).toEqual([]);
+  });
+
+  test('is not in the database, and no hash is one that whoever has the database can make', async () => {
+    await bring(world());
+    await erase(db, order());
+    const { createHash } = await import('node:crypto');
+    const plain = [EVE.phone, `+${PHONE}`, PHONE, EVE.lid, EVE.id].flatMap((name) =>
+      ['sha256', 'sha1', 'md5'].map((kind) => createHash(kind).update(name).digest('hex')),
+    );
+    expect(traces(await dump(database), [...plain, 'nobody guesses'])).toEqual([]);
+    expect(KEY.hash(`+${PHONE}`)).toEqual(KEY.hash(EVE.phone));
+  });
+});
+
+test('a page that waits for its end knows of it, and one that is being written is waited for', async () => {
+  await bring(world());
+  const waiting = async (n: number) =>
+    (
+      await database.query(
+        `select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+      )
+    ).length >= n;
+  // A writer has the connection: the erasure waits for it, and sees what it wrote.
+  let erasing: Promise<unknown> | undefined;
+  let late: Promise<unknown> | undefined;
+  await db.transaction().execute(async (trx) => {
+    await lockState(trx, CONNECTION);
+    erasing = erase(db, order());
+    await waitFor(() => waiting(1), { what: 'the erasure to wait' });
+    // And a page waits behind the erasure: its statement began before that was done.
+    late = db.transaction().execute((other) => lockState(other, CONNECTION));
+    await waitFor(() => waiting(2), { what: 'the page to wait' });
+    const { sql } = await import('kysely');
+    await sql`insert into ${sql.table('messages')} (connection_id, message_id, sender_jid, chat_jid, body)
+      values (${CONNECTION}, 'm_written', ${EVE.phone}, ${GROUP}, 'HERWORD')`.execute(trx);
+  });
+  const [, state] = await Promise.all([erasing, late]);
+  expect(state).toMatchObject({ suppressedBy: KEY.fingerprint });
+  expect(traces(await dump(database), HERS)).toEqual([]);
+});
+
+test('consumers of the feed are told what to delete, by ids alone', async () => {
+  await bring(world());
+  await database.query(`select whatsapp.register_consumer('crm', 'now')`);
+  await erase(db, order());
+  const told = await database.query(
+    `select kind, record_id, op, changed_fields from whatsapp.read_changes('crm', 100)`,
+  );
+  const change = (kind: string, record_id: string, op: string, field?: string) => ({
+    kind,
+    record_id,
+    op,
+    changed_fields: field ? [field] : null,
+  });
+  expect(told).toHaveLength(9);
+  expect(told).toEqual(
+    expect.arrayContaining([
+      ...['m_in', 'm_out', 'm_group', 'm_lid'].map((id) => change('message', id, 'deleted')),
+      change('message', 'm_bob', 'updated', 'reactions'),
+      change('conversation', 'cnv_eve', 'deleted'),
+      change('conversation', 'cnv_group', 'updated', 'participants'),
+      change('conversation', 'cnv_group', 'updated', 'extra'),
+      change('contact', EVE.id, 'deleted'),
+    ]),
+  );
+  // Her id is in what is still to be told, and nowhere else.
+  expect(traces(await dump(database), HERS)).toEqual([
+    expect.stringMatching(/^changes: .*,contact,per_eve,deleted,/),
+  ]);
+});

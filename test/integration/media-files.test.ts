@@ -1,0 +1,271 @@
+/** Files that messages share, and files that nothing refers to. */
+import { createHash, randomBytes } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Kysely } from 'kysely';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { openMediaStore } from '../../src/media/open-store.ts';
+import { removeFiles } from '../../src/media/removal.ts';
+import type { MediaStore } from '../../src/media/store.ts';
+import { sweep } from '../../src/media/sweep.ts';
+import { type Claim, claimMedia, noteStored, noteWriting } from '../../src/store/media-claims.ts';
+import { refetchRemoved, removeMedia, replicaIdentity } from '../../src/store/media-files.ts';
+import type { Database } from '../../src/store/schema.ts';
+import { SCHEMA, useTestDatabase } from '../support/database.ts';
+import { type MediaFolder, mediaFolder } from '../support/media.ts';
+import { openTestDatabase } from '../support/replica.ts';
+import { startS3 } from '../support/s3.ts';
+
+const database = useTestDatabase({ migrated: true });
+const { signal } = new AbortController();
+let db: Kysely<Database>;
+beforeAll(() => {
+  db = openTestDatabase(database.url);
+});
+afterAll(() => db.destroy());
+beforeEach(() => database.query('truncate whatsapp.media'));
+
+const ID = 'conn_a';
+const digest = (content: Buffer) => createHash('sha256').update(content).digest('hex');
+const row = (messageId: string, location: string | null, connectionId = ID) =>
+  database.query(
+    `insert into whatsapp.media (connection_id, message_id, location, state) values ($1, $2, $3, $4)`,
+    [connectionId, messageId, location, location === null ? 'pending' : 'stored'],
+  );
+const claim = async (): Promise<Claim> => {
+  const token = randomBytes(4).toString('hex');
+  const [one] = await claimMedia(db, [{ connectionId: ID, room: 1 }], 1, 'newest', token, 60_000);
+  return one!;
+};
+
+/** A store, and what a test does to it from outside. */
+interface Scene {
+  readonly store: MediaStore;
+  /** Puts a content there. */
+  put(content: Buffer, mimeType?: string | null): Promise<string>;
+  has(location: string): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+async function spooled(store: MediaStore, content: Buffer) {
+  mkdirSync(store.incoming, { recursive: true });
+  const file = path.join(store.incoming, randomBytes(8).toString('hex'));
+  writeFileSync(file, content);
+  return { path: file, bytes: content.length, sha256: digest(content) };
+}
+
+async function put(store: MediaStore, content: Buffer, mimeType: string | null = 'image/jpeg') {
+  const location = store.locationOf(digest(content), mimeType);
+  const file = await spooled(store, content);
+  await store.put(file, location, mimeType);
+  expect(existsSync(file.path)).toBe(false);
+  return location;
+}
+
+async function inFolder(): Promise<Scene> {
+  const folder = mediaFolder();
+  const store = await openMediaStore(
+    { kind: 'file', folder: folder.path },
+    { endpoint: undefined, region: undefined },
+  );
+  return {
+    store,
+    put: (content, type) => put(store, content, type),
+    has: async (location) => existsSync(new URL(location)),
+    close: async () => folder.remove(),
+  };
+}
+
+async function inBucket(): Promise<Scene> {
+  const s3 = await startS3('archive');
+  const url = { kind: 's3', bucket: 'archive', prefix: 'of/this replica'.replace(' ', '-') } as const;
+  const store = await openMediaStore(url, { endpoint: s3.endpoint, region: undefined });
+  return {
+    store,
+    put: (content, type) => put(store, content, type),
+    has: (location) => s3.has('archive', location.slice('s3://archive/'.length)),
+    async close() {
+      store.close();
+      await s3.stop();
+    },
+  };
+}
+
+describe.each([
+  ['a folder', inFolder],
+  ['a bucket', inBucket],
+])('in %s', (_, open) => {
+  let scene: Scene;
+  let store: MediaStore;
+  beforeEach(async () => {
+    scene = await open();
+    store = scene.store;
+    await store.check(await replicaIdentity(db, SCHEMA));
+  });
+  afterEach(() => scene.close());
+
+  test('a content is put once, and again where it is not whole; removing is idempotent', async () => {
+    const content = randomBytes(3_000);
+    const location = await scene.put(content);
+    expect(await scene.put(content)).toBe(location);
+    expect(await scene.has(location)).toBe(true);
+    await store.remove(location);
+    await store.remove(location);
+    expect(await scene.has(location)).toBe(false);
+    await Promise.all([scene.put(content), scene.put(content), scene.put(content)]);
+    expect(await scene.has(location)).toBe(true);
+  });
+
+  test('a store belongs to one replica', async () => {
+    const other = { kind: 'media_store', hint: expect.stringContaining('.wa-replica-store') };
+    await expect(store.check('another one')).rejects.toMatchObject(other);
+    await store.check(await replicaIdentity(db, SCHEMA));
+  });
+
+  test('the last row that lets go of a file takes it along, in the commit or not at all', async () => {
+    const location = await scene.put(randomBytes(100));
+    const alone = await scene.put(randomBytes(100));
+    await row('m1', location);
+    await row('m2', location, 'conn_b');
+    await row('m3', alone);
+    expect(await removeMedia(db, ID, ['m1', 'm3', 'of nobody'])).toEqual([alone]);
+    expect(await removeFiles(db, store, [alone, location])).toBe(1);
+    expect([await scene.has(alone), await scene.has(location)]).toEqual([false, true]);
+    expect(await removeMedia(db, 'conn_b', ['m2'])).toEqual([location]);
+    expect(await removeMedia(db, 'conn_b', ['m2'])).toEqual([]);
+    // Rolled back: the row is there, and the file stays whatever was returned.
+    await row('m4', location);
+    const rolledBack = await db
+      .transaction()
+      .execute(async (trx) => {
+        expect(await removeMedia(trx, ID, ['m4'])).toEqual([location]);
+        throw new Error('no');
+      })
+      .catch(() => [location]);
+    expect(await removeFiles(db, store, rolledBack)).toBe(0);
+    expect(await scene.has(location)).toBe(true);
+  });
+
+  test('both messages of one erasure share a file', async () => {
+    const location = await scene.put(randomBytes(100));
+    await row('m1', location);
+    await row('m2', location);
+    expect(await removeMedia(db, ID, ['m1', 'm2'])).toEqual([location]);
+  });
+
+  test('the sweep removes what nothing refers to and is old enough, and nothing else', async () => {
+    const [kept, orphan, written] = await Promise.all(
+      [1, 2, 3].map((n) => scene.put(Buffer.from(`content ${n}`))),
+    );
+    await row('m1', kept!);
+    await row('m2', null);
+    await noteWriting(db, await claim(), written!);
+    expect(await sweep(db, store, signal, 60_000)).toEqual({ orphans: 0, incoming: 0 });
+    // The clocks of a bucket have seconds.
+    expect((await sweep(db, store, signal, -2_000)).orphans).toBe(1);
+    expect([await scene.has(orphan!), await scene.has(kept!), await scene.has(written!)]).toEqual([
+      false,
+      true,
+      true,
+    ]);
+    await store.check(await replicaIdentity(db, SCHEMA));
+  });
+
+  test('a download that comes to share a file while it is removed fetches it again', async () => {
+    const location = await scene.put(randomBytes(100));
+    await row('m1', null);
+    const download = await claim();
+    // The sweep has found that nothing refers to it; then the download says that it will, and finds the file there.
+    expect(await noteWriting(db, download, location)).toBe(true);
+    await store.remove(location);
+    expect(await refetchRemoved(db, [location])).toBe(1);
+    const stored = { location, bytes: 100, sha256: 'x', mimeType: null };
+    expect(await noteStored(db, download, stored)).toBe(false);
+    expect(await database.query('select state, location, writing, claimed_by from whatsapp.media')).toEqual([
+      { state: 'pending', location: null, writing: null, claimed_by: null },
+    ]);
+  });
+});
+
+describe('in a folder', () => {
+  let folder: MediaFolder;
+  let store: MediaStore;
+  beforeEach(async () => {
+    folder = mediaFolder();
+    store = await openMediaStore(
+      { kind: 'file', folder: folder.path },
+      { endpoint: undefined, region: undefined },
+    );
+    await store.check('me');
+  });
+  afterEach(() => folder.remove());
+  const old = new Date(Date.now() - 90 * 86_400_000);
+
+  test('what is not ours is never touched', async () => {
+    const ours = digest(Buffer.from('x'));
+    const theirs = [
+      'notes.txt',
+      'ab/cd/notes.txt',
+      `ab/cd/${ours}.jpg`,
+      `ff/ff/${'f'.repeat(63)}`,
+      'ab/file',
+    ];
+    for (const name of theirs) {
+      const file = path.join(folder.path, name);
+      mkdirSync(path.dirname(file), { recursive: true });
+      writeFileSync(file, 'theirs');
+      utimesSync(file, old, old);
+      await store.remove(`file://${file}`);
+    }
+    await store.remove('file:///etc/passwd');
+    await store.remove(`s3://archive/${ours.slice(0, 2)}/${ours.slice(2, 4)}/${ours}`);
+    await store.remove(`file://${folder.path}/../${path.basename(folder.path)}x/${ours}`);
+    expect(await sweep(db, store, signal)).toEqual({ orphans: 0, incoming: 0 });
+    for (const name of theirs) expect(readFileSync(path.join(folder.path, name), 'utf8')).toBe('theirs');
+  });
+
+  test('a file that the disk has damaged is written anew', async () => {
+    const content = randomBytes(500);
+    const location = await put(store, content);
+    writeFileSync(fileURLToPath(location), randomBytes(500));
+    await put(store, content);
+    expect(readFileSync(fileURLToPath(location)).equals(content)).toBe(true);
+  });
+
+  test('beginnings of files are swept once nobody can be at them any more', async () => {
+    for (const name of ['young', 'left-behind']) writeFileSync(path.join(store.incoming, name), 'x');
+    utimesSync(path.join(store.incoming, 'left-behind'), old, old);
+    expect(await sweep(db, store, signal)).toEqual({ orphans: 0, incoming: 1 });
+    expect(await folder.incoming()).toEqual(['young']);
+  });
+});
+
+describe('in a bucket', () => {
+  const failing = async (more: { endpoint?: URL; bucket?: string }) => {
+    const s3 = await startS3('archive');
+    const url = { kind: 's3', bucket: more.bucket ?? 'archive', prefix: '' } as const;
+    const store = await openMediaStore(url, { endpoint: more.endpoint ?? s3.endpoint, region: undefined });
+    return await store
+      .check('me')
+      .then(
+        () => undefined,
+        (error: unknown) => error,
+      )
+      .finally(async () => {
+        store.close();
+        await s3.stop();
+      });
+  };
+
+  test('what is wrong is told with its code and a remedy, without addresses', async () => {
+    expect(await failing({})).toBeUndefined();
+    expect(await failing({ bucket: 'no-such-bucket' })).toMatchObject({
+      kind: 'media_store',
+      hint: expect.stringContaining('make the bucket'),
+    });
+    const unreachable = await failing({ endpoint: new URL('http://127.0.0.1:9') });
+    expect(unreachable).toMatchObject({ kind: 'media_store', code: 'ECONNREFUSED' });
+    expect(JSON.stringify(unreachable)).not.toContain('127.0.0.1');
+  });
+});

@@ -1,0 +1,101 @@
+/** RETAIN_MESSAGES: what is too old goes, with all that hangs on it, and does not come back. */
+import { expect, test } from 'vitest';
+import { loadSettings } from '../../src/config/load.ts';
+import { expireMessages } from '../../src/sync/retention.ts';
+import { applyAnswer, CONNECTION, contextOf } from '../support/pages.ts';
+import { quickSettings } from '../support/replica.ts';
+import { BOB, database, db, message, OTHER, useDatabase } from './erasure-world.ts';
+
+useDatabase();
+
+const DAY = 86_400_000;
+const ago = (days: number) => new Date(Date.now() - days * DAY).toISOString();
+const RETAIN = 60 * DAY;
+const forgetting = { key: undefined, retain: RETAIN };
+const context = () => ({ db, limits: contextOf(db).limits, retain: RETAIN, changes: true });
+const { signal } = new AbortController();
+const messageIds = async () =>
+  (await database.query<{ id: string }>('select message_id as id from whatsapp.messages order by 1')).map(
+    ({ id }) => id,
+  );
+
+const page = (cursor: number, connection = CONNECTION, more = {}) =>
+  applyAnswer(
+    db,
+    {
+      cursor,
+      messages: [
+        message('m_old', { sent_at: ago(61), body: 'old', seq: cursor, reactions: { [BOB.phone]: '👍' } }),
+        message('m_older', { sent_at: ago(70), is_from_me: true, seq: cursor }),
+        message('m_young', { sent_at: ago(59), seq: cursor }),
+        { message_id: 'm_partial', body: 'no time of its own', seq: cursor },
+        message('m_bad', { sent_at: ago(61), body: 7, seq: cursor }),
+      ],
+    },
+    more,
+    connection,
+  );
+
+test('what is too old goes, a few at a time, and everything else stays', async () => {
+  await page(10);
+  await page(10, OTHER);
+  await applyAnswer(db, {
+    cursor: 11,
+    messages: [message('m_old', { sent_at: ago(61), body: 'edited', seq: 11 })],
+  });
+  await database.query(
+    `update whatsapp.messages set first_synced_at = now() - interval '61 days' where message_id = 'm_partial'`,
+  );
+  await database.query(
+    `update whatsapp.quarantine set last_seen_at = now() - interval '61 days' where connection_id = $1`,
+    [OTHER],
+  );
+  expect(await expireMessages(context(), signal, 1)).toBe(7);
+  expect(await messageIds()).toEqual(['m_young', 'm_young']);
+  for (const table of ['message_revisions', 'message_reactions']) {
+    expect(await database.query(`select 1 from whatsapp.${table}`)).toEqual([]);
+  }
+  expect(await database.query('select connection_id from whatsapp.quarantine')).toEqual([
+    { connection_id: CONNECTION },
+  ]);
+  expect(
+    await database.query(`select n.messages_in, n.messages_out, n.first_message_at = m.sent_at as first, s.stored_messages
+      from whatsapp.conversation_counts n join whatsapp.messages m using (connection_id)
+      join whatsapp.sync_state s using (connection_id)`),
+  ).toEqual(Array(2).fill({ messages_in: '1', messages_out: '0', first: true, stored_messages: '1' }));
+  expect(
+    await database.query(
+      `select record_id from whatsapp.changes where op = 'deleted' and kind = 'message' order by connection_id, 1`,
+    ),
+  ).toEqual(
+    ['m_old', 'm_older', 'm_partial', 'm_old', 'm_older', 'm_partial'].map((record_id) => ({ record_id })),
+  );
+  expect(await expireMessages(context(), signal)).toBe(0);
+});
+
+test('what comes again is not written, counted, or put aside', async () => {
+  const { suppressed, tally, rejects } = await page(10, CONNECTION, { forgetting });
+  expect(suppressed).toEqual({ erased: 0, expired: 3 });
+  expect(tally.message).toMatchObject({ inserted: 2 });
+  expect(rejects).toEqual([]);
+  expect(await messageIds()).toEqual(['m_partial', 'm_young']);
+  expect(await database.query('select stored_messages from whatsapp.sync_state')).toEqual([
+    { stored_messages: '2' },
+  ]);
+});
+
+test('a stopped one is interrupted between two of its transactions', async () => {
+  await page(10);
+  const stopped = new AbortController();
+  stopped.abort();
+  expect(await expireMessages(context(), stopped.signal, 1)).toBe(0);
+  expect(await messageIds()).toHaveLength(4);
+});
+
+test('it may not be shorter than the memory of the upstream', () => {
+  const env = { ...quickSettings('postgres://localhost/x', 'http://127.0.0.1:1'), RETENTION_WINDOW: '30d' };
+  const load = (RETAIN_MESSAGES: string) =>
+    loadSettings({ ...env, RETAIN_MESSAGES }, { database: true, upstream: true });
+  expect(load('30d').settings.RETAIN_MESSAGES).toBe(30 * DAY);
+  expect(() => load('29d')).toThrow('RETAIN_MESSAGES is shorter than RETENTION_WINDOW');
+});
