@@ -119,7 +119,16 @@ test('partitioned on connection_id by the documented statements, everything goes
       where c.relnamespace = 'whatsapp'::regnamespace and c.relkind = 'r' and not c.relispartition order by 1`,
   );
   expect(whole.map(({ relname }) => relname)).toEqual([
-    ...['change_positions', 'connections', 'gaps', 'sync_state', 'upkeep', 'verifications'],
+    ...[
+      'change_positions',
+      'connections',
+      'erasure_returns',
+      'erasures',
+      'gaps',
+      'suppressions',
+      'sync_state',
+    ],
+    ...['upkeep', 'verifications'],
   ]);
   const filled = await database.query(
     "select distinct tableoid::regclass::text from whatsapp.messages where tableoid <> 'whatsapp.messages'::regclass",
