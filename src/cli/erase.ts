@@ -44,8 +44,8 @@ export function eraseCommand(terminal: Terminal): Command {
     .addHelpText(
       'after',
       `
-It cannot be taken back. Needs ERASURE_KEY, and so do run, sync, verify and quarantine retry from then on: what was
-erased is recognized by hashes under it. Backups of the database are not touched. See docs/privacy.md.`,
+It cannot be taken back. Needs ERASURE_KEY, and so do run, sync, verify, link and quarantine retry from then on: what
+was erased is recognized by hashes under it. Backups of the database are not touched. See docs/privacy.md.`,
     )
     .action(async (options: Options) => {
       const who = whoOf(options);
