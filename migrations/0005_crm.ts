@@ -102,6 +102,7 @@ async function makeSearch(db: Kysely<unknown>): Promise<void> {
       upper_end timestamptz;
       lower_end timestamptz;
       width interval;
+      step integer := 1;
     begin
       if max is null or max < 1 then
         raise exception 'at least one message is to be found, not %', coalesce(max::text, 'null')
@@ -160,10 +161,10 @@ async function makeSearch(db: Kysely<unknown>): Promise<void> {
       -- By the arithmetic no index gives this order: Postgres shall not walk along one, hoping for matches to come soon.
       sorted := $q$ order by m.sent_at + interval '0' desc, m.message_id limit $5) x $q$;
 
-      -- Down from the first time that the walk has not seen all of: about eight times as much, eight times that, the rest.
+      -- Down from the first time that the walk has not seen all of: about eight times as much, eight times that, and the
+      -- rest; at once the rest where there was none in the first.
       width := greatest(newest - upper_end, interval '1 minute');
-      for step in 1 .. 3 loop
-        exit when upper_end is null or upper_end < earliest or coalesce(cardinality(found_messages), 0) >= most;
+      while upper_end >= earliest and coalesce(cardinality(found_messages), 0) < most loop
         width := least(width * 8, interval '100 years');
         lower_end := greatest(case when step < 3 then upper_end - width else '-infinity' end,
           earliest - interval '1 microsecond');
@@ -177,6 +178,8 @@ async function makeSearch(db: Kysely<unknown>): Promise<void> {
             lower_end, upper_end;
         found_connections := found_connections || more_connections;
         found_messages := found_messages || more_messages;
+        exit when step = 3;
+        step := case when more_messages is null then 3 else step + 1 end;
         upper_end := lower_end;
       end loop;
 

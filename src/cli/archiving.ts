@@ -40,7 +40,7 @@ export async function openArchive(
   listen: MediaListener,
   log: Logger,
 ): Promise<Archiving | undefined> {
-  const { settings, databaseUrl, directory, admission } = replica;
+  const { settings, databaseUrl, directory, admission, worker } = replica;
   const store = await openStore(replica);
   if (store === undefined) return undefined;
   const db = openDatabase({
@@ -67,6 +67,7 @@ export async function openArchive(
     schema: settings.WA_REPLICA_SCHEMA,
     connections: () => directory.connections,
     concurrency: settings.MEDIA_CONCURRENCY,
+    isBehind: () => worker.isBehind,
     maxBytes: settings.MEDIA_MAX_BYTES,
     timeout: settings.MEDIA_TIMEOUT,
     idleTimeout: settings.REQUEST_TIMEOUT,

@@ -2,10 +2,11 @@ import { styleText } from 'node:util';
 import { Command } from 'commander';
 import { checkCrm, checkSearch } from '../ops/doctor/crm.ts';
 import { checkDatabase } from '../ops/doctor/database.ts';
+import { checkErasure } from '../ops/doctor/erasure.ts';
 import type { Finding } from '../ops/doctor/finding.ts';
 import { checkMedia } from '../ops/doctor/media.ts';
 import { checkUpstream } from '../ops/doctor/upstream.ts';
-import { givenConnections } from '../replica.ts';
+import { forgettingOf, givenConnections } from '../replica.ts';
 import { replicaIdentity } from '../store/media-files.ts';
 import { openStore } from './archiving.ts';
 import { contactsOf } from './linking.ts';
@@ -37,6 +38,7 @@ export function doctorCommand(terminal: Terminal): Command {
         ];
         if (findings.every(({ level }) => level !== 'problem')) {
           findings.push(...(await checkSearch(control, settings.WA_REPLICA_SCHEMA, settings.SEARCH)));
+          findings.push(...(await checkErasure(control, forgettingOf(settings).key)));
         }
         const country = settings.CRM_DEFAULT_COUNTRY;
         findings.push(...(await checkCrm({ contacts: contactsOf(replica), country })));

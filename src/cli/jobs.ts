@@ -1,3 +1,5 @@
+import { queueMissed } from '../media/missed.ts';
+import { refetchMissing } from '../media/missing.ts';
 import { removeFiles } from '../media/removal.ts';
 import { sweep } from '../media/sweep.ts';
 import type { Logger } from '../ops/logger.ts';
@@ -6,7 +8,7 @@ import type { Replica } from '../replica.ts';
 import { prunableConnections, pruneChanges } from '../store/changes.ts';
 import { unverifiedGaps } from '../store/gaps.ts';
 import { foldLedger } from '../store/ledger.ts';
-import { type MissedPosition, queueMissed, redactMedia } from '../store/media-queue.ts';
+import { type MissedPosition, redactMedia } from '../store/media-queue.ts';
 import { tendSearch } from '../store/search.ts';
 import { neverDone, settledAmong } from '../store/upkeep.ts';
 import { forgetVerifications, sums } from '../store/verifications.ts';
@@ -194,6 +196,10 @@ function mediaJobs(replica: Replica, { archive, db, store }: Archiving, log: Log
       async run(signal) {
         const { orphans, incoming } = await sweep(db, store, signal);
         if (orphans + incoming > 0) log.info({ orphans, incoming }, 'files without a message removed');
+        const attachments = await refetchMissing(db, store, settings.RETENTION_WINDOW, signal);
+        if (attachments === 0) return;
+        log.warn({ attachments }, 'stored attachments have no file: they are fetched again');
+        archive.wake();
       },
     },
   ];

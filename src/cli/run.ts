@@ -4,11 +4,10 @@ import { parks, ReplicaError } from '../errors.ts';
 import { backoff } from '../lib/backoff.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import { ChangeBell } from '../ops/change-bell.ts';
 import { eventLog } from '../ops/event-log.ts';
 import { overdue, summary } from '../ops/health.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';
-import { createMetrics, type Metrics } from '../ops/metrics.ts';
+import type { Metrics } from '../ops/metrics.ts';
 import { SchemaWatch } from '../ops/schema-watch.ts';
 import { createNotifier, Service } from '../ops/systemd.ts';
 import { Upkeep } from '../ops/upkeep.ts';
@@ -16,9 +15,8 @@ import type { WindowWatch } from '../ops/window-watch.ts';
 import { prepareSchema, type Replica } from '../replica.ts';
 import { tendIndexes } from '../store/indexes.ts';
 import { requireKnownSchema } from '../store/migrator.ts';
-import { announceChanges, listen } from '../store/notify.ts';
+import { listen } from '../store/notify.ts';
 import { discover } from '../sync/discovery.ts';
-import type { Listener } from '../sync/events.ts';
 import { supervise } from '../sync/supervisor.ts';
 import { VERSION } from '../version.ts';
 import { openArchive } from './archiving.ts';
@@ -26,6 +24,16 @@ import { upkeepJobs } from './jobs.ts';
 import { healthOptions, serveHttp, windowWatch } from './serving.ts';
 import { EMBEDDED_DIR, type EmbeddedOption, withReplica } from './session.ts';
 import type { Terminal } from './terminal.ts';
+import {
+  type Bell,
+  changeListener,
+  discoveryListener,
+  gapListener,
+  mediaListener,
+  metricsOf,
+  severalListeners,
+  type Watchers,
+} from './watchers.ts';
 
 /** How long `run` waits for Postgres to come up, in milliseconds; whoever supervises it starts it again then. */
 const PATIENCE = 60_000;
@@ -61,19 +69,6 @@ export function runCommand(terminal: Terminal): Command {
         await run(replica, log, terminal.signal, { metrics: metrics!, schema, gaps, media });
       });
     });
-}
-
-/** What is told of what happens, beside the log. */
-interface Watchers {
-  readonly metrics: Metrics;
-  readonly schema: SchemaWatch;
-  readonly gaps: Bell;
-  readonly media: Bell;
-}
-
-/** What is done at once when something happened: a gap was recorded, messages were written. */
-interface Bell {
-  ring: () => void;
 }
 
 /**
@@ -251,53 +246,4 @@ async function connectionsFound(replica: Replica, log: Logger, signal: AbortSign
       signal.throwIfAborted();
     }
   }
-}
-
-function metricsOf({ METRICS_PER_CONNECTION, CHANGES_RETENTION }: Settings): Metrics {
-  return createMetrics({ perConnection: METRICS_PER_CONNECTION, retention: CHANGES_RETENTION });
-}
-
-/** What discovery has to know of failures: a connection that is gone, one that is parked. */
-function discoveryListener(replica: () => Replica, signal: AbortSignal): Listener {
-  const parked = new Set<ConnectionId>();
-  return (event) => {
-    if (event.type === 'failed' && event.error.verdict === 'park') {
-      const { connectionId, error } = event;
-      const { discovery } = replica();
-      if (error.kind === 'not_found') discovery.notFound(connectionId);
-      // Once: what the account's pairing is now belongs to the explanation.
-      if (!parked.has(connectionId)) void discovery.followOne(connectionId, signal);
-      parked.add(connectionId);
-    } else if (event.type === 'recovered' && parked.delete(event.connectionId)) {
-      void replica().discovery.followOne(event.connectionId, signal);
-    }
-  };
-}
-
-function gapListener(gaps: Bell): Listener {
-  return (event) => {
-    if (event.type === 'gap') gaps.ring();
-  };
-}
-
-/** Messages may carry attachments: the archive looks at once. */
-function mediaListener(media: Bell): Listener {
-  return (event) => {
-    if (event.type === 'page' && event.tally.message.inserted + event.tally.message.updated > 0) media.ring();
-  };
-}
-
-/** Says that the feed has grown, to whoever listens. */
-function changeListener(replica: () => Replica, signal: AbortSignal): Listener {
-  const announce = async () => {
-    const { control, settings } = replica();
-    await announceChanges(control, settings.WA_REPLICA_SCHEMA);
-  };
-  return new ChangeBell(announce, signal).listen;
-}
-
-function severalListeners(...listeners: readonly Listener[]): Listener {
-  return (event) => {
-    for (const listener of listeners) listener(event);
-  };
 }

@@ -21,6 +21,8 @@ export interface ArchiveContext extends DownloadContext {
   readonly connections: () => readonly ConnectionId[];
   /** Downloads at a time, of this process. */
   readonly concurrency: number;
+  /** Whether messages are behind: they have the machine first, and one download at a time goes on beside them. */
+  readonly isBehind: () => boolean;
   readonly backoff: BackoffBounds;
   /** The upstream's memory, RETENTION_WINDOW, in milliseconds. */
   readonly window: number;
@@ -91,7 +93,7 @@ export class MediaArchive {
   /** Begins as much as there is room for.
    * @returns how long there is nothing to do unless something rings, in milliseconds. */
   async #fill(signal: AbortSignal): Promise<number> {
-    const { db, store, schema, concurrency, connections } = this.#context;
+    const { db, store, schema, concurrency, connections, isBehind } = this.#context;
     const rest = this.#resumesAt - performance.now();
     if (rest > 0) return rest;
     try {
@@ -100,7 +102,7 @@ export class MediaArchive {
       const now = performance.now();
       if (this.#dueAt <= now) this.#dueAt = Number.POSITIVE_INFINITY;
       const rooms = this.#lanes.rooms(connections(), now);
-      const free = concurrency - this.#inHand.size;
+      const free = (isBehind() ? 1 : concurrency) - this.#inHand.size;
       if (free > 0 && rooms.length > 0) {
         const order = ++this.#claims % OLDEST_EVERY === 0 ? 'oldest' : 'newest';
         const token = randomBytes(12).toString('hex');

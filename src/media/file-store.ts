@@ -41,6 +41,16 @@ export class FileStore implements MediaStore {
     }
   }
 
+  async has(location: string): Promise<boolean | undefined> {
+    const target = this.#pathOf(location);
+    if (target === undefined) return undefined;
+    try {
+      return (await stat(target).catch(absent(() => undefined))) !== undefined;
+    } catch (error) {
+      throw storeError(error, 'looking for an attachment');
+    }
+  }
+
   async remove(location: string): Promise<void> {
     const target = this.#pathOf(location);
     if (target === undefined) return;

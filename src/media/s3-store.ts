@@ -71,6 +71,16 @@ export class S3Store implements MediaStore {
     }
   }
 
+  async has(location: string): Promise<boolean | undefined> {
+    const key = this.#keyOf(location);
+    if (key === undefined) return undefined;
+    try {
+      return (await this.#sizeOf({ Bucket: this.#bucket, Key: key })) !== undefined;
+    } catch (error) {
+      throw failure(error, 'looking for an attachment');
+    }
+  }
+
   async remove(location: string): Promise<void> {
     const key = this.#keyOf(location);
     if (key === undefined) return;

@@ -17,6 +17,8 @@ export interface MediaStore {
   locationOf(sha256: string, mimeType: string | null): string;
   /** Puts a file where it belongs and checks that it is there, whole. Takes the spooled file away. */
   put(file: Spooled, location: string, mimeType: string | null): Promise<void>;
+  /** Whether a file is there; undefined for one that is another store's. */
+  has(location: string): Promise<boolean | undefined>;
   /** Removes a file. One that is not there, or is another store's, is none of its business. */
   remove(location: string): Promise<void>;
   /** The files that were last changed before a time, and so are nobody's that is on its way. */

@@ -126,11 +126,13 @@ export async function lettersOf(db: Db, scope: Scope, records: readonly Key[]): 
   return rows;
 }
 
-/** Memberships in groups, and reactions: how many. @param chats the direct ones. */
+/** Memberships in groups, and reactions to messages that stay: how many.
+ * @param chats the direct ones. @param removed messages that go. */
 export async function countBeside(
   db: Db,
   scope: Scope,
   chats: readonly Key[],
+  removed: readonly Key[],
 ): Promise<{ readonly memberships: number; readonly reactions: number }> {
   const { rows } = await sql<{ memberships: number; reactions: number }>`
     select
@@ -138,7 +140,8 @@ export async function countBeside(
         where ${on('p', scope)} and ${memberIs('p', scope)}
           and (p.connection_id, p.conversation_id) not in ${keySet(chats)}) as memberships,
       (select count(*)::integer from ${sql.table('message_reactions')} r
-        where ${on('r', scope)} and ${is(jidOf('r.reactor_jid'), scope)}) as reactions`.execute(db);
+        where ${on('r', scope)} and ${is(jidOf('r.reactor_jid'), scope)}
+          and (r.connection_id, r.message_id) not in ${keySet(removed)}) as reactions`.execute(db);
   return rows[0]!;
 }
 

@@ -62,6 +62,46 @@ export async function refetchRemoved(db: Db, locations: readonly string[]): Prom
   return Number(numAffectedRows ?? 0n);
 }
 
+/** A stored attachment, and where its file should be. */
+export interface StoredAt {
+  readonly connection_id: ConnectionId;
+  readonly message_id: string;
+  readonly location: string;
+}
+
+/**
+ * Stored attachments that the upstream still serves, in the order of their keys.
+ * @param window how long it serves a message, in milliseconds. @param after the last one seen. @param most how many.
+ */
+export async function storedAttachments(
+  db: Db,
+  window: number,
+  after: Pick<StoredAt, 'connection_id' | 'message_id'> | undefined,
+  most: number,
+): Promise<StoredAt[]> {
+  const { connection_id: connectionId = '', message_id: messageId = '' } = after ?? {};
+  const { rows } = await sql<StoredAt>`
+    select connection_id, message_id, location from ${sql.table('media')}
+    where state = 'stored' and location is not null and sent_at > now() - ${window} * interval '1 millisecond'
+      and (connection_id, message_id) > (${connectionId}, ${messageId})
+    order by connection_id, message_id limit ${most}`.execute(db);
+  return rows;
+}
+
+/** Has attachments fetched again whose files are not where they should be. One that has changed since is left alone.
+ * @returns how many. */
+export async function refetchLost(db: Db, lost: readonly StoredAt[]): Promise<number> {
+  const column = (pick: (one: StoredAt) => string) => sql`${lost.map(pick)}::text[]`;
+  const { numAffectedRows } = await sql`
+    update ${sql.table('media')} m set state = 'pending', attempts = 0, next_try_at = now(), location = null,
+      sha256 = null, bytes = null, stored_at = null
+    from unnest(${column((one) => one.connection_id)}, ${column((one) => one.message_id)},
+      ${column((one) => one.location)}) as l (connection_id, message_id, location)
+    where m.connection_id = l.connection_id and m.message_id = l.message_id and m.location = l.location
+      and m.state = 'stored'`.execute(db);
+  return Number(numAffectedRows ?? 0n);
+}
+
 /** Where a message's attachment is, by connection. */
 export interface MediaPlace {
   readonly connection_id: ConnectionId;

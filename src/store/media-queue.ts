@@ -4,7 +4,7 @@ import type { Db } from './database.ts';
 
 /*
  * How messages get into the queue of attachments (`media`): with the page that brings them, while MEDIA_STORE is on, and
- * by `queueMissed` for those that came while it was off.
+ * by `queueMissed` of `media/missed.ts` for those that came while it was off.
  */
 
 /** What has no file, of the types that are known. The upstream documents neither the types nor what `media` looks like,
@@ -60,7 +60,7 @@ export function mediaQueue(connectionId: ConnectionId, redact: boolean): RawBuil
     }`;
 }
 
-/** Where {@link queueMissed} goes on: behind this message, to older ones. */
+/** Where {@link findMissed} goes on: behind this message, to older ones. */
 export interface MissedPosition {
   /** RFC 3339, to the microsecond. */
   readonly sentAt: string;
@@ -71,55 +71,65 @@ export interface MissedPosition {
 const LOOKED_AT = 5_000;
 
 /**
- * Queues what carries an attachment and is not in the queue: it came while MEDIA_STORE was off, or by a worker of an
- * older version. Of the upstream's window alone: what is older is served no more. Newest first, in steps, each of
- * which locks the connection's state row (R22) only where it finds something, and only to write.
+ * Messages that carry an attachment and are not in the queue. Of the upstream's window alone: what is older is served no
+ * more. Newest first, a part at a time.
  * @param window RETENTION_WINDOW, in milliseconds.
- * @returns how many were queued, and where to go on; undefined at the end.
+ * @returns their ids, and where to go on; undefined at the end.
  */
-export async function queueMissed(
+export async function findMissed(
   db: Db,
   connectionId: ConnectionId,
   window: number,
   redact: boolean,
   after: MissedPosition | undefined,
-): Promise<{ queued: number; next: MissedPosition | undefined }> {
-  const media = sql.table('media');
+): Promise<{ missed: readonly string[]; next: MissedPosition | undefined }> {
   const { rows } = await sql<{
-    queued: number;
+    missed: string[];
     looked: number;
     sent_at: string | null;
     message_id: string | null;
   }>`
     with batch as materialized (
-      select message_id, sent_at, received_at, content_type, media, deleted_at from ${sql.table('messages')}
+      select message_id, sent_at, content_type, media, deleted_at from ${sql.table('messages')}
       where connection_id = ${connectionId} and sent_at > now() - ${window} * interval '1 millisecond'
         ${after === undefined ? sql`` : sql`and (sent_at, message_id) < (${after.sentAt}::timestamptz, ${after.messageId})`}
       order by sent_at desc, message_id desc limit ${LOOKED_AT}
-    ),
-    missed as materialized (
-      select b.* from batch b where ${sql.raw(carriesMedia('b'))} ${sql.raw(redact ? 'and b.deleted_at is null' : '')}
-        and not exists (select from ${media} e
-          where e.connection_id = ${connectionId} and e.message_id = b.message_id)
-    ),
-    locked as materialized (
-      select connection_id from ${sql.table('sync_state')}
-      where connection_id = ${connectionId} and exists (select from missed) for update
-    ),
-    queued as (
-      insert into ${media} (connection_id, message_id, sent_at)
-      select l.connection_id, b.message_id, ${sql.raw(queuedAt('b'))} from locked l cross join missed b
-      on conflict (connection_id, message_id) do nothing returning message_id
     )
-    select (select count(*) from queued)::integer as queued, (select count(*) from batch)::integer as looked,
+    select (
+        select coalesce(array_agg(b.message_id), '{}') from batch b
+        where ${isToBeQueued('b', redact)} and not exists (select from ${sql.table('media')} e
+          where e.connection_id = ${connectionId} and e.message_id = b.message_id)
+      ) as missed, (select count(*) from batch)::integer as looked,
       to_char(last.sent_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as sent_at, last.message_id
     from (select 1) one
     left join (select sent_at, message_id from batch order by sent_at, message_id limit 1) last on true`.execute(
     db,
   );
-  const { queued, looked, sent_at: sentAt, message_id: messageId } = rows[0]!;
+  const { missed, looked, sent_at: sentAt, message_id: messageId } = rows[0]!;
   const more = looked === LOOKED_AT && sentAt !== null && messageId !== null;
-  return { queued, next: more ? { sentAt, messageId } : undefined };
+  return { missed, next: more ? { sentAt, messageId } : undefined };
+}
+
+/** Queues these messages, as far as they still carry an attachment and are not queued. The caller holds the lock of the
+ * connection's state row.
+ * @returns how many. */
+export async function queueMessages(
+  db: Db,
+  connectionId: ConnectionId,
+  messageIds: readonly string[],
+  redact: boolean,
+): Promise<number> {
+  const { numAffectedRows } = await sql`
+    insert into ${sql.table('media')} (connection_id, message_id, sent_at)
+    select m.connection_id, m.message_id, ${sql.raw(queuedAt('m'))} from ${sql.table('messages')} m
+    where m.connection_id = ${connectionId} and m.message_id = any(${[...messageIds]}::text[])
+      and ${isToBeQueued('m', redact)}
+    on conflict (connection_id, message_id) do nothing`.execute(db);
+  return Number(numAffectedRows ?? 0n);
+}
+
+function isToBeQueued(m: string, redact: boolean): RawBuilder<unknown> {
+  return sql.raw(`${carriesMedia(m)}${redact ? ` and ${m}.deleted_at is null` : ''}`);
 }
 
 /** Takes messages that were deleted for everyone out of the queue and the archive (DELETED_MESSAGES=redact), where that

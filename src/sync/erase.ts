@@ -1,4 +1,6 @@
 import { type Kysely, sql } from 'kysely';
+import pRetry from 'p-retry';
+import { sqlstate } from '../errors.ts';
 import type { ErasureKey } from '../lib/erasure-key.ts';
 import { identifier } from '../lib/identifiers.ts';
 import type { ConnectionId } from '../model.ts';
@@ -69,10 +71,24 @@ export async function foresee(db: Kysely<Database>, order: EraseOrder): Promise<
 /**
  * Removes a person's data, and keeps it from coming back (R20): one transaction, behind the locks of all state rows that
  * it concerns, so that no page is written meanwhile and each later one knows of it (R22).
+ * It may meet a connection that is being renamed, which locks the same the other way round: where Postgres ends this one
+ * of the two, it is done once more, and a second time.
  * @throws ErasureRefused as {@link foresee} does; nothing is done then. What Postgres throws.
  */
 export async function erase(db: Kysely<Database>, order: EraseOrder): Promise<Receipt> {
-  return await db.transaction().execute(async (trx) => {
+  return await pRetry(() => eraseOnce(db, order), {
+    retries: 2,
+    minTimeout: 100,
+    shouldRetry: ({ error }) => sqlstate(error) === DEADLOCK,
+  });
+}
+
+const DEADLOCK = '40P01';
+
+async function eraseOnce(db: Kysely<Database>, order: EraseOrder): Promise<Receipt> {
+  // Each statement sees what was committed before it, whatever the database's default is: the locks come first.
+  const transaction = db.transaction().setIsolationLevel('read committed');
+  return await transaction.execute(async (trx) => {
     // Nobody links what the CRM has meanwhile: whoever does, waits, and then knows of this.
     await holdLinks(trx, order.schema);
     // No connection becomes known meanwhile: its pages would not know of this.

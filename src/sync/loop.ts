@@ -107,6 +107,11 @@ export class ConnectionLoop {
     };
   }
 
+  /** Whether the upstream has more of it right now, and it comes. */
+  get isBehind(): boolean {
+    return this.#polledAt !== undefined && this.#interval === 0 && this.#journal.failure === undefined;
+  }
+
   /** Extends the trust in the lease to a reading of the monotonic clock. */
   trustUntil(reading: number): void {
     if (reading > this.#trustedUntil) this.#trustedUntil = reading;

@@ -24,6 +24,7 @@ const AT_ONCE = 500;
  * Deletes messages that are older than RETAIN_MESSAGES, of all connections, a small transaction at a time, behind the
  * lock of the connection's state row (R22). What comes again is not written (`Suppression`).
  * @returns how many.
+ * @throws what `removeFiles` threw first, once all are deleted: an archive that is away keeps no message.
  */
 export async function expireMessages(
   context: RetentionContext,
@@ -32,13 +33,15 @@ export async function expireMessages(
 ): Promise<number> {
   const { db, retain, removeFiles } = context;
   let expired = 0;
+  const failures: unknown[] = [];
   for (const connectionId of await connectionsToPrune(db, retain)) {
     for (let gone = atOnce; gone >= atOnce && !signal.aborted; expired += gone) {
       const some = await expireSome(context, connectionId, atOnce);
       gone = some.gone;
-      if (some.files.length > 0) await removeFiles?.(some.files);
+      if (some.files.length > 0) await removeFiles?.(some.files).catch((error) => failures.push(error));
     }
   }
+  if (failures.length > 0) throw failures[0];
   return expired;
 }
 

@@ -80,7 +80,7 @@ export async function survey(db: Db, scope: Scope): Promise<Survey> {
     }),
     letters: letters.flatMap((letter) => (letter === undefined || 'json' in letter ? [] : [letter.id])),
     redactedLetters: letters.flatMap((letter) => (letter !== undefined && 'json' in letter ? [letter] : [])),
-    ...(await countBeside(db, scope, chatIds)),
+    ...(await countBeside(db, scope, chatIds, removed)),
   };
 }
 

@@ -69,6 +69,12 @@ export class Worker {
     return [...this.#held.values()].map(({ loop }) => loop.health);
   }
 
+  /** Whether any of its loops works a backlog off. */
+  get isBehind(): boolean {
+    for (const { loop } of this.#held.values()) if (loop.isBehind) return true;
+    return false;
+  }
+
   /** How many leases it holds and means to keep. */
   get size(): number {
     let size = 0;

@@ -6,7 +6,7 @@ import pg from 'pg';
 import { isAlive } from '../../src/embedded/postmaster.ts';
 import { destroyEmbeddedPostgres, startEmbeddedPostgres } from '../../src/embedded/server.ts';
 import { openDatabase } from '../../src/store/database.ts';
-import { buildIndexes } from '../../src/store/indexes.ts';
+import { tendIndexes } from '../../src/store/indexes.ts';
 import { migrateToLatest } from '../../src/store/migrator.ts';
 import { cpuOfFamily } from './proc.ts';
 
@@ -117,7 +117,7 @@ async function makeTables(url: string): Promise<void> {
   const options = { url, schema: SCHEMA, poolSize: 2, applicationName: 'wa-replica bench', onIdleError };
   const db = openDatabase(options);
   try {
-    await buildIndexes(db, SCHEMA);
+    await tendIndexes(db, SCHEMA, { search: true });
   } finally {
     await db.destroy();
   }

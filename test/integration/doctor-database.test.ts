@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { ErasureKey } from '../../src/lib/erasure-key.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { runCommand } from '../support/command.ts';
 import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
@@ -54,6 +55,28 @@ test('all is well', async () => {
   expect(lines).toEqual([REACHABLE, CLOCK, may, UP_TO_DATE, HEARD]);
   const off = await examine(database.url, { LISTEN_DATABASE_URL: 'off' });
   expect(off.lines.at(-1)).toBe('✓ listen: off, wake-ups come with the next renewal');
+});
+
+test('the key of the erasures is there, missing, or another', async () => {
+  const key = 'a key of the tests that nobody guesses';
+  const last = async (more: Record<string, string>) => (await examine(database.url, more)).lines;
+  expect((await last({ ERASURE_KEY: key })).at(-1)).toBe(
+    '✓ erasure: ERASURE_KEY is set; nobody was erased yet',
+  );
+  await database.query(`insert into whatsapp.erasures (connection_id, key_fingerprint) values ('', $1)`, [
+    new ErasureKey(key).fingerprint,
+  ]);
+  expect((await last({ ERASURE_KEY: key })).at(-1)).toBe(
+    '✓ erasure: ERASURE_KEY is the key that people were erased with',
+  );
+  expect((await last({})).slice(-2)).toEqual([
+    '✗ erasure: people were erased, and ERASURE_KEY is not set: nothing is written',
+    '    set the key that it was done with, in every process that writes',
+  ]);
+  expect((await last({ ERASURE_KEY: `${key}, but another` })).slice(-2)).toEqual([
+    '✗ erasure: ERASURE_KEY is not the key that people were erased with: nothing is written',
+    '    restore that one',
+  ]);
 });
 
 describe('no way in', () => {

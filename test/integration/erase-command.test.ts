@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
+import { ReplicaError } from '../../src/errors.ts';
 import { expireMessages } from '../../src/sync/retention.ts';
 import { runCommand } from '../support/command.ts';
 import { dump, traces } from '../support/dump.ts';
@@ -101,6 +102,22 @@ test('messages that are too old take their files along', async () => {
   const context = { db, limits: contextOf(db).limits, retain: 60 * 86_400_000, changes: true, removeFiles };
   expect(await expireMessages(context, new AbortController().signal)).toBe(1);
   expect(files.map((one) => fileURLToPath(one))).toEqual([file]);
+});
+
+test('an archive that is away keeps no message that is too old', async () => {
+  await database.query(
+    `update whatsapp.messages set sent_at = now() - interval '61 days' where message_id in ('m_bob', 'm_plain')`,
+  );
+  await attach('03', 'm_bob');
+  await attach('04', 'm_plain');
+  const removeFiles = async () => {
+    throw new ReplicaError('media_store', { where: 'removing an attachment', code: 'EIO' });
+  };
+  const context = { db, limits: contextOf(db).limits, retain: 60 * 86_400_000, changes: true, removeFiles };
+  const expiring = expireMessages(context, new AbortController().signal, 1);
+  await expect(expiring).rejects.toMatchObject({ kind: 'media_store' });
+  const left = `select 1 from whatsapp.messages where message_id in ('m_bob', 'm_plain')`;
+  expect(await database.query(left)).toEqual([]);
 });
 
 describe('refused', () => {

@@ -232,6 +232,8 @@ describe('scope', () => {
 
   test('what it foresees is what it does, and foreseeing changes nothing', async () => {
     await bring(world());
+    // A reaction that goes with its message, beside the one to Bob's.
+    await bring(page({ messages: [message('m_kept', { ...direct, reactions: { [EVE.phone]: '👍' } })] }));
     const before = await dump(database);
     const found = await foresee(db, order());
     expect(await dump(database)).toEqual(before);
@@ -241,6 +243,7 @@ describe('scope', () => {
       messages: found.removed.length,
       tombstones: found.blanked.length,
       memberships: found.memberships,
+      reactions: found.reactions,
       quarantined: found.letters.length + found.redactedLetters.length,
     });
   });
@@ -298,6 +301,31 @@ test('a page that waits for its end knows of it, and one that is being written i
   const [, state] = await Promise.all([erasing, late]);
   expect(state).toMatchObject({ suppressedBy: KEY.fingerprint });
   expect(traces(await dump(database), HERS)).toEqual([]);
+});
+
+test('where Postgres ends it for a deadlock it is done once more, and not for ever', async () => {
+  await bring(world());
+  const ended = async (times: number) => {
+    await database.query(`create sequence whatsapp.tries;
+      create function whatsapp.deadlock() returns trigger language plpgsql as $$ begin
+        if nextval('whatsapp.tries') <= ${times} then raise exception using errcode = '40P01'; end if;
+        return new;
+      end $$;
+      create trigger deadlock before insert on whatsapp.erasures for each row execute function whatsapp.deadlock()`);
+  };
+  const again = () => database.query('drop function whatsapp.deadlock cascade; drop sequence whatsapp.tries');
+  await ended(10);
+  await expect(erase(db, order())).rejects.toMatchObject({ code: '40P01' });
+  expect(await database.query('select last_value::integer as tries from whatsapp.tries')).toEqual([
+    { tries: 3 },
+  ]);
+  expect(traces(await dump(database), HERS)).not.toEqual([]);
+  await again();
+  await ended(1);
+  await erase(db, order());
+  await again();
+  expect(traces(await dump(database), HERS)).toEqual([]);
+  expect(await database.query('select 1 from whatsapp.erasures')).toHaveLength(1);
 });
 
 test('consumers of the feed are told what to delete, by ids alone', async () => {

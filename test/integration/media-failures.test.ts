@@ -225,6 +225,25 @@ test('a connection that hangs leaves the others half of the downloads', async ()
   expect(simulator.stats.inFlight(first![0]!.connection.id)).toBe(1);
 });
 
+test('one download at a time goes on while messages are behind', async () => {
+  media({ kind: 'hang' }, 100);
+  await queue(...served.slice(0, 8));
+  replica = await createReplica(env({ MEDIA_CONCURRENCY: '4', REQUEST_TIMEOUT: '60s' }));
+  let isBehind = true;
+  Object.defineProperty(replica.worker, 'isBehind', { get: () => isBehind });
+  archive = await startArchive(replica);
+  const inFlight = () =>
+    [...simulator.world.connections.keys()].reduce((sum, id) => sum + simulator.stats.inFlight(id), 0);
+  const claimed = async () => (await rows()).filter((row) => row.claimed_by !== null).length;
+  await waitFor(() => inFlight() === 1, { what: 'one download' });
+  expect(await claimed()).toBe(1);
+  isBehind = false;
+  archive.archive.wake();
+  // Half of them are the other connection's.
+  await waitFor(() => inFlight() === 2, { what: 'the others' });
+  expect(await claimed()).toBe(2);
+});
+
 test('several processes share a queue, and fetch everything once', async () => {
   const many = served.slice(0, 60);
   await queue(...many);

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Kysely } from 'kysely';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { refetchMissing } from '../../src/media/missing.ts';
 import { openMediaStore } from '../../src/media/open-store.ts';
 import { removeFiles } from '../../src/media/removal.ts';
 import type { MediaStore } from '../../src/media/store.ts';
@@ -170,6 +171,44 @@ describe.each([
       true,
     ]);
     await store.check(await replicaIdentity(db, SCHEMA));
+  });
+
+  test('a stored attachment whose file is gone is fetched again, while the upstream has it', async () => {
+    const month = 30 * 86_400_000;
+    const [there, gone, old] = await Promise.all(
+      [1, 2, 3].map((n) => scene.put(Buffer.from(`content ${n}`))),
+    );
+    await row('m1', there!);
+    await row('m2', gone!);
+    await row('m3', gone!, 'conn_b');
+    await row('m4', old!);
+    await row('m5', 'file:///of/another/store');
+    await database.query(
+      `update whatsapp.media set sent_at = now() - interval '31 days' where message_id = 'm4'`,
+    );
+    expect(await refetchMissing(db, store, month, signal)).toBe(0);
+    await store.remove(gone!);
+    await store.remove(old!);
+    expect(await refetchMissing(db, store, month, signal)).toBe(2);
+    const states = 'select message_id, state, location from whatsapp.media order by message_id';
+    expect(await database.query(states)).toEqual([
+      { message_id: 'm1', state: 'stored', location: there },
+      { message_id: 'm2', state: 'pending', location: null },
+      { message_id: 'm3', state: 'pending', location: null },
+      { message_id: 'm4', state: 'stored', location: old },
+      { message_id: 'm5', state: 'stored', location: 'file:///of/another/store' },
+    ]);
+    expect(await refetchMissing(db, store, month, signal)).toBe(0);
+  });
+
+  test('a store in which nothing is found is not believed', async () => {
+    const locations = [...'0123456789abcdefghij'].map((n) => store.locationOf(digest(Buffer.from(n)), null));
+    for (const [at, location] of locations.entries()) await row(`m${at}`, location);
+    await expect(refetchMissing(db, store, 86_400_000, signal)).rejects.toMatchObject({
+      kind: 'media_store',
+      hint: expect.stringContaining('mounted'),
+    });
+    expect(await database.query(`select 1 from whatsapp.media where state <> 'stored'`)).toEqual([]);
   });
 
   test('a download that comes to share a file while it is removed fetches it again', async () => {

@@ -2,9 +2,11 @@
 import { createHash } from 'node:crypto';
 import type { Kysely } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { queueMissed } from '../../src/media/missed.ts';
 import { mediaFile } from '../../src/simulator/media.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
+import { lockState } from '../../src/store/state.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import {
   contentOf,
@@ -164,7 +166,6 @@ test('with MEDIA_STORE=off nothing is queued, and what came meanwhile is queued 
   await start({ MEDIA_STORE: 'off' });
   await replicated();
   expect(await rows()).toEqual([]);
-  const { queueMissed } = await import('../../src/store/media-queue.ts');
   const id = [...simulator.world.connections.keys()][0]!;
   const month = 30 * 86_400_000;
   const first = await queueMissed(db, id, month, false, undefined);
@@ -175,6 +176,32 @@ test('with MEDIA_STORE=off nothing is queued, and what came meanwhile is queued 
   const week = await queueMissed(db, id, 7 * 86_400_000, false, undefined);
   expect(week.queued).toBeGreaterThan(0);
   expect(week.queued).toBeLessThan(first.queued);
+});
+
+test('what is erased while it is about to be queued is not queued', async () => {
+  simulator = await startSimulator({ connections: 1, messages: 100 });
+  const worker = await start({ MEDIA_STORE: 'off' });
+  await replicated();
+  await Promise.all(workers.splice(0).map((one) => one.stop()));
+  const id = [...simulator.world.connections.keys()][0]!;
+  expect(truth(id).size).toBeGreaterThan(2);
+  let queueing: ReturnType<typeof queueMissed> | undefined;
+  const [kept] = truth(id).keys();
+  await db.transaction().execute(async (trx) => {
+    await lockState(trx, id);
+    queueing = queueMissed(db, id, worker.settings.RETENTION_WINDOW, false, undefined);
+    await waitFor(
+      async () =>
+        (
+          await database.query(`select 1 from pg_locks l join pg_stat_activity a using (pid)
+          where not l.granted and a.datname = current_database()`)
+        ).length > 0,
+      { what: 'the queue to wait for the erasure' },
+    );
+    await trx.deleteFrom('messages').where('message_id', '<>', kept!).execute();
+  });
+  expect(await queueing).toMatchObject({ queued: 1 });
+  expect(await rows()).toMatchObject([{ message_id: kept }]);
 });
 
 describe('a message that changes', () => {

@@ -105,6 +105,7 @@ describe('the alerts', () => {
       ['WaReplicaQuarantineGrowing', 'warning'],
       ['WaReplicaGap', 'critical'],
       ['WaReplicaDrift', 'warning'],
+      ['WaReplicaAttachmentsLate', 'warning'],
       ['WaReplicaConsumerBehind', 'warning'],
       ['WaReplicaConsumerTooLate', 'critical'],
     ]);

@@ -4,8 +4,9 @@ import type { Kysely } from 'kysely';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import { buildIndexes, LARGE_INDEXES } from '../../src/store/indexes.ts';
+import { LARGE_INDEXES, SEARCH_INDEX, tendIndexes } from '../../src/store/indexes.ts';
 import type { Database } from '../../src/store/schema.ts';
+import { searchMessages } from '../../src/store/search.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { retryDeadLetter } from '../../src/sync/retry.ts';
 import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
@@ -95,14 +96,39 @@ test('partitioned on connection_id by the documented statements, everything goes
       `select from pg_depend where refobjid = 'unpartitioned.messages'::regclass and deptype = 'n'`,
     ),
   ).toEqual([]);
-  expect(await buildIndexes(db, SCHEMA)).toEqual(LARGE_INDEXES.map(({ name }) => name));
+  const names = [...LARGE_INDEXES, SEARCH_INDEX].map(({ name }) => name);
+  expect(await tendIndexes(db, SCHEMA, { search: true })).toEqual({ built: names, dropped: [] });
+  // A message that is written after it waits in the index of its partition.
+  const [one] = await database.query<{ connection_id: string }>(
+    'select connection_id from whatsapp.sync_state limit 1',
+  );
+  await database.query(
+    `insert into whatsapp.messages (connection_id, message_id, body) values ($1, 'm', 'needle')`,
+    [one!.connection_id],
+  );
+  const [merged] = await database.query<{ n: string }>('select whatsapp.tend_search() as n');
+  expect(Number(merged!.n)).toBeGreaterThan(0);
+  const found = await searchMessages(db, SCHEMA, { query: 'needle', max: 2 });
+  expect(found).toMatchObject([{ connection_id: one!.connection_id, message_id: 'm' }]);
+  await database.query(`delete from whatsapp.messages where message_id = 'm'`);
+  const wanted = [SEARCH_INDEX.name];
+  expect(await tendIndexes(db, SCHEMA, { search: false })).toEqual({ built: [], dropped: wanted });
   // Whoever adds a table adds it to the document.
   const whole = await database.query<{ relname: string }>(
     `select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'connection_id'
       where c.relnamespace = 'whatsapp'::regnamespace and c.relkind = 'r' and not c.relispartition order by 1`,
   );
   expect(whole.map(({ relname }) => relname)).toEqual([
-    ...['change_positions', 'connections', 'gaps', 'sync_state', 'upkeep', 'verifications'],
+    ...[
+      'change_positions',
+      'connections',
+      'erasure_returns',
+      'erasures',
+      'gaps',
+      'suppressions',
+      'sync_state',
+    ],
+    ...['upkeep', 'verifications'],
   ]);
   const filled = await database.query(
     "select distinct tableoid::regclass::text from whatsapp.messages where tableoid <> 'whatsapp.messages'::regclass",

@@ -49,7 +49,7 @@ test('a replica that has rows already gets from the migration what pages would h
   const db = openTestDatabase(database.url);
   const migrated = db.transaction().execute(async (trx) => {
     await sql`
-      drop view whatsapp.people, whatsapp.conversation_list, whatsapp.message_feed, whatsapp.identities;
+      drop view whatsapp.crm_timeline, whatsapp.people, whatsapp.conversation_list, whatsapp.message_feed, whatsapp.identities;
       drop table whatsapp.jids, whatsapp.conversation_counts, whatsapp.message_reactions,
         whatsapp.conversation_memberships;
       drop index whatsapp.conversations_by_time, whatsapp.conversations_by_chat;

@@ -15,6 +15,8 @@ const USAGE = `npm run report -- [options]
   --tiny        the smallest sizes: only to see that it runs
   --out FILE    where the document goes (docs/reliability-report.md)
   --readme FILE where its summary goes (README.md)
+  --benchmarks FILE
+                the benches' own tables too, into a document like docs/benchmarks.md
 `;
 
 const { values } = parseArgs({
@@ -25,6 +27,7 @@ const { values } = parseArgs({
     tiny: { type: 'boolean', default: false },
     out: { type: 'string', default: path.join(ROOT, 'docs/reliability-report.md') },
     readme: { type: 'string', default: path.join(ROOT, 'README.md') },
+    benchmarks: { type: 'string' },
     help: { type: 'boolean', default: false },
   },
 });
@@ -38,8 +41,10 @@ const rounds = values.rounds ?? (tiny ? '1' : '3');
 
 const chaosArgs = ['--kills', kills, '--seed', seed];
 const benchArgs = ['scale', 'ingest', 'verify', '--rounds', rounds, ...(tiny ? ['--tiny'] : [])];
+// The same figures for both documents.
+const shared = values.benchmarks === undefined ? [] : ['--write', values.benchmarks];
 const chaos = await figuresOf<ChaosFigures>('test/chaos/run.ts', chaosArgs);
-const bench = await figuresOf<Report>('test/bench/run.ts', benchArgs);
+const bench = await figuresOf<Report>('test/bench/run.ts', [...benchArgs, ...shared]);
 const commands = {
   report: `npm run report${process.argv.length > 2 ? ` -- ${process.argv.slice(2).join(' ')}` : ''}`,
   chaos: `npm run test:chaos -- ${chaosArgs.join(' ')}`,

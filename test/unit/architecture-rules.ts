@@ -71,6 +71,7 @@ const FILES: Readonly<Record<string, readonly string[]>> = {
 const WRITERS = [
   'sync/apply.ts',
   'sync/discovery.ts',
+  'media/missed.ts',
   'sync/erase.ts',
   'sync/recovery.ts',
   'sync/retention.ts',
