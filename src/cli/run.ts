@@ -198,7 +198,8 @@ async function indexing({ settings, maintenance }: Replica, log: Logger): Promis
     const { built, dropped, obstacle } = await tendIndexes(maintenance, settings.WA_REPLICA_SCHEMA, wants);
     if (built.length > 0) log.info({ indexes: built }, 'indexes built');
     if (dropped.length > 0) log.info({ indexes: dropped }, 'indexes dropped');
-    if (obstacle !== undefined) log.warn({ hint: obstacle.hint }, obstacle.message);
+    if (obstacle !== undefined)
+      log.warn({ hint: obstacle.hint }, 'parts of words have no index: pg_trgm cannot be created');
   } catch (error) {
     log.warn(errorFields(error), 'cannot build or drop indexes: the next start tries again');
   }
