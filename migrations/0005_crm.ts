@@ -6,12 +6,13 @@ const raw = sql.raw;
 const OTHER_JID = `case when coalesce(m.is_from_me, m.direction = 'outgoing') then m.chat_jid
   else coalesce(m.sender_jid, m.chat_jid) end`;
 
-/** What is searched of a message, as the index `messages_by_words` has it. */
-const WORDS = (m: string) => `to_tsvector('simple'::regconfig, left(${m}.body, 65536))`;
+/** What is searched of a message, as the indexes `messages_by_words` and `messages_by_parts` have it. */
+const TEXT = (m: string) => `left(${m}.body, 65536)`;
+const WORDS = (m: string) => `to_tsvector('simple'::regconfig, ${TEXT(m)})`;
 
 /**
- * The CRM's contacts by phone number, what was written with them, and the search over bodies. The index that makes the
- * search quick is built beside the work (`store/indexes.ts`); without it the function finds the same, slowly.
+ * The CRM's contacts by phone number, what was written with them, and the search over bodies. The indexes that make the
+ * search quick are built beside the work (`store/indexes.ts`); without them the function finds the same, slowly.
  */
 export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`
@@ -61,7 +62,8 @@ async function makeSearch(db: Kysely<unknown>): Promise<void> {
       ),
       hits as (
         select r.connection_id, r.message_id, r.sent_at from recent r, cut c
-        where (c.oldest is null or r.sent_at > c.oldest) and ${WORDS('r')} @@ wanted
+        where (c.oldest is null or r.sent_at > c.oldest) and
+          case when parts then ${TEXT('r')} ilike all(likes) else ${WORDS('r')} @@ wanted end
         order by r.sent_at desc, r.message_id limit most
       )
       select (select array_agg(h.connection_id order by h.sent_at desc, h.message_id) from hits h),
@@ -71,14 +73,16 @@ async function makeSearch(db: Kysely<unknown>): Promise<void> {
   await sql`
     create function search_messages(query text, phone text default null, person text default null,
       crm_id text default null, connection text default null, since timestamptz default null,
-      before timestamptz default null, max integer default 50)
+      before timestamptz default null, max integer default 50,
+      parts boolean default false)
     returns table (connection_id text, message_id text, conversation_id text, sent_at timestamptz, is_from_me boolean,
       chat_title text, chat_kind text, sender_name text, sender_e164 text, person_name text, person_e164 text,
       person_key text, content_type text, body text, deleted_at timestamptz)
     language plpgsql stable set search_path = pg_catalog, ${sql.id(schema)}, pg_temp set jit = off as $$
     #variable_conflict use_column
     declare
-      wanted tsquery := websearch_to_tsquery('simple', query);
+      wanted tsquery;
+      likes text[];
       most integer := max;
       earliest timestamptz := coalesce(since, '-infinity');
       latest timestamptz := coalesce(before, 'infinity');
@@ -104,11 +108,19 @@ async function makeSearch(db: Kysely<unknown>): Promise<void> {
         raise exception 'at least one message is to be found, not %', coalesce(max::text, 'null')
           using errcode = 'invalid_parameter_value';
       end if;
-      -- word* is what begins with it.
-      for prefix in select distinct lower(p[1]) from regexp_matches(query, '([[:alnum:]]+)\\*', 'g') p loop
-        wanted := replace(wanted::text, quote_literal(prefix), quote_literal(prefix) || ':*')::tsquery;
-      end loop;
-      if wanted is null or numnode(wanted) = 0 then return; end if;
+      if parts then
+        -- What stands between blanks, or in quotes; nothing in it means anything but itself.
+        select array_agg('%' || regexp_replace(coalesce(p[1], p[2]), '([\\\\%_])', '\\\\\\1', 'g') || '%') into likes
+        from regexp_matches(query, '"([^"]+)"|([^"[:space:]]+)', 'g') p where coalesce(p[1], p[2]) ~ '[^[:space:]]';
+        if likes is null then return; end if;
+      else
+        wanted := websearch_to_tsquery('simple', query);
+        -- word* is what begins with it.
+        for prefix in select distinct lower(p[1]) from regexp_matches(query, '([[:alnum:]]+)\\*', 'g') p loop
+          wanted := replace(wanted::text, quote_literal(prefix), quote_literal(prefix) || ':*')::tsquery;
+        end loop;
+        if wanted is null or numnode(wanted) = 0 then return; end if;
+      end if;
 
       if of_person then
         select array_agg(j.connection_id order by j.connection_id, j.jid), array_agg(j.jid order by j.connection_id, j.jid)
@@ -137,7 +149,10 @@ async function makeSearch(db: Kysely<unknown>): Promise<void> {
           array_agg(x.message_id order by x.sent_at desc, x.message_id)
         from (
           select m.connection_id, m.message_id, m.sent_at from messages m
-          where ${raw(WORDS('m'))} @@ $1 and m.connection_id = any($2) $q$;
+          where m.connection_id = any($2) and $q$ || case when parts
+            -- One condition for each: the index knows no "all".
+            then (select string_agg(format($l$ ${raw(TEXT('m'))} ilike %L $l$, l), ' and ') from unnest(likes) l)
+            else $q$ ${raw(WORDS('m'))} @@ $1 $q$ end;
       if of_person then
         -- The pair as a text: a sub-select would be a join, which keeps Postgres from the index by words.
         look := look || $q$ and (${raw(OTHER_JID)}) = any($3) and m.connection_id || ' ' || ${raw(OTHER_JID)} = any($4) $q$;
@@ -187,21 +202,24 @@ async function makeSearch(db: Kysely<unknown>): Promise<void> {
         ) f
         order by k.place;
     end $$;
-    comment on function search_messages is 'messages with these words, newest first; as websearch_to_tsquery, and word*';
+    comment on function search_messages is 'messages with these words, newest first; as websearch_to_tsquery, and word*; or with these parts of words';
 
-    -- Rows that are new wait in a list of the index, which every search reads as a whole; for its owner alone to clear.
+    -- Rows that are new wait in a list of each index, which every search reads as a whole; for its owner alone to clear.
     create function tend_search() returns bigint
     language sql security definer set search_path = pg_catalog, ${sql.id(schema)}, pg_temp as $$
       select coalesce(sum(gin_clean_pending_list(i.index)), 0)::bigint from (
-        select oid::regclass as index from pg_class
-        where oid = to_regclass(${sql.lit(`${schema}.messages_by_words`)}) and relkind = 'i'
-        union
-        select relid from pg_partition_tree(to_regclass(${sql.lit(`${schema}.messages_by_words`)})) where isleaf
+        select t.relid as index
+        from unnest(array[${sql.lit(`${schema}.messages_by_words`)}, ${sql.lit(`${schema}.messages_by_parts`)}]) n (name),
+          lateral (
+            select oid::regclass as relid from pg_class where oid = to_regclass(n.name) and relkind = 'i'
+            union
+            select p.relid from pg_partition_tree(to_regclass(n.name)) p where p.isleaf
+          ) t
       ) i join pg_index x on x.indexrelid = i.index and x.indisvalid and x.indisready
     $$;
-    comment on function tend_search is 'merges what is new into the index of the search; pages that waited';
+    comment on function tend_search is 'merges what is new into the indexes of the search; pages that waited';
 
-    revoke all on function search_messages(text, text, text, text, text, timestamptz, timestamptz, integer),
+    revoke all on function search_messages(text, text, text, text, text, timestamptz, timestamptz, integer, boolean),
       tend_search() from public;
   `.execute(db);
 }

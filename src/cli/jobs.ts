@@ -72,7 +72,7 @@ export function upkeepJobs(replica: Replica, log: Logger, archiving?: Archiving)
 
 /** Every minute: little waits in the index's list then, and a backlog is not held up by clearing it row by row. */
 function searchJobs({ settings, maintenance }: Replica): Job[] {
-  if (!settings.SEARCH) return [];
+  if (settings.SEARCH === 'off') return [];
   const run = () => tendSearch(maintenance, settings.WA_REPLICA_SCHEMA);
   return [{ name: 'search', cron: '* * * * *', each: 'worker', run }];
 }

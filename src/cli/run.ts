@@ -189,15 +189,17 @@ async function replicate(
   outdated.signal.throwIfAborted();
 }
 
-/** Builds large indexes that are missing, and drops the one that is not wanted, beside the replication, where this
+/** Builds large indexes that are missing, and drops those that are not wanted, beside the replication, where this
  * role migrates. */
 async function indexing({ settings, maintenance }: Replica, log: Logger): Promise<void> {
   if (!settings.MIGRATE_ON_START) return;
   try {
     const wants = { search: settings.SEARCH };
-    const { built, dropped } = await tendIndexes(maintenance, settings.WA_REPLICA_SCHEMA, wants);
+    const { built, dropped, obstacle } = await tendIndexes(maintenance, settings.WA_REPLICA_SCHEMA, wants);
     if (built.length > 0) log.info({ indexes: built }, 'indexes built');
     if (dropped.length > 0) log.info({ indexes: dropped }, 'indexes dropped');
+    if (obstacle !== undefined)
+      log.warn({ hint: obstacle.hint }, 'parts of words have no index: pg_trgm cannot be created');
   } catch (error) {
     log.warn(errorFields(error), 'cannot build or drop indexes: the next start tries again');
   }

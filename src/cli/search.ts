@@ -1,6 +1,6 @@
 import { Argument, Command, InvalidArgumentError } from 'commander';
 import type { Replica } from '../replica.ts';
-import { indexStands, SEARCH_INDEX } from '../store/indexes.ts';
+import { indexStands, PARTS_INDEX, SEARCH_INDEX } from '../store/indexes.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
 import { type FoundMessage, searchMessages } from '../store/search.ts';
 import { momentOf } from './moment.ts';
@@ -16,6 +16,7 @@ interface Options {
   readonly since?: Date;
   readonly before?: Date;
   readonly limit: number;
+  readonly parts?: true;
   readonly json?: true;
 }
 
@@ -33,6 +34,7 @@ export function searchCommand(terminal: Terminal): Command {
     .addArgument(
       new Argument('<words...>', 'all of them; "a phrase" in quotes, a or b, begin*, -without (after --)'),
     )
+    .option('--parts', 'not whole words: what stands anywhere in them, taken as it is written')
     .option('--phone <number>', 'of this person: E.164, or as CRM_DEFAULT_COUNTRY writes it')
     .option('--person <id>', "of this person, by the upstream's id")
     .option('--crm <id>', 'of this contact of the CRM; see `link`')
@@ -57,15 +59,20 @@ async function search(
 ): Promise<void> {
   const { settings, maintenance: db } = replica;
   const schema = settings.WA_REPLICA_SCHEMA;
-  if (!/[\p{L}\p{N}]/u.test(query)) throw new CommandFailed('there is no word to look for', 2);
-  if (!(await indexStands(db, schema, SEARCH_INDEX))) {
-    const why = settings.SEARCH ? 'the index is not built yet (`run` and `migrate` do it)' : 'SEARCH is off';
+  const parts = options.parts === true;
+  const sought = parts ? /[^\s"]/ : /[\p{L}\p{N}]/u;
+  if (!sought.test(query)) throw new CommandFailed('there is no word to look for', 2);
+  if (!(await indexStands(db, schema, parts ? PARTS_INDEX : SEARCH_INDEX))) {
+    const off = parts ? settings.SEARCH !== 'parts' : settings.SEARCH === 'off';
+    const why = off
+      ? `SEARCH is ${parts ? 'not parts' : 'off'}`
+      : 'the index is not built yet (`run` and `migrate` do it, or say why not)';
     stderr.write(`wa-replica: ${why}: every message is read, which takes long on many\n`);
   }
   const { person, crm, connection, since, before, limit } = options;
   const phone =
     options.phone === undefined ? undefined : await phoneOf(options.phone, settings.CRM_DEFAULT_COUNTRY);
-  const wanted = { query, phone, person, crmId: crm, connection, since, before, max: limit };
+  const wanted = { query, phone, person, crmId: crm, connection, since, before, max: limit, parts };
   const found = await searchMessages(db, schema, wanted);
   for (const message of found) {
     stdout.write(`${options.json ? JSON.stringify(message) : line(message, query)}\n`);

@@ -155,9 +155,9 @@ export const SETTINGS = {
     secret: true,
     help: 'for `erase`, and from then on for whatever writes: what was erased is recognized under it, so keep it',
   }),
-  SEARCH: setting(v.flag('on', 'off'), {
+  SEARCH: setting(v.choice('off', 'on', 'parts'), {
     default: 'on',
-    help: 'the full-text index that search and search_messages want; off drops it',
+    help: 'the index that search and search_messages want: of words, of parts of words too (pg_trgm), or none; drops the others',
   }),
   CRM_CONTACTS_QUERY: setting(v.query(), {
     help: "the CRM's contacts, such as select id, phone from contacts: links them with people by number",

@@ -2,16 +2,21 @@ import { type Kysely, type RawBuilder, sql } from 'kysely';
 import type { Db } from './database.ts';
 import { otherJid } from './message-counts.ts';
 import type { Database } from './schema.ts';
+import { makeTrigrams, type PartsObstacle } from './trigrams.ts';
+
+/** An index, for who need not build it. */
+export interface NamedIndex {
+  readonly name: string;
+  /** One of our tables. */
+  readonly table: keyof Database;
+}
 
 /**
  * An index on a table that may be large by the time when a version brings it. A migration would lock the table for as
  * long as it is built; these are built beside the work, outside any transaction. What is right must not depend on
  * them: they may come hours after the version that has them.
  */
-export interface LargeIndex {
-  readonly name: string;
-  /** One of our tables. */
-  readonly table: keyof Database;
+export interface LargeIndex extends NamedIndex {
   /** What follows the table: `(connection_id, sender_jid) where deleted_at is null`. */
   readonly definition: string;
 }
@@ -25,6 +30,19 @@ export const SEARCH_INDEX: LargeIndex = {
   definition: `using gin (to_tsvector('simple'::regconfig, left(body, 65536)))`,
 };
 
+/** Parts of words (SEARCH=parts), by pg_trgm. Its operator class is named with the schema that the extension is in.
+ * @param extension that schema. */
+export const partsIndex = (extension: string): LargeIndex => ({
+  ...PARTS_INDEX,
+  definition: `using gin (left(body, 65536) "${extension.replaceAll('"', '""')}".gin_trgm_ops)`,
+});
+
+/** As far as one need not know where the extension is. */
+export const PARTS_INDEX = { name: 'messages_by_parts', table: 'messages' } as const;
+
+/** What is indexed for the search: nothing, words, or parts of words too. */
+export type SearchKind = 'off' | 'on' | 'parts';
+
 /** Those that the tables began with came in the first migration. */
 export const LARGE_INDEXES: readonly LargeIndex[] = [
   {
@@ -36,23 +54,30 @@ export const LARGE_INDEXES: readonly LargeIndex[] = [
 ];
 
 /**
- * Brings the large indexes to what the settings want: that of the words is there only for the search.
+ * Brings the large indexes to what the settings want: those of the search are there only for it. The extension that
+ * parts of words need is made where this role may, and never dropped: others may use it.
  * @param db as {@link buildIndexes} wants it.
- * @param wants whether there is to be a search (SEARCH).
- * @returns the names of those that were built, and dropped.
+ * @returns the names of those that were built, and dropped; and what is in the way of searching parts.
  */
 export async function tendIndexes(
   db: Kysely<Database>,
   schema: string,
-  wants: { readonly search: boolean },
-): Promise<{ readonly built: string[]; readonly dropped: string[] }> {
-  const dropped = wants.search ? [] : await dropIndexes(db, schema, [SEARCH_INDEX]);
-  const built = await buildIndexes(db, schema, [...LARGE_INDEXES, ...(wants.search ? [SEARCH_INDEX] : [])]);
-  return { built, dropped };
+  { search }: { readonly search: SearchKind },
+): Promise<{ readonly built: string[]; readonly dropped: string[]; readonly obstacle?: PartsObstacle }> {
+  const unwanted = { off: [SEARCH_INDEX, PARTS_INDEX], on: [PARTS_INDEX], parts: [] }[search];
+  const dropped = await dropIndexes(db, schema, unwanted);
+  const built = await buildIndexes(db, schema, [
+    ...LARGE_INDEXES,
+    ...(search === 'off' ? [] : [SEARCH_INDEX]),
+  ]);
+  if (search !== 'parts') return { built, dropped };
+  const { schema: extension, obstacle } = await makeTrigrams(db);
+  if (extension === undefined) return { built, dropped, ...(obstacle !== undefined && { obstacle }) };
+  return { built: [...built, ...(await buildIndexes(db, schema, [partsIndex(extension)]))], dropped };
 }
 
 /** Whether an index is there and can be used. */
-export async function indexStands(db: Db, schema: string, { name }: LargeIndex): Promise<boolean> {
+export async function indexStands(db: Db, schema: string, { name }: NamedIndex): Promise<boolean> {
   const { rows } = await sql`
     select from pg_class c join pg_index i on i.indexrelid = c.oid
     where c.relnamespace = ${schema}::regnamespace and c.relname = ${name} and i.indisvalid`.execute(db);
@@ -94,8 +119,9 @@ export async function buildIndexes(
 async function dropIndexes(
   db: Kysely<Database>,
   schema: string,
-  indexes: readonly LargeIndex[],
+  indexes: readonly NamedIndex[],
 ): Promise<string[]> {
+  if (indexes.length === 0) return [];
   const there = () => existing(db, schema, indexes);
   if ((await there()).length === 0) return [];
   return await alone(db, schema, async () => {
@@ -138,8 +164,8 @@ async function wayOf(db: Kysely<Database>, schema: string, table: string): Promi
 async function existing(
   db: Kysely<Database>,
   schema: string,
-  indexes: readonly LargeIndex[],
-): Promise<LargeIndex[]> {
+  indexes: readonly NamedIndex[],
+): Promise<NamedIndex[]> {
   const names = indexes.map(({ name }) => name);
   const { rows } = await sql<{ name: string }>`select relname as name from pg_class
     where relnamespace = ${schema}::regnamespace and relkind in ('i', 'I') and relname = any(${names}::text[])`.execute(

@@ -15,6 +15,8 @@ export interface MessageSearch {
   readonly since?: Date | undefined;
   readonly before?: Date | undefined;
   readonly max: number;
+  /** Of words too: each blank-separated or "quoted" piece of the query may stand anywhere, and means itself. */
+  readonly parts?: boolean | undefined;
 }
 
 /** A row of `search_messages`. */
@@ -36,19 +38,19 @@ export interface FoundMessage {
   readonly deleted_at: Date | null;
 }
 
-/** Messages with these words, the newest first. */
+/** Messages with these words, or parts of words, the newest first. */
 export async function searchMessages(db: Db, schema: string, wanted: MessageSearch): Promise<FoundMessage[]> {
-  const { query, phone, person, crmId, connection, since, before, max } = wanted;
+  const { query, phone, person, crmId, connection, since, before, max, parts = false } = wanted;
   const time = (at: Date | undefined) => at?.toISOString() ?? null;
   const { rows } = await sql<FoundMessage>`
     select * from ${sql.id(schema)}.search_messages(${query}, phone => ${phone ?? null}, person => ${person ?? null},
       crm_id => ${crmId ?? null}, connection => ${connection ?? null}, since => ${time(since)}::timestamptz,
-      before => ${time(before)}::timestamptz, max => ${max})`.execute(db);
+      before => ${time(before)}::timestamptz, max => ${max}, parts => ${parts})`.execute(db);
   return rows;
 }
 
 /**
- * Merges what is new into the index. Postgres keeps new rows in a list of up to gin_pending_list_limit (4 MB), so that
+ * Merges what is new into the indexes. Postgres keeps new rows in a list of up to gin_pending_list_limit (4 MB), so that
  * writing is quick; whoever searches reads all of it, which takes longer than the rest. Does nothing without the index,
  * or for a role that may not call the function: searches are slower then.
  */

@@ -117,7 +117,7 @@ async function makeTables(url: string): Promise<void> {
   const options = { url, schema: SCHEMA, poolSize: 2, applicationName: 'wa-replica bench', onIdleError };
   const db = openDatabase(options);
   try {
-    await tendIndexes(db, SCHEMA, { search: true });
+    await tendIndexes(db, SCHEMA, { search: 'on' });
   } finally {
     await db.destroy();
   }

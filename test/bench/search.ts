@@ -40,7 +40,7 @@ export async function search(stage: Stage): Promise<BenchResult> {
     applicationName: 'wa-replica bench',
     onIdleError: () => {},
   });
-  await tendIndexes(db, SCHEMA, { search: true });
+  await tendIndexes(db, SCHEMA, { search: 'on' });
   await db.destroy();
   await database.query('vacuum (analyze)');
   await database.query(`set search_path to ${SCHEMA}`);

@@ -322,6 +322,24 @@ test('the index of the search', async () => {
   expect(await runCommand(['migrate'], { DATABASE_URL: database.url })).toMatchObject({ status: 0 });
   expect((await examine(database.url, { SEARCH: 'on' })).lines.at(-1)).toBe('✓ search: the index is there');
   expect((await examine(database.url)).lines.at(-2)).toContain('! search: SEARCH is off');
+  const parts = { SEARCH: 'parts' };
+  expect((await examine(database.url, parts)).lines.slice(-2)).toEqual([
+    '! search: parts of words have no index: there is no pg_trgm',
+    expect.stringContaining('create extension pg_trgm'),
+  ]);
+  await database.query('create extension pg_trgm');
+  expect((await examine(database.url, parts)).lines.at(-2)).toContain(
+    '! search: the index of parts of words is not',
+  );
+  expect(await runCommand(['migrate'], { DATABASE_URL: database.url, ...parts })).toMatchObject({
+    status: 0,
+  });
+  expect((await examine(database.url, parts)).lines.at(-1)).toBe(
+    '✓ search: the index of parts of words is there',
+  );
+  expect((await examine(database.url, { SEARCH: 'on' })).lines.at(-2)).toContain(
+    '! search: SEARCH is on, and the',
+  );
 });
 
 test("the CRM's contacts", async () => {

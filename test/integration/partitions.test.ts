@@ -4,7 +4,7 @@ import type { Kysely } from 'kysely';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import { LARGE_INDEXES, SEARCH_INDEX, tendIndexes } from '../../src/store/indexes.ts';
+import { LARGE_INDEXES, PARTS_INDEX, SEARCH_INDEX, tendIndexes } from '../../src/store/indexes.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { searchMessages } from '../../src/store/search.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
@@ -96,8 +96,8 @@ test('partitioned on connection_id by the documented statements, everything goes
       `select from pg_depend where refobjid = 'unpartitioned.messages'::regclass and deptype = 'n'`,
     ),
   ).toEqual([]);
-  const names = [...LARGE_INDEXES, SEARCH_INDEX].map(({ name }) => name);
-  expect(await tendIndexes(db, SCHEMA, { search: true })).toEqual({ built: names, dropped: [] });
+  const names = [...LARGE_INDEXES, SEARCH_INDEX, PARTS_INDEX].map(({ name }) => name);
+  expect(await tendIndexes(db, SCHEMA, { search: 'parts' })).toEqual({ built: names, dropped: [] });
   // A message that is written after it waits in the index of its partition.
   const [one] = await database.query<{ connection_id: string }>(
     'select connection_id from whatsapp.sync_state limit 1',
@@ -110,9 +110,10 @@ test('partitioned on connection_id by the documented statements, everything goes
   expect(Number(merged!.n)).toBeGreaterThan(0);
   const found = await searchMessages(db, SCHEMA, { query: 'needle', max: 2 });
   expect(found).toMatchObject([{ connection_id: one!.connection_id, message_id: 'm' }]);
+  expect(await searchMessages(db, SCHEMA, { query: 'eedl', parts: true, max: 2 })).toEqual(found);
   await database.query(`delete from whatsapp.messages where message_id = 'm'`);
-  const wanted = [SEARCH_INDEX.name];
-  expect(await tendIndexes(db, SCHEMA, { search: false })).toEqual({ built: [], dropped: wanted });
+  const wanted = [SEARCH_INDEX.name, PARTS_INDEX.name];
+  expect(await tendIndexes(db, SCHEMA, { search: 'off' })).toEqual({ built: [], dropped: wanted });
   // Whoever adds a table adds it to the document.
   const whole = await database.query<{ relname: string }>(
     `select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'connection_id'

@@ -179,6 +179,7 @@ test('the reader reads, and nothing else', async () => {
   // And it searches, and sees what is linked.
   for (const query of [
     `select * from whatsapp.search_messages('word', crm_id => '1')`,
+    `select * from whatsapp.search_messages('wor', parts => true)`,
     `select * from whatsapp.crm_timeline where crm_id = '1'`,
   ]) {
     expect([query, await attempt('reader', query)]).toEqual([query, undefined]);
@@ -194,6 +195,20 @@ test('the reader reads, and nothing else', async () => {
       where p.pronamespace = 'whatsapp'::regnamespace and a.grantee = 0`,
   )) as [{ open: number }];
   expect(open).toBe(0);
+});
+
+test('where the owner may not create pg_trgm it says so, and words are searched', async () => {
+  await makeRoles();
+  const migrateParts = () => runCommand(['migrate'], { DATABASE_URL: urlOf('owner'), SEARCH: 'parts' });
+  const without = await migrateParts();
+  expect(without).toMatchObject({ status: 0, stdout: expect.stringContaining('messages_by_words') });
+  expect(without.stdout).not.toContain('messages_by_parts');
+  expect(without.stderr).toContain('`create extension pg_trgm` in this database');
+  await database.query('create extension pg_trgm');
+  expect(await migrateParts()).toMatchObject({
+    stdout: expect.stringContaining('messages_by_parts'),
+    stderr: '',
+  });
 });
 
 test('tables of later migrations are covered, without running the file again', async () => {

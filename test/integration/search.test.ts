@@ -1,6 +1,6 @@
 import type { Kysely } from 'kysely';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { indexStands, SEARCH_INDEX, tendIndexes } from '../../src/store/indexes.ts';
+import { indexStands, PARTS_INDEX, SEARCH_INDEX, tendIndexes } from '../../src/store/indexes.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { searchMessages, tendSearch } from '../../src/store/search.ts';
 import { runCommand } from '../support/command.ts';
@@ -78,13 +78,11 @@ afterAll(() => db.destroy());
 const ids = async (query: string, more: object = {}) =>
   (await searchMessages(db, SCHEMA, { query, max: 50, ...more })).map(({ message_id }) => message_id);
 
-describe.each([
-  ['without the index', false],
-  ['with the index', true],
-])('%s', (_, indexed) => {
+describe.each(['off', 'on', 'parts'] as const)('SEARCH=%s', (kind) => {
   beforeAll(async () => {
-    await tendIndexes(db, SCHEMA, { search: indexed });
-    expect(await indexStands(db, SCHEMA, SEARCH_INDEX)).toBe(indexed);
+    await tendIndexes(db, SCHEMA, { search: kind });
+    expect(await indexStands(db, SCHEMA, SEARCH_INDEX)).toBe(kind !== 'off');
+    expect(await indexStands(db, SCHEMA, PARTS_INDEX)).toBe(kind === 'parts');
     await tendSearch(db, SCHEMA);
   });
 
@@ -121,6 +119,28 @@ describe.each([
     ["o'clock* \\* :* &", {}, []],
   ])('%s, of %j', async (query, more, found) => expect(await ids(query, more)).toEqual(found));
 
+  test.each<[query: string, more: object, found: string[]]>([
+    ['voic octo', {}, ['first']],
+    ['VOICE IS', { connection: 'a', max: 2 }, ['ours']],
+    ['"of octo"', {}, ['first']],
+    ['"octo of"', {}, []],
+    ['chnungen: re-2026-7', {}, ['third']],
+    ['ample.com/r', {}, ['third']],
+    ['26_77', {}, []],
+    ['inv%ice', {}, []],
+    ['\\', {}, []],
+    ['%', {}, []],
+    [`o'c" "`, {}, []],
+    ['  ""', {}, []],
+    ['ldes', {}, ['n1']],
+    ['ldes', { phone: '+9123456' }, ['n1']],
+    ['eldo', { max: 3 }, ['n6000', 'n5500', 'n5000']],
+    ['eldo', { before: new Date('2020-03-01') }, ['n1000', 'n500']],
+    ['voice', { phone: '+4915112345678', connection: 'a' }, ['lid', 'ours', 'second', 'first', 'timeless']],
+  ])('parts: %s, of %j', async (query, more, found) =>
+    expect(await ids(query, { parts: true, ...more })).toEqual(found),
+  );
+
   test('of a contact of the CRM', async () => {
     await database.query(
       `insert into whatsapp.crm_links (crm_id, phone_e164) values ('17', '+4930123456') on conflict do nothing`,
@@ -150,7 +170,7 @@ describe.each([
 });
 
 test('no body is refused for the index: not a long one, nor one of long words, nor one that is all words', async () => {
-  await tendIndexes(db, SCHEMA, { search: true });
+  await tendIndexes(db, SCHEMA, { search: 'parts' });
   const numbered = (each: (n: number) => string) =>
     Array.from({ length: 160_000 }, (_, n) => each(n)).join('');
   const bodies = [
@@ -171,13 +191,17 @@ test('no body is refused for the index: not a long one, nor one of long words, n
   await tendSearch(db, SCHEMA);
   expect(await ids('beginning')).toHaveLength(bodies.length);
   expect(await ids('ending')).toEqual([]);
+  expect(await ids('eginnin', { parts: true })).toHaveLength(bodies.length);
   expect(await database.query('select from whatsapp.quarantine')).toEqual([]);
 });
 
-test('SEARCH=off drops the index, on builds it, by migrate', async () => {
+test('SEARCH=off drops the indexes, on and parts build theirs, by migrate', async () => {
   const env = { DATABASE_URL: database.url };
-  expect((await runCommand(['migrate'], { ...env, SEARCH: 'off' })).stdout).toContain(
-    'indexes dropped: messages_by_words',
+  const migrate = async (kind: string) => (await runCommand(['migrate'], { ...env, SEARCH: kind })).stdout;
+  expect(await migrate('on')).toContain('indexes dropped: messages_by_parts\n');
+  expect(await migrate('parts')).toContain('indexes built: messages_by_parts\n');
+  expect(await migrate('off')).toMatch(
+    /indexes dropped: messages_by_(words, messages_by_parts|parts, messages_by_words)\n/,
   );
   expect(await indexStands(db, SCHEMA, SEARCH_INDEX)).toBe(false);
   await tendSearch(db, SCHEMA);
@@ -190,6 +214,16 @@ test('what waits in the index is merged into it', async () => {
   const [merged] = await database.query<{ n: string }>('select whatsapp.tend_search() as n');
   expect(Number(merged!.n)).toBeGreaterThan(0);
   expect(await database.query('select whatsapp.tend_search() as n')).toEqual([{ n: '0' }]);
+});
+
+test('the extension may be in any schema, and is left where it is', async () => {
+  await database.query('drop extension pg_trgm cascade; create schema "Else""where"');
+  await database.query('create extension pg_trgm schema "Else""where"');
+  const { built, obstacle } = await tendIndexes(db, SCHEMA, { search: 'parts' });
+  expect([built, obstacle]).toEqual([['messages_by_parts'], undefined]);
+  expect(await ids('ldes', { parts: true })).toEqual(['n1']);
+  expect((await tendIndexes(db, SCHEMA, { search: 'on' })).dropped).toEqual(['messages_by_parts']);
+  expect(await database.query(`select extname from pg_extension where extname = 'pg_trgm'`)).toHaveLength(1);
 });
 
 test('an argument that cannot be', async () => {
@@ -234,6 +268,12 @@ describe('wa-replica search', () => {
     expect(stdout.length).toBeLessThan(240);
   });
 
+  test('parts of words, and what keeps them from being quick', async () => {
+    const { status, stdout, stderr } = await search('--parts', 'ctobe');
+    expect([status, stdout]).toEqual([0, expect.stringContaining('The Invoice of October')]);
+    expect(stderr).toContain('SEARCH is not parts: every message is read');
+  });
+
   test('JSON, a limit that says so, and nothing found', async () => {
     const { stdout, stderr } = await search('invoice', '--json', '--limit', '2', '--connection', 'a');
     const rows = stdout
@@ -260,7 +300,7 @@ describe('wa-replica search', () => {
   });
 
   test('without the index it says so, and finds the same', async () => {
-    await tendIndexes(db, SCHEMA, { search: false });
+    await tendIndexes(db, SCHEMA, { search: 'off' });
     const { stdout, stderr } = await search('october');
     expect(stdout).toContain('The Invoice of October');
     expect(stderr).toContain('the index is not built yet');

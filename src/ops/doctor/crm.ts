@@ -1,8 +1,9 @@
 import { type Kysely, sql } from 'kysely';
 import { type ContactsQuery, readContacts } from '../../crm/contacts.ts';
 import { codeOf, ReplicaError } from '../../errors.ts';
-import { indexStands, SEARCH_INDEX } from '../../store/indexes.ts';
+import { indexStands, PARTS_INDEX, SEARCH_INDEX, type SearchKind } from '../../store/indexes.ts';
 import type { Database } from '../../store/schema.ts';
+import { NO_EXTENSION, trigramSchema } from '../../store/trigrams.ts';
 import { type Finding, ok, problem, warning } from './finding.ts';
 
 export interface CrmCheck {
@@ -33,22 +34,37 @@ export async function checkCrm({ contacts, country }: CrmCheck): Promise<Finding
   ];
 }
 
-/** Whether the search has its index.
- * @param wanted SEARCH. @returns nothing where there are no tables yet. */
-export async function checkSearch(db: Kysely<Database>, schema: string, wanted: boolean): Promise<Finding[]> {
+/** Whether the search has its indexes.
+ * @param search SEARCH. @returns nothing where there are no tables yet. */
+export async function checkSearch(
+  db: Kysely<Database>,
+  schema: string,
+  search: SearchKind,
+): Promise<Finding[]> {
   const { rows } = await sql<{ there: boolean }>`
     select to_regclass(${`${schema}.messages`}) is not null as there`.execute(db);
   if (rows[0]?.there !== true) return [];
-  const indexed = await indexStands(db, schema, SEARCH_INDEX);
-  if (indexed === wanted) return wanted ? [ok('search: the index is there')] : [];
+  const ofWords = ofIndex('the index', await indexStands(db, schema, SEARCH_INDEX), search, search !== 'off');
+  const parts = await indexStands(db, schema, PARTS_INDEX);
+  if (search === 'parts' && !parts && (await trigramSchema(db)) === undefined) {
+    return [
+      ...ofWords,
+      warning('search: parts of words have no index: there is no pg_trgm', NO_EXTENSION.hint),
+    ];
+  }
+  return [...ofWords, ...ofIndex('the index of parts of words', parts, search, search === 'parts')];
+}
+
+function ofIndex(name: string, indexed: boolean, search: SearchKind, wanted: boolean): Finding[] {
+  if (indexed === wanted) return wanted ? [ok(`search: ${name} is there`)] : [];
   return [
     wanted
       ? warning(
-          'search: the index is not there: every message is read for a search',
+          `search: ${name} is not there: every message is read for a search`,
           'let `run` build it (MIGRATE_ON_START=true), or run `wa-replica migrate`; on many messages it takes minutes',
         )
       : warning(
-          'search: SEARCH is off, and its index is there all the same',
+          `search: SEARCH is ${search}, and ${name === 'the index' ? 'its index' : name} is there all the same`,
           'let `run` drop it (MIGRATE_ON_START=true), or run `wa-replica migrate`',
         ),
   ];
