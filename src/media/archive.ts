@@ -36,6 +36,9 @@ const RENEW_EVERY = 20_000;
 /** How often the queue is looked at while nothing rings, in milliseconds: other workers fill it too. */
 const LOOK_EVERY = 5_000;
 
+/** While messages wait for the same cores, one attachment is begun in so many milliseconds, one at a time. */
+const BEHIND_EVERY = 1_000;
+
 /** One claim in so many takes the oldest, which the upstream is about to forget. */
 const OLDEST_EVERY = 4;
 
@@ -59,6 +62,7 @@ export class MediaArchive {
   readonly #alarm = new Alarm();
   readonly #inHand = new Map<Claim, Promise<void>>();
   #claims = 0;
+  #beganAt = Number.NEGATIVE_INFINITY;
   /** Failures of the store or the database in a row, and until when nothing is begun after the last one. */
   #failures = 0;
   #resumesAt = 0;
@@ -101,8 +105,11 @@ export class MediaArchive {
       this.#checked = true;
       const now = performance.now();
       if (this.#dueAt <= now) this.#dueAt = Number.POSITIVE_INFINITY;
+      const behind = isBehind();
+      const spaced = this.#beganAt + BEHIND_EVERY - now;
+      if (behind && spaced > 0) return spaced;
       const rooms = this.#lanes.rooms(connections(), now);
-      const free = (isBehind() ? 1 : concurrency) - this.#inHand.size;
+      const free = (behind ? 1 : concurrency) - this.#inHand.size;
       if (free > 0 && rooms.length > 0) {
         const order = ++this.#claims % OLDEST_EVERY === 0 ? 'oldest' : 'newest';
         const token = randomBytes(12).toString('hex');
@@ -120,6 +127,7 @@ export class MediaArchive {
 
   #begin(claim: Claim, signal: AbortSignal): void {
     const { connectionId } = claim;
+    this.#beganAt = performance.now();
     this.#lanes.begin(connectionId);
     const done = this.#one(claim, signal)
       .catch((error: unknown) => {

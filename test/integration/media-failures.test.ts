@@ -244,6 +244,22 @@ test('one download at a time goes on while messages are behind', async () => {
   expect(await claimed()).toBe(2);
 });
 
+test('while messages are behind, a download begins a second after the one before it', async () => {
+  await queue(...served.slice(0, 3));
+  replica = await createReplica(env({ MEDIA_CONCURRENCY: '4' }));
+  Object.defineProperty(replica.worker, 'isBehind', { get: () => true });
+  const at: number[] = [];
+  simulator.stats.onRequest = ({ route }) => {
+    if (route === 'media') at.push(performance.now());
+  };
+  archive = await startArchive(replica);
+  await becomes('stored', 3);
+  simulator.stats.onRequest = null;
+  expect(at).toHaveLength(3);
+  // The first one also opens the connection: it may be served late.
+  for (const [index, ms] of at.slice(1).entries()) expect(ms - at[index]!).toBeGreaterThan(700);
+});
+
 test('several processes share a queue, and fetch everything once', async () => {
   const many = served.slice(0, 60);
   await queue(...many);
