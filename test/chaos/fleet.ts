@@ -47,7 +47,9 @@ export class Fleet {
       },
       { what: `a daemon ${what}`, deadlineMs: PATIENCE },
     );
-    if (daemon.end !== undefined) throw new Error(`a daemon was ${what}, and ended (${daemon.end})`);
+    if (daemon.end === undefined) return;
+    const last = daemon.stderr.trim().split('\n').at(-1);
+    throw new Error(`a daemon was ${what}, and ended (${daemon.end}): ${last}`);
   }
 
   /** Waits until a daemon, left alone, holds every connection. */
