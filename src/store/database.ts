@@ -14,6 +14,7 @@ import {
 } from 'kysely';
 import pg from 'pg';
 import { type Database, TABLES } from './schema.ts';
+import { naming } from './session.ts';
 import { cutWhenSilent } from './silence.ts';
 
 /** What the functions of the store take: the pool, or the transaction that the caller has open. */
@@ -40,9 +41,9 @@ const CONNECT_TIMEOUT = 10_000;
 
 /**
  * Opens the pool. Nothing is sent before the first query.
- * A session holds no state (no `set`, no prepared statement with a name, no session lock), so that a pooler
- * in transaction mode may stand between (R15); for the same reason tables are named with their schema and no
- * search_path is set.
+ * What is right depends on no state of a session (no `set`, no session lock), so that a pooler in transaction mode may
+ * stand between (R15); for the same reason tables are named with their schema and no search_path is set. What is only
+ * quicker for it is in `session.ts`.
  */
 export function openDatabase(options: DatabaseOptions): Kysely<Database> {
   const pool = new pg.Pool({
@@ -62,7 +63,7 @@ export function openDatabase(options: DatabaseOptions): Kysely<Database> {
   });
   dropReadOnly(pool);
   const db = new Kysely<Database>({
-    dialect: new PooledDialect({ pool }),
+    dialect: new PooledDialect({ pool: naming(pool) }),
     plugins: [new SchemaPlugin(options.schema)],
   });
   pools.set(db, pool);

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { Kysely } from 'kysely';
 import { refusesData } from '../errors.ts';
 import type { ConnectionId, Kind, Reject, Tally } from '../model.ts';
@@ -136,7 +135,7 @@ async function attempt(
         contacts: changes.came.contact,
         messages: changes.came.message,
         quarantined: rejects.length,
-        bodySha256: createHash('sha256').update(page.body).digest('hex'),
+        bodySha256: changes.bodySha256,
         worker: context.worker,
       };
       const moved = await advance(trx, connectionId, at, move, ledger);

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { CONTACT, CONVERSATION, ENTITIES, type Entity, MESSAGE, PARTICIPANT_FIELDS } from '../entities.ts';
 import { exactNumber, int64, parseExact } from '../lib/exact-json.ts';
 import { sliceArray } from '../lib/json-slice.ts';
@@ -15,6 +16,8 @@ export interface Changes {
   /** Records that came, good and bad, by kind. */
   readonly came: Readonly<Record<Kind, number>>;
   readonly partial: number;
+  /** Of the answer's bytes, in hex: the ledger has it. */
+  readonly bodySha256: string;
 }
 
 /** Checks every record of a page (R2 to R5, R7, R9, R10). Pure: touches neither network nor database. */
@@ -36,7 +39,7 @@ export function normalise(page: Page): Changes {
     // Not spread into push: a page of nothing but bad records has more of them than a call takes arguments.
     for (const reject of result.rejects) rejects.push(reject);
   }
-  return { batches, rejects, came, partial };
+  return { batches, rejects, came, partial, bodySha256: sha256(page.body) };
 }
 
 /**
@@ -172,4 +175,8 @@ function lazily<T>(make: () => T): () => T {
     made ??= make();
     return made;
   };
+}
+
+function sha256(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('hex');
 }

@@ -1,0 +1,101 @@
+import { createHash } from 'node:crypto';
+import type { PostgresPool, PostgresPoolClient } from 'kysely';
+import type pg from 'pg';
+
+/*
+ * Statements that come again and again get a name, so that Postgres reads them once in a session: of the time of a page
+ * of ten messages that is a quarter. A name is the session's, and behind a pooler in transaction mode the next
+ * transaction may be in another one (R15). So names are given only where the process that answers is the one that
+ * answered the login; a pooler makes up the id that it greets with. Each time they are planned anew: a plan that was made
+ * while a table was empty, and kept, reads all of it for each row of the backlog that follows.
+ */
+
+/** How often a text must have come before it gets a name. */
+const TIMES = 3;
+/** Texts with a name, at most: what is put together anew each time must not fill the server's memory. */
+const MOST_TEXTS = 100;
+
+/** SQLSTATEs of a name that is not what it was: unknown, taken, or of a statement whose columns have changed. */
+const ASTRAY: readonly unknown[] = ['26000', '42P05', '0A000'];
+
+const times = new Map<string, number>();
+const names = new Map<string, string>();
+
+/** A pool as Kysely wants it, whose sessions give names to statements where that is safe. */
+export function naming(pool: pg.Pool): PostgresPool {
+  const sessions = new WeakMap<pg.PoolClient, Session>();
+  return {
+    options: pool.options,
+    end: () => pool.end(),
+    async connect() {
+      const client = await pool.connect();
+      const known = sessions.get(client);
+      if (known !== undefined) return known;
+      try {
+        const session = new Session(client, await isDirect(client));
+        sessions.set(client, session);
+        return session;
+      } catch (error) {
+        client.release(true);
+        throw error;
+      }
+    },
+  };
+}
+
+/** Whether the session is Postgres' own, and then prepares it. */
+async function isDirect(client: pg.PoolClient): Promise<boolean> {
+  const { processID } = client as pg.PoolClient & { readonly processID: number | null };
+  const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
+  if (rows[0]?.pid !== processID) return false;
+  await client.query('set plan_cache_mode = force_custom_plan');
+  return true;
+}
+
+class Session implements PostgresPoolClient {
+  readonly #client: pg.PoolClient;
+  #named: boolean;
+
+  constructor(client: pg.PoolClient, named: boolean) {
+    this.#client = client;
+    this.#named = named;
+  }
+
+  get processID(): number {
+    return (this.#client as pg.PoolClient & { readonly processID: number }).processID;
+  }
+
+  release(destroy?: boolean): void {
+    this.#client.release(destroy);
+  }
+
+  /** Cursors, the other form of it, are not used. */
+  readonly query = (async (text: string, values: readonly unknown[] = []) => {
+    const name = this.#named && values.length > 0 ? nameOf(text) : undefined;
+    if (name === undefined) return await this.#client.query(text, [...values]);
+    try {
+      return await this.#client.query({ name, text, values: [...values] });
+    } catch (error) {
+      if (ASTRAY.includes((error as { code?: unknown }).code)) this.#named = false;
+      throw error;
+    }
+  }) as unknown as PostgresPoolClient['query'];
+}
+
+/** The same for a text in all sessions; undefined where it has none. */
+function nameOf(text: string): string | undefined {
+  const known = names.get(text);
+  if (known !== undefined) return known;
+  if (names.size >= MOST_TEXTS) return undefined;
+  const count = (times.get(text) ?? 0) + 1;
+  if (count < TIMES) {
+    // The oldest that did not come again makes room.
+    if (times.size >= MOST_TEXTS) times.delete(times.keys().next().value!);
+    times.set(text, count);
+    return undefined;
+  }
+  times.delete(text);
+  const name = `wa_${createHash('sha256').update(text).digest('hex').slice(0, 24)}`;
+  names.set(text, name);
+  return name;
+}
