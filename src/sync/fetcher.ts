@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { ReplicaError } from '../errors.ts';
 import type { Reservation } from '../lib/byte-budget.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
@@ -5,6 +6,7 @@ import type { Position } from '../store/state.ts';
 import type { UpstreamClient } from '../upstream/client.ts';
 import { type Answer, readPage } from '../upstream/page.ts';
 import type { Admission } from './admission.ts';
+import { normalise } from './normalise.ts';
 import { type PackedPage, pack } from './packing.ts';
 import type { PageLimit } from './page-limit.ts';
 
@@ -134,7 +136,11 @@ export class Fetcher {
       await this.#heldBack;
       const page = readPage(body, cursor);
       refuseBackwards(page);
-      return { ...pack(page), ...told };
+      // In three steps: Postgres may be done with the page in hand meanwhile, and waits for the next statement.
+      await setImmediate();
+      const changes = normalise(page);
+      await setImmediate();
+      return { ...pack(page, changes), ...told };
     } catch (error) {
       told.held.release();
       throw error;

@@ -17,8 +17,7 @@ export interface PackedPage {
  * of objects that wait for their turn would be copied by every run of the garbage collector. Where a single row is asked
  * for, since Postgres refuses one or the quarantine holds one, the page is read from its bytes again.
  */
-export function pack(page: Page): PackedPage {
-  const changes = normalise(page);
+export function pack(page: Page, changes: Changes = normalise(page)): PackedPage {
   // No more than this may be held by what is kept.
   const { from, cursor, hasMore, body } = page;
   const again = onlyOnce(() => normalise(parsePage(body, from)).batches);
