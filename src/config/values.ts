@@ -1,6 +1,5 @@
 import { fileURLToPath } from 'node:url';
 import { validate } from 'node-cron';
-import * as z from 'zod/mini';
 import type { MediaStoreUrl } from '../model.ts';
 
 /* The forms that settings are written in. Each message says what is wanted, and never repeats the value: it may
@@ -8,18 +7,12 @@ import type { MediaStoreUrl } from '../model.ts';
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** A schema of zod's, in its small form: the other binds all its methods to each of our sixty, 7 MB of them. */
-export type Form<T> = z.ZodMiniType<T, string>;
+/** Reads a setting's text. @throws Refused where it is none of this form. */
+export type Form<T> = (text: string) => T;
 
-/** What reads a text, or refuses it with what is wanted instead. */
-function form<T>(read: (text: string, refuse: (message: string) => never) => T): Form<T> {
-  const reading = z.transform((text: string, context) =>
-    read(text, (message) => {
-      context.issues.push({ code: 'custom', message, input: text });
-      return z.NEVER;
-    }),
-  );
-  return z.pipe(z.string(), reading) as Form<T>;
+/** Says what is wanted instead of a text. */
+export class Refused extends Error {
+  override name = 'Refused';
 }
 
 /** In milliseconds. */
@@ -30,31 +23,24 @@ export const DAY = 86_400_000;
  * @param most where it ends in a timer or a setting of Postgres, which hold 2^31-1 ms (about 24 days).
  */
 export function duration(least = 0, most = 36_500 * DAY) {
-  return form((text, refuse) => {
+  return (text: string) => {
     const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
-    if (match === null) {
-      return refuse('wants a duration such as 500ms, 15s, 5m, 1h or 30d');
-    }
+    if (match === null) throw new Refused('wants a duration such as 500ms, 15s, 5m, 1h or 30d');
     const ms = Math.round(Number(match[1]) * UNITS[match[2]!]!);
-    if (ms < least) {
-      return refuse(`wants at least ${least}ms`);
-    }
-    if (ms > most) {
-      return refuse(`wants at most ${most / DAY}d`);
-    }
+    if (ms < least) throw new Refused(`wants at least ${least}ms`);
+    if (ms > most) throw new Refused(`wants at most ${most / DAY}d`);
     return ms;
-  });
+  };
 }
 
 /** A whole number between two bounds. */
 export function integer(least: number, most: number) {
-  return form((text, refuse) => {
+  return (text: string) => {
     const value = /^\d{1,15}$/.test(text.trim()) ? Number(text) : Number.NaN;
-    if (!(value >= least && value <= most)) {
-      return refuse(`wants a whole number from ${least} to ${most}`);
-    }
+    if (!(value >= least && value <= most))
+      throw new Refused(`wants a whole number from ${least} to ${most}`);
     return value;
-  });
+  };
 }
 
 /** What an answer in memory may have, in bytes: it must fit into one string of V8 (about 512 Mi characters), at four
@@ -63,129 +49,119 @@ const MOST_IN_MEMORY = 128 * 1024 ** 2;
 
 /** A size such as `512KiB 64MiB 1GiB` or a number of bytes, in bytes. */
 export function bytes(least: number, most = MOST_IN_MEMORY) {
-  return form((text, refuse) => {
+  return (text: string) => {
     const match = /^(\d+)(KiB|MiB|GiB)?$/.exec(text.trim());
     const power = ['', 'KiB', 'MiB', 'GiB'].indexOf(match?.[2] ?? '');
     const value = match === null ? Number.NaN : Number(match[1]) * 1024 ** power;
-    if (!(value >= least && value <= most)) {
-      return refuse(`wants a size from ${least} bytes to ${most / 1024 ** 2}MiB, such as 64MiB`);
-    }
+    if (!(value >= least && value <= most))
+      throw new Refused(`wants a size from ${least} bytes to ${most / 1024 ** 2}MiB, such as 64MiB`);
     return value;
-  });
+  };
 }
 
 export function choice<const T extends string>(...values: T[]) {
-  return form((text, refuse) => {
+  return (text: string) => {
     const value = values.find((one) => one === text.trim().toLowerCase());
-    if (value === undefined) {
-      return refuse(`wants one of ${values.join(', ')}`);
-    }
+    if (value === undefined) throw new Refused(`wants one of ${values.join(', ')}`);
     return value;
-  });
+  };
 }
 
 export function flag(yes: string, no: string) {
-  return z.pipe(
-    choice(yes, no),
-    z.transform((value) => value === yes),
-  );
+  const either = choice(yes, no);
+  return (text: string) => either(text) === yes;
 }
 
 /** Comma-separated values, without empty ones and doubles. */
 export function list() {
-  return form((text, refuse) => {
+  return (text: string) => {
     const values = [...new Set(text.split(',').map((one) => one.trim()))].filter((one) => one !== '');
-    return values.length === 0 ? refuse('is empty') : values;
-  });
+    if (values.length === 0) throw new Refused('is empty');
+    return values;
+  };
 }
 
 /** The name of a schema: one that needs no quotes, and none of Postgres' own. */
 export function schemaName() {
-  return form((name, refuse) => {
-    if (!/^[a-z_][a-z0-9_]{0,62}$/.test(name)) {
-      return refuse('wants a name of small letters, digits and _ that begins with a letter');
-    }
-    if (name.startsWith('pg_') || name === 'information_schema') {
-      return refuse("is one of Postgres' own schemas");
-    }
+  return (name: string) => {
+    if (!/^[a-z_][a-z0-9_]{0,62}$/.test(name))
+      throw new Refused('wants a name of small letters, digits and _ that begins with a letter');
+    if (name.startsWith('pg_') || name === 'information_schema')
+      throw new Refused("is one of Postgres' own schemas");
     return name;
-  });
+  };
 }
 
 /** Those of libpq that pg honours; it would read any other as verify-full. */
 const SSL_MODES = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'];
 
 export function postgresUrl() {
-  return form((text, refuse) => {
+  return (text: string) => {
     const url = URL.parse(text);
-    if (url === null || !/^postgres(ql)?:$/.test(url.protocol)) {
-      return refuse('wants a URL such as postgres://user:password@host:5432/database');
-    }
+    if (url === null || !/^postgres(ql)?:$/.test(url.protocol))
+      throw new Refused('wants a URL such as postgres://user:password@host:5432/database');
     // pg takes every sslmode for verify-full unless told to read it as libpq does.
     const sslmode = url.searchParams.get('sslmode');
     if (sslmode !== null && !url.searchParams.has('uselibpqcompat')) {
-      if (!SSL_MODES.includes(sslmode)) {
-        return refuse(`wants an sslmode of ${SSL_MODES.join(', ')}`);
-      }
-      if (sslmode === 'verify-ca' && !url.searchParams.get('sslrootcert')) {
-        return refuse('wants sslrootcert with sslmode=verify-ca');
-      }
+      if (!SSL_MODES.includes(sslmode)) throw new Refused(`wants an sslmode of ${SSL_MODES.join(', ')}`);
+      if (sslmode === 'verify-ca' && !url.searchParams.get('sslrootcert'))
+        throw new Refused('wants sslrootcert with sslmode=verify-ca');
       url.searchParams.set('uselibpqcompat', 'true');
     }
     return url.href;
-  });
+  };
 }
 
-/** `off`, or what the schema takes. */
-export function offOr<T>(schema: Form<T>) {
-  return form((text, refuse): T | 'off' => {
+/** `off`, or what the form takes. */
+export function offOr<T>(form: Form<T>) {
+  return (text: string): T | 'off' => {
     if (text.trim().toLowerCase() === 'off') return 'off';
-    const result = schema.safeParse(text);
-    if (result.success) return result.data;
-    return refuse(`${result.error.issues.map(({ message }) => message).join('; ')}, or off`);
-  });
+    try {
+      return form(text);
+    } catch (error) {
+      throw error instanceof Refused ? new Refused(`${error.message}, or off`) : error;
+    }
+  };
 }
 
 export function text() {
-  return form((value) => value.trim());
+  return (value: string) => value.trim();
 }
 
 /** A key that nobody guesses. @param least characters. */
 export function key(least: number) {
-  return form((value, refuse) => {
+  return (value: string) => {
     const text = value.trim();
     if (text.length < least) {
       const message = `wants at least ${least} characters that nobody guesses: openssl rand -hex 32`;
-      return refuse(message);
+      throw new Refused(message);
     }
     return text;
-  });
+  };
 }
 
 export function httpUrl() {
-  return form((text, refuse) => {
+  return (text: string) => {
     const url = URL.parse(text);
-    if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password + url.search !== '') {
-      return refuse('wants a URL such as https://api.whatsapp-use.com, without user or query');
-    }
+    if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password + url.search !== '')
+      throw new Refused('wants a URL such as https://api.whatsapp-use.com, without user or query');
     return url;
-  });
+  };
 }
 
 /** Any URL over http or https; it may hold a token. */
 export function webUrl() {
-  return form((text, refuse) => {
+  return (text: string) => {
     const url = URL.parse(text.trim());
-    if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password !== '') {
-      return refuse('wants a URL such as https://alerts.example.com/hook, without user');
-    }
+    if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password !== '')
+      throw new Refused('wants a URL such as https://alerts.example.com/hook, without user');
     return url;
-  });
+  };
 }
 
 /** `file:///path` or `s3://bucket/prefix`. */
 export function mediaStore() {
-  return form((text, refuse): MediaStoreUrl => {
+  return (text: string): MediaStoreUrl => {
     try {
       // A relative one would be read as one from the root.
       const store = /^[a-z0-9]+:\/\//i.test(text.trim()) ? storeOf(URL.parse(text.trim())) : undefined;
@@ -193,8 +169,8 @@ export function mediaStore() {
     } catch {
       // Percent signs that encode nothing.
     }
-    return refuse('wants file:///path or s3://bucket/prefix, without user or query');
-  });
+    throw new Refused('wants file:///path or s3://bucket/prefix, without user or query');
+  };
 }
 
 function storeOf(url: URL | null): MediaStoreUrl | undefined {
@@ -210,34 +186,30 @@ function storeOf(url: URL | null): MediaStoreUrl | undefined {
 
 /** When something is done, in node-cron's form; times are UTC. */
 export function cron() {
-  return form((text, refuse) => {
-    if (!validate(text.trim())) {
-      return refuse('wants minute, hour, day, month and weekday, such as 17 3 * * *');
-    }
+  return (text: string) => {
+    if (!validate(text.trim()))
+      throw new Refused('wants minute, hour, day, month and weekday, such as 17 3 * * *');
     return text.trim();
-  });
+  };
 }
 
 /** A query to be read from: one statement, without the semicolon that one is used to. */
 export function query() {
-  return form((text, refuse) => {
+  return (text: string) => {
     const value = text.trim().replace(/[;\s]+$/, '');
-    if (!/^[\s(]*(select|with|values|table)\b/i.test(value)) {
-      return refuse('wants a query such as select id, phone from contacts');
-    }
+    if (!/^[\s(]*(select|with|values|table)\b/i.test(value))
+      throw new Refused('wants a query such as select id, phone from contacts');
     return value;
-  });
+  };
 }
 
 /** A country by its two letters of ISO 3166. */
 export function country() {
-  return form((text, refuse) => {
+  return (text: string) => {
     const value = text.trim().toUpperCase();
-    if (!/^[A-Z]{2}$/.test(value)) {
-      return refuse('wants the two letters of a country, such as DE or US');
-    }
+    if (!/^[A-Z]{2}$/.test(value)) throw new Refused('wants the two letters of a country, such as DE or US');
     return value;
-  });
+  };
 }
 
 /** Whether a URL's host is this machine itself. */
