@@ -24,7 +24,8 @@ LABEL org.opencontainers.image.title="wa-replica" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.base.name="docker.io/library/node:24-bookworm-slim"
-ENV NODE_ENV=production HTTP_HOST=0.0.0.0
+# The allocator's, and the flag below, as in the first line of src/bin.ts.
+ENV NODE_ENV=production HTTP_HOST=0.0.0.0 MALLOC_ARENA_MAX=1 MALLOC_TRIM_THRESHOLD_=131072
 WORKDIR /app
 COPY LICENSE ./
 COPY --from=dependencies /app/node_modules ./node_modules
@@ -36,6 +37,5 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
   CMD ["node", "-e", "const { HTTP_HOST = '0.0.0.0', HTTP_PORT: port = '8080' } = process.env; const host = ['0.0.0.0', '::'].includes(HTTP_HOST) ? '127.0.0.1' : HTTP_HOST; if (port !== 'off') require('node:http').get({ host, port, path: '/healthz' }, ({ statusCode }) => process.exit(statusCode === 200 ? 0 : 1)).on('error', () => process.exit(1))"]
 # Node is process 1 and takes the signals itself; there is no shell or npm between.
-# The flag as in the first line of src/bin.ts.
 ENTRYPOINT ["node", "--max-semi-space-size=8", "/app/dist/src/bin.js"]
 CMD ["run"]

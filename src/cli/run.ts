@@ -7,6 +7,7 @@ import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
 import { overdue, summary } from '../ops/health.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';
+import { MemoryAtRest } from '../ops/memory-at-rest.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { SchemaWatch } from '../ops/schema-watch.ts';
 import { createNotifier, Service } from '../ops/systemd.ts';
@@ -50,6 +51,8 @@ export function runCommand(terminal: Terminal): Command {
       let started: Replica | undefined;
       let metrics: Metrics | undefined;
       const schema = new SchemaWatch();
+      const rest = new MemoryAtRest();
+      rest.watch(terminal.signal);
       const gaps: Bell = { ring: () => {} };
       const media: Bell = { ring: () => {} };
       const listen = (log: Logger, settings: Settings) => {
@@ -57,6 +60,7 @@ export function runCommand(terminal: Terminal): Command {
         const others = [
           metrics.listen,
           schema.listen,
+          rest.listen,
           discoveryListener(() => started!, terminal.signal),
           gapListener(gaps),
           mediaListener(media),

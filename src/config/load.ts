@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { distance } from 'fastest-levenshtein';
 import { SETTINGS, type Setting, type SettingName, type Settings } from './settings.ts';
-import { isLoopback } from './values.ts';
+import { isLoopback, Refused } from './values.ts';
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -41,9 +41,12 @@ export function loadSettings(env: Environment, needs: Needs): Loaded {
   for (const [name, setting] of Object.entries(SETTINGS) as [SettingName, Setting][]) {
     const text = textOf(env, name, setting, problems);
     if (text === undefined) continue;
-    const result = setting.value.safeParse(text);
-    if (result.success) settings[name] = result.data;
-    else for (const issue of result.error.issues) problems.push(`${name} ${issue.message}`);
+    try {
+      settings[name] = setting.value(text);
+    } catch (error) {
+      if (error instanceof Refused === false) throw error;
+      problems.push(`${name} ${error.message}`);
+    }
   }
   const loaded = settings as unknown as Settings;
   if (needs.database && env.DATABASE_URL === undefined && env.DATABASE_URL_FILE === undefined) {

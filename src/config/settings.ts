@@ -1,8 +1,7 @@
-import type { z } from 'zod';
 import * as v from './values.ts';
 
 export interface Setting<T = unknown> {
-  readonly value: z.ZodType<T, string>;
+  readonly value: v.Form<T>;
   /** The text that counts where the variable is not set; undefined: the setting is not set then. */
   readonly default?: string | undefined;
   /** Never echoed, and may be given as the path of a file in `NAME_FILE`. */
@@ -12,7 +11,7 @@ export interface Setting<T = unknown> {
 }
 
 function setting<T, D extends string | undefined = undefined>(
-  value: z.ZodType<T, string>,
+  value: v.Form<T>,
   about: { default?: D; secret?: true; help: string },
 ): Setting<T> & { default: D } {
   return { value, ...about } as Setting<T> & { default: D };

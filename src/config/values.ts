@@ -1,12 +1,19 @@
 import { fileURLToPath } from 'node:url';
 import { validate } from 'node-cron';
-import { z } from 'zod';
 import type { MediaStoreUrl } from '../model.ts';
 
 /* The forms that settings are written in. Each message says what is wanted, and never repeats the value: it may
  * be a secret in the wrong variable. */
 
 const UNITS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Reads a setting's text. @throws Refused where it is none of this form. */
+export type Form<T> = (text: string) => T;
+
+/** Says what is wanted instead of a text. */
+export class Refused extends Error {
+  override name = 'Refused';
+}
 
 /** In milliseconds. */
 export const DAY = 86_400_000;
@@ -16,35 +23,24 @@ export const DAY = 86_400_000;
  * @param most where it ends in a timer or a setting of Postgres, which hold 2^31-1 ms (about 24 days).
  */
 export function duration(least = 0, most = 36_500 * DAY) {
-  return z.string().transform((text, context) => {
+  return (text: string) => {
     const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
-    if (match === null) {
-      context.addIssue({ code: 'custom', message: 'wants a duration such as 500ms, 15s, 5m, 1h or 30d' });
-      return z.NEVER;
-    }
+    if (match === null) throw new Refused('wants a duration such as 500ms, 15s, 5m, 1h or 30d');
     const ms = Math.round(Number(match[1]) * UNITS[match[2]!]!);
-    if (ms < least) {
-      context.addIssue({ code: 'custom', message: `wants at least ${least}ms` });
-      return z.NEVER;
-    }
-    if (ms > most) {
-      context.addIssue({ code: 'custom', message: `wants at most ${most / DAY}d` });
-      return z.NEVER;
-    }
+    if (ms < least) throw new Refused(`wants at least ${least}ms`);
+    if (ms > most) throw new Refused(`wants at most ${most / DAY}d`);
     return ms;
-  });
+  };
 }
 
 /** A whole number between two bounds. */
 export function integer(least: number, most: number) {
-  return z.string().transform((text, context) => {
+  return (text: string) => {
     const value = /^\d{1,15}$/.test(text.trim()) ? Number(text) : Number.NaN;
-    if (!(value >= least && value <= most)) {
-      context.addIssue({ code: 'custom', message: `wants a whole number from ${least} to ${most}` });
-      return z.NEVER;
-    }
+    if (!(value >= least && value <= most))
+      throw new Refused(`wants a whole number from ${least} to ${most}`);
     return value;
-  });
+  };
 }
 
 /** What an answer in memory may have, in bytes: it must fit into one string of V8 (about 512 Mi characters), at four
@@ -53,147 +49,119 @@ const MOST_IN_MEMORY = 128 * 1024 ** 2;
 
 /** A size such as `512KiB 64MiB 1GiB` or a number of bytes, in bytes. */
 export function bytes(least: number, most = MOST_IN_MEMORY) {
-  return z.string().transform((text, context) => {
+  return (text: string) => {
     const match = /^(\d+)(KiB|MiB|GiB)?$/.exec(text.trim());
     const power = ['', 'KiB', 'MiB', 'GiB'].indexOf(match?.[2] ?? '');
     const value = match === null ? Number.NaN : Number(match[1]) * 1024 ** power;
-    if (!(value >= least && value <= most)) {
-      context.addIssue({
-        code: 'custom',
-        message: `wants a size from ${least} bytes to ${most / 1024 ** 2}MiB, such as 64MiB`,
-      });
-      return z.NEVER;
-    }
+    if (!(value >= least && value <= most))
+      throw new Refused(`wants a size from ${least} bytes to ${most / 1024 ** 2}MiB, such as 64MiB`);
     return value;
-  });
+  };
 }
 
 export function choice<const T extends string>(...values: T[]) {
-  return z.string().transform((text, context) => {
+  return (text: string) => {
     const value = values.find((one) => one === text.trim().toLowerCase());
-    if (value === undefined) {
-      context.addIssue({ code: 'custom', message: `wants one of ${values.join(', ')}` });
-      return z.NEVER;
-    }
+    if (value === undefined) throw new Refused(`wants one of ${values.join(', ')}`);
     return value;
-  });
+  };
 }
 
 export function flag(yes: string, no: string) {
-  return choice(yes, no).transform((value) => value === yes);
+  const either = choice(yes, no);
+  return (text: string) => either(text) === yes;
 }
 
 /** Comma-separated values, without empty ones and doubles. */
 export function list() {
-  return z.string().transform((text, context) => {
+  return (text: string) => {
     const values = [...new Set(text.split(',').map((one) => one.trim()))].filter((one) => one !== '');
-    if (values.length === 0) context.addIssue({ code: 'custom', message: 'is empty' });
+    if (values.length === 0) throw new Refused('is empty');
     return values;
-  });
+  };
 }
 
 /** The name of a schema: one that needs no quotes, and none of Postgres' own. */
 export function schemaName() {
-  return z
-    .string()
-    .regex(/^[a-z_][a-z0-9_]{0,62}$/, 'wants a name of small letters, digits and _ that begins with a letter')
-    .refine(
-      (name) => !name.startsWith('pg_') && name !== 'information_schema',
-      "is one of Postgres' own schemas",
-    );
+  return (name: string) => {
+    if (!/^[a-z_][a-z0-9_]{0,62}$/.test(name))
+      throw new Refused('wants a name of small letters, digits and _ that begins with a letter');
+    if (name.startsWith('pg_') || name === 'information_schema')
+      throw new Refused("is one of Postgres' own schemas");
+    return name;
+  };
 }
 
 /** Those of libpq that pg honours; it would read any other as verify-full. */
 const SSL_MODES = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'];
 
 export function postgresUrl() {
-  return z.string().transform((text, context) => {
+  return (text: string) => {
     const url = URL.parse(text);
-    if (url === null || !/^postgres(ql)?:$/.test(url.protocol)) {
-      context.addIssue({
-        code: 'custom',
-        message: 'wants a URL such as postgres://user:password@host:5432/database',
-      });
-      return z.NEVER;
-    }
+    if (url === null || !/^postgres(ql)?:$/.test(url.protocol))
+      throw new Refused('wants a URL such as postgres://user:password@host:5432/database');
     // pg takes every sslmode for verify-full unless told to read it as libpq does.
     const sslmode = url.searchParams.get('sslmode');
     if (sslmode !== null && !url.searchParams.has('uselibpqcompat')) {
-      if (!SSL_MODES.includes(sslmode)) {
-        context.addIssue({ code: 'custom', message: `wants an sslmode of ${SSL_MODES.join(', ')}` });
-        return z.NEVER;
-      }
-      if (sslmode === 'verify-ca' && !url.searchParams.get('sslrootcert')) {
-        context.addIssue({ code: 'custom', message: 'wants sslrootcert with sslmode=verify-ca' });
-        return z.NEVER;
-      }
+      if (!SSL_MODES.includes(sslmode)) throw new Refused(`wants an sslmode of ${SSL_MODES.join(', ')}`);
+      if (sslmode === 'verify-ca' && !url.searchParams.get('sslrootcert'))
+        throw new Refused('wants sslrootcert with sslmode=verify-ca');
       url.searchParams.set('uselibpqcompat', 'true');
     }
     return url.href;
-  });
+  };
 }
 
-/** `off`, or what the schema takes. */
-export function offOr<T>(schema: z.ZodType<T, string>) {
-  return z.string().transform((text, context): T | 'off' => {
+/** `off`, or what the form takes. */
+export function offOr<T>(form: Form<T>) {
+  return (text: string): T | 'off' => {
     if (text.trim().toLowerCase() === 'off') return 'off';
-    const result = schema.safeParse(text);
-    if (result.success) return result.data;
-    for (const { message } of result.error.issues)
-      context.addIssue({ code: 'custom', message: `${message}, or off` });
-    return z.NEVER;
-  });
+    try {
+      return form(text);
+    } catch (error) {
+      throw error instanceof Refused ? new Refused(`${error.message}, or off`) : error;
+    }
+  };
 }
 
 export function text() {
-  return z.string().transform((value) => value.trim());
+  return (value: string) => value.trim();
 }
 
 /** A key that nobody guesses. @param least characters. */
 export function key(least: number) {
-  return z.string().transform((value, context) => {
+  return (value: string) => {
     const text = value.trim();
     if (text.length < least) {
       const message = `wants at least ${least} characters that nobody guesses: openssl rand -hex 32`;
-      context.addIssue({ code: 'custom', message });
-      return z.NEVER;
+      throw new Refused(message);
     }
     return text;
-  });
+  };
 }
 
 export function httpUrl() {
-  return z.string().transform((text, context) => {
+  return (text: string) => {
     const url = URL.parse(text);
-    if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password + url.search !== '') {
-      context.addIssue({
-        code: 'custom',
-        message: 'wants a URL such as https://api.whatsapp-use.com, without user or query',
-      });
-      return z.NEVER;
-    }
+    if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password + url.search !== '')
+      throw new Refused('wants a URL such as https://api.whatsapp-use.com, without user or query');
     return url;
-  });
+  };
 }
 
 /** Any URL over http or https; it may hold a token. */
 export function webUrl() {
-  return z.string().transform((text, context) => {
+  return (text: string) => {
     const url = URL.parse(text.trim());
-    if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password !== '') {
-      context.addIssue({
-        code: 'custom',
-        message: 'wants a URL such as https://alerts.example.com/hook, without user',
-      });
-      return z.NEVER;
-    }
+    if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password !== '')
+      throw new Refused('wants a URL such as https://alerts.example.com/hook, without user');
     return url;
-  });
+  };
 }
 
 /** `file:///path` or `s3://bucket/prefix`. */
 export function mediaStore() {
-  return z.string().transform((text, context): MediaStoreUrl => {
+  return (text: string): MediaStoreUrl => {
     try {
       // A relative one would be read as one from the root.
       const store = /^[a-z0-9]+:\/\//i.test(text.trim()) ? storeOf(URL.parse(text.trim())) : undefined;
@@ -201,12 +169,8 @@ export function mediaStore() {
     } catch {
       // Percent signs that encode nothing.
     }
-    context.addIssue({
-      code: 'custom',
-      message: 'wants file:///path or s3://bucket/prefix, without user or query',
-    });
-    return z.NEVER;
-  });
+    throw new Refused('wants file:///path or s3://bucket/prefix, without user or query');
+  };
 }
 
 function storeOf(url: URL | null): MediaStoreUrl | undefined {
@@ -222,40 +186,30 @@ function storeOf(url: URL | null): MediaStoreUrl | undefined {
 
 /** When something is done, in node-cron's form; times are UTC. */
 export function cron() {
-  return z.string().transform((text, context) => {
-    if (!validate(text.trim())) {
-      context.addIssue({
-        code: 'custom',
-        message: 'wants minute, hour, day, month and weekday, such as 17 3 * * *',
-      });
-      return z.NEVER;
-    }
+  return (text: string) => {
+    if (!validate(text.trim()))
+      throw new Refused('wants minute, hour, day, month and weekday, such as 17 3 * * *');
     return text.trim();
-  });
+  };
 }
 
 /** A query to be read from: one statement, without the semicolon that one is used to. */
 export function query() {
-  return z.string().transform((text, context) => {
+  return (text: string) => {
     const value = text.trim().replace(/[;\s]+$/, '');
-    if (!/^[\s(]*(select|with|values|table)\b/i.test(value)) {
-      context.addIssue({ code: 'custom', message: 'wants a query such as select id, phone from contacts' });
-      return z.NEVER;
-    }
+    if (!/^[\s(]*(select|with|values|table)\b/i.test(value))
+      throw new Refused('wants a query such as select id, phone from contacts');
     return value;
-  });
+  };
 }
 
 /** A country by its two letters of ISO 3166. */
 export function country() {
-  return z.string().transform((text, context) => {
+  return (text: string) => {
     const value = text.trim().toUpperCase();
-    if (!/^[A-Z]{2}$/.test(value)) {
-      context.addIssue({ code: 'custom', message: 'wants the two letters of a country, such as DE or US' });
-      return z.NEVER;
-    }
+    if (!/^[A-Z]{2}$/.test(value)) throw new Refused('wants the two letters of a country, such as DE or US');
     return value;
-  });
+  };
 }
 
 /** Whether a URL's host is this machine itself. */

@@ -1,7 +1,7 @@
 import { createHmac, randomUUID } from 'node:crypto';
 import pRetry, { AbortError } from 'p-retry';
-import { EnvHttpProxyAgent, request } from 'undici';
 import { codeOf, ReplicaError } from '../errors.ts';
+import { HttpAgent } from '../lib/http-agent.ts';
 import type { ConnectionId } from '../model.ts';
 
 /** What is told to the outside. Times are ISO 8601. */
@@ -32,7 +32,7 @@ export function alertSender({
   readonly secret: string | undefined;
   readonly pause?: number;
 }): SendAlert {
-  const dispatcher = new EnvHttpProxyAgent();
+  const agent = new HttpAgent();
   return async ({ type, connectionId, payload }, signal) => {
     const id = randomUUID();
     const occurred = new Date();
@@ -50,7 +50,9 @@ export function alertSender({
         ...(secret === undefined ? {} : { 'x-wa-replica-signature': signatureOf(secret, seconds, body) }),
       };
       const within = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]);
-      const answer = await request(url, { method: 'POST', headers, body, dispatcher, signal: within });
+      const path = `${url.pathname}${url.search}`;
+      const ask = { origin: url.origin, path, method: 'POST', headers, body, signal: within } as const;
+      const answer = await agent.request(ask);
       await answer.body.dump();
       const { statusCode: status } = answer;
       if (status >= 200 && status < 300) return;

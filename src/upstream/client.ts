@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
-import { type Dispatcher, EnvHttpProxyAgent } from 'undici';
+import type { Dispatcher } from 'undici';
 import { codeOf, kindOfStatus, ReplicaError } from '../errors.ts';
+import { HttpAgent } from '../lib/http-agent.ts';
 import { type ConnectionId, type Cursor, UNNAMED_CONNECTION } from '../model.ts';
 import { small, type Take, whole } from './body.ts';
 import { parseRetryAfter } from './retry-after.ts';
@@ -61,13 +62,13 @@ export interface PairingStatus {
  */
 export class UpstreamClient {
   readonly #options: ClientOptions;
-  readonly #dispatcher: Dispatcher;
+  readonly #agent: HttpAgent;
 
   constructor(options: ClientOptions) {
     this.#options = options;
     // Time-outs are ours alone (one for the whole request), so that a server which sends a byte now and then
     // is cut off too.
-    this.#dispatcher = new EnvHttpProxyAgent({
+    this.#agent = new HttpAgent({
       connections: options.maxSockets,
       headersTimeout: 0,
       bodyTimeout: 0,
@@ -184,7 +185,7 @@ export class UpstreamClient {
 
   /** Drops what is open and keeps nothing; requests under way end as `network`. */
   async close(): Promise<void> {
-    await this.#dispatcher.destroy();
+    await this.#agent.destroy();
   }
 
   async #get(
@@ -220,7 +221,7 @@ export class UpstreamClient {
     const late = new AbortController();
     const timer = setTimeout(() => late.abort(), requestTimeout);
     try {
-      const { statusCode, headers, body } = await this.#dispatcher.request({
+      const { statusCode, headers, body } = await this.#agent.request({
         origin: baseUrl.origin,
         path: baseUrl.pathname.replace(/\/$/, '') + path,
         method,

@@ -44,10 +44,10 @@ export function startDaemon({ bin, env, profileDir }: DaemonOptions): Daemon {
     profileDir === undefined ? [] : ['--cpu-prof', '--cpu-prof-interval=500', `--cpu-prof-dir=${profileDir}`];
   const cwd = mkdtempSync(path.join(tmpdir(), 'wa-replica-bench-cwd-'));
   // As it starts where it is installed.
-  const flags = /^#!\/usr\/bin\/env -S node (.+)$/m.exec(readFileSync(bin, 'utf8'))?.[1]?.split(' ') ?? [];
+  const { allocator, flags } = startedWith(bin);
   const child = spawn(process.execPath, [...flags, ...profile, bin, 'run'], {
     cwd,
-    env: { PATH: process.env.PATH, HTTP_PORT: 'off', ...env },
+    env: { PATH: process.env.PATH, HTTP_PORT: 'off', ...allocator, ...env },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   running.add(child);
@@ -92,6 +92,20 @@ export function startDaemon({ bin, env, profileDir }: DaemonOptions): Daemon {
       child.kill('SIGKILL');
       await ended;
     },
+  };
+}
+
+/** What the first line of the program gives its Node: the allocator's variables, and flags. */
+function startedWith(bin: string): { allocator: Record<string, string>; flags: string[] } {
+  const line = /^#!\/usr\/bin\/env -S (.*)node (.+)$/m.exec(readFileSync(bin, 'utf8'));
+  if (line === null) throw new Error(`${bin} does not say how it is started`);
+  const allocator = line[1]!
+    .trim()
+    .split(' ')
+    .filter((one) => one !== '');
+  return {
+    allocator: Object.fromEntries(allocator.map((one) => one.split('=') as [string, string])),
+    flags: line[2]!.split(' '),
   };
 }
 

@@ -1,14 +1,16 @@
 import { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { type ConfigError, loadSettings } from '../../src/config/load.ts';
-import { httpUrl, isLoopback, mediaStore, postgresUrl } from '../../src/config/values.ts';
-
-type Value = { safeParse(text: string): { success: boolean; data?: unknown } };
+import { type Form, httpUrl, isLoopback, mediaStore, postgresUrl, Refused } from '../../src/config/values.ts';
 
 /** What a text means to a setting; undefined where it is refused. */
-function read(value: Value, text: string): unknown {
-  const result = value.safeParse(text);
-  return result.success ? result.data : undefined;
+function read(value: Form<unknown>, text: string): unknown {
+  try {
+    return value(text);
+  } catch (error) {
+    expect(error).toBeInstanceOf(Refused);
+    return undefined;
+  }
 }
 
 describe('the URL of the API', () => {

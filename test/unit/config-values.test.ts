@@ -1,12 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import * as v from '../../src/config/values.ts';
 
-type Value = { safeParse(text: string): { success: boolean; data?: unknown } };
-
 /** What a text means to a setting; undefined where it is refused. */
-function read(value: Value, text: string): unknown {
-  const result = value.safeParse(text);
-  return result.success ? result.data : undefined;
+function read(value: v.Form<unknown>, text: string): unknown {
+  try {
+    return value(text);
+  } catch (error) {
+    expect(error).toBeInstanceOf(v.Refused);
+    return undefined;
+  }
 }
 
 describe('a duration', () => {

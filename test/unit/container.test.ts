@@ -76,8 +76,13 @@ describe('Dockerfile', () => {
   test('starts node itself, which gets the signals', () => {
     expect(last).toContain('STOPSIGNAL SIGTERM');
     // The same flags for Node wherever it is started.
-    const [flags] = /(?<=^#!\/usr\/bin\/env -S node ).+$/m.exec(read('src/bin.ts')) ?? [''];
-    expect(flags).toMatch(/^--\S+$/);
+    const shebang = /^#!\/usr\/bin\/env -S (?<allocator>(?:MALLOC_\w+=\d+ )+)node (?<flags>--\S+)$/m;
+    const { allocator = '', flags } = shebang.exec(read('src/bin.ts'))?.groups ?? {};
+    expect(flags).toBeDefined();
+    // The kernel cuts it at 255 characters.
+    expect(read('src/bin.ts').indexOf('\n')).toBeLessThan(250);
+    expect(last).toContain(`ENV NODE_ENV=production HTTP_HOST=0.0.0.0 ${allocator.trim()}`);
+    expect(read('deploy/systemd/wa-replica.service')).toContain(`\nEnvironment=${allocator.trim()}\n`);
     expect(read('deploy/systemd/wa-replica.service')).toContain(`/usr/bin/env node ${flags} /opt/`);
     expect(last).toContain(`ENTRYPOINT ["node", "${flags}", "/app/${packageJson.bin['wa-replica']}"]`);
     expect(last).toContain('CMD ["run"]');

@@ -80,7 +80,7 @@ describe('the parts name each other', () => {
 describe('the deployment', () => {
   test('gives the program the time to stop that it takes', () => {
     const grace = Number(only(deployment, 'terminationGracePeriodSeconds'));
-    const shutdown = settings.SHUTDOWN_TIMEOUT!.value.parse(settings.SHUTDOWN_TIMEOUT!.default!) as number;
+    const shutdown = settings.SHUTDOWN_TIMEOUT!.value(settings.SHUTDOWN_TIMEOUT!.default!) as number;
     expect(grace).toBe(30);
     expect(grace * 1000).toBeGreaterThan(shutdown);
   });

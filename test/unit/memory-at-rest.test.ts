@@ -1,0 +1,48 @@
+import { getHeapStatistics } from 'node:v8';
+import { expect, test } from 'vitest';
+import { MemoryAtRest } from '../../src/ops/memory-at-rest.ts';
+import type { SyncEvent } from '../../src/sync/events.ts';
+import { waitFor } from '../support/wait.ts';
+
+const MB = 1e6;
+
+/** What V8 holds after it has been made to take a lot, in bytes. */
+function grown(): number {
+  // Lives until it is collected as a whole: too old for the young generation.
+  const objects = Array.from({ length: 1_000_000 }, (_, i) => ({ i, next: { i } }));
+  expect(objects.at(-1)?.next.i).toBe(999_999);
+  return getHeapStatistics().total_physical_size;
+}
+
+const page = (moved: boolean) => ({ type: 'page', moved }) as SyncEvent;
+
+test('memory is given back once it is quiet, and not before', async () => {
+  const ending = new AbortController();
+  const rest = new MemoryAtRest({ every: 5, quiet: 300, worth: 8 * MB });
+  const before = grown();
+  rest.listen(page(true));
+  const busyAt = performance.now();
+  rest.watch(ending.signal);
+  try {
+    const held = () => getHeapStatistics().total_physical_size;
+    await waitFor(() => held() < before - 30 * MB, { what: 'memory to be given back', deadlineMs: 20_000 });
+    expect(performance.now() - busyAt).toBeGreaterThanOrEqual(300);
+  } finally {
+    ending.abort();
+  }
+});
+
+test('a page with nothing in it is no work', async () => {
+  const ending = new AbortController();
+  const rest = new MemoryAtRest({ every: 5, quiet: 60, worth: 8 * MB });
+  const before = grown();
+  rest.watch(ending.signal);
+  const polling = setInterval(() => rest.listen(page(false)), 10);
+  try {
+    const held = () => getHeapStatistics().total_physical_size;
+    await waitFor(() => held() < before - 30 * MB, { what: 'memory to be given back', deadlineMs: 20_000 });
+  } finally {
+    clearInterval(polling);
+    ending.abort();
+  }
+});
