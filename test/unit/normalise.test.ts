@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { ENTITIES } from '../../src/entities.ts';
 import { normalise } from '../../src/sync/normalise.ts';
@@ -184,6 +185,7 @@ describe('a page', () => {
         rejects: [],
         came: { contact: 0, conversation: 0, message: 0 },
         partial: 0,
+        bodySha256: createHash('sha256').update(pageOf(array, []).body).digest('hex'),
       });
     },
   );
