@@ -103,36 +103,6 @@ export function schemaName() {
     );
 }
 
-/** Those of libpq that pg honours; it would read any other as verify-full. */
-const SSL_MODES = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'];
-
-export function postgresUrl() {
-  return z.string().transform((text, context) => {
-    const url = URL.parse(text);
-    if (url === null || !/^postgres(ql)?:$/.test(url.protocol)) {
-      context.addIssue({
-        code: 'custom',
-        message: 'wants a URL such as postgres://user:password@host:5432/database',
-      });
-      return z.NEVER;
-    }
-    // pg takes every sslmode for verify-full unless told to read it as libpq does.
-    const sslmode = url.searchParams.get('sslmode');
-    if (sslmode !== null && !url.searchParams.has('uselibpqcompat')) {
-      if (!SSL_MODES.includes(sslmode)) {
-        context.addIssue({ code: 'custom', message: `wants an sslmode of ${SSL_MODES.join(', ')}` });
-        return z.NEVER;
-      }
-      if (sslmode === 'verify-ca' && !url.searchParams.get('sslrootcert')) {
-        context.addIssue({ code: 'custom', message: 'wants sslrootcert with sslmode=verify-ca' });
-        return z.NEVER;
-      }
-      url.searchParams.set('uselibpqcompat', 'true');
-    }
-    return url.href;
-  });
-}
-
 /** `off`, or what the schema takes. */
 export function offOr<T>(schema: z.ZodType<T, string>) {
   return z.string().transform((text, context): T | 'off' => {
