@@ -33,9 +33,7 @@ interface Filters {
 
 /** `wa-replica quarantine`: the dead letters, records that could not be stored (R9). */
 export function quarantineCommand(terminal: Terminal): Command {
-  const command = new Command('quarantine')
-    .description('the dead letters: records that could not be stored')
-    .action(() => command.help({ error: true }));
+  const command = new Command('quarantine').description('the dead letters: records that could not be stored');
   command.addCommand(
     filtered(new Command('list').description('the open entries'))
       .option('--all', 'the resolved ones too')
@@ -79,7 +77,7 @@ function filtered(command: Command): Command {
 }
 
 function idsArgument(): Argument {
-  return new Argument('[ids...]', 'the numbers of the entries; all that match where none is given')
+  return new Argument('[ids...]', 'the numbers of the entries')
     .argParser((text: string, ids: string[] | undefined) => [...(ids ?? []), entryId(text)])
     .default([], 'all that match');
 }
