@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
 import { codeOf, remedy } from '../errors.ts';
-import { humanDuration } from '../lib/durations.ts';
+import { roughDuration } from '../lib/durations.ts';
 import { sleep } from '../lib/wait.ts';
 import { readReport, type StatusReport } from '../ops/status.ts';
 import type { Replica } from '../replica.ts';
@@ -119,8 +119,7 @@ function cells(status: ConnectionStatus, idWidth: number, workerWidth: number): 
 
 /** One unit only: a column is narrow. */
 function compact(seconds: number): string {
-  const text = humanDuration(seconds).split(' ');
-  return `${text[0]}${text[1]}`;
+  return roughDuration(seconds).replace(' ', '');
 }
 
 /** Ids and names that belong together begin alike, and differ at the end. */
