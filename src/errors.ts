@@ -121,8 +121,9 @@ export class ReplicaError extends Error {
     return VERDICTS[this.kind];
   }
 
-  /** Wraps a foreign error under a kind, keeping its code and dropping its text. */
+  /** Wraps a foreign error under a kind, keeping its code and dropping its text; one of ours has its kind already. */
   static from(kind: ErrorKind, error: unknown, where: string): ReplicaError {
+    if (error instanceof ReplicaError) return error;
     const wrapped = new ReplicaError(kind, { where, code: codeOf(error) });
     // A fault of this program is found by its place.
     if (kind === 'internal' && error instanceof Error && error.stack !== undefined)
