@@ -2,6 +2,7 @@
 import process from 'node:process';
 import { Command, Option } from 'commander';
 import { DEFAULTS, type SimulatorOptions } from '../simulator/options.ts';
+import { CommandFailed } from './terminal.ts';
 
 interface Given {
   readonly port: string;
@@ -34,7 +35,7 @@ export function simulateCommand(): Command {
     .action(async (given: Given, command: Command) => {
       const { options, problems } = parse(given);
       if (problems.length > 0) command.error(`error: ${problems.join('\nerror: ')}`, { exitCode: 2 });
-      await serve(options, command);
+      await serve(options);
     });
 }
 
@@ -43,14 +44,12 @@ function option(flags: string, description: string, value: unknown): Option {
   return new Option(flags, description).default(String(value), String(value));
 }
 
-async function serve(options: Partial<SimulatorOptions>, command: Command): Promise<void> {
+async function serve(options: Partial<SimulatorOptions>): Promise<void> {
   // Loaded here, not above: every other command starts without it.
   const { startSimulator } = await import('../simulator/server.ts');
   const simulator = await startSimulator(options).catch((error: unknown) => {
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
-    return command.error(`error: cannot listen on ${options.host} port ${options.port} (${code})`, {
-      exitCode: 1,
-    });
+    throw new CommandFailed(`cannot listen on ${options.host} port ${options.port} (${code})`);
   });
   const ids = [...simulator.world.connections.keys()].join(',');
   process.stdout.write(`${simulator.url} key=${options.apiKey} connections=${ids} seed=${options.seed}\n`);

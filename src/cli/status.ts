@@ -129,9 +129,10 @@ function cut(text: string, width: number): string {
   return `${text.slice(0, width - 1 - end)}…${text.slice(text.length - end)}`;
 }
 
-/** An id is the upstream's: it must not move the cursor of a terminal. */
+/** A text of the upstream's must not move the cursor of a terminal, nor turn its lines around. What joins letters and
+ * emoji (U+200C, U+200D) does neither. */
 export function printable(text: string): string {
-  return text.replace(/\p{C}/gu, '\uFFFD');
+  return text.replace(/[^\P{C}\u200C\u200D]/gu, '\uFFFD');
 }
 
 function note(status: ConnectionStatus): string[] {

@@ -47,6 +47,8 @@ export function verifyCommand(terminal: Terminal): Command {
     .addHelpText(
       'after',
       `
+It asks the upstream VERIFY_RATE times a second for each key, at most; raise that for a quick look.
+
 missing, older and different rows are drift. Rows that the upstream serves no more are counted and left alone, and so
 are those that claim a newer version than it serves ("ahead"): delete such a row by hand, and --repair brings it back.`,
     )
@@ -188,7 +190,8 @@ function describe({ connectionId, ledger, result }: Finding): string {
     lines.push(ledger.length === 0 ? 'the ledger is whole' : 'the ledger is not whole');
   else {
     const { checked, drift, mended } = sums(result.counts);
-    const found = drift === 0 ? 'nothing differs' : `${drift} differ, ${mended} mended`;
+    const none = checked === 0 && result.state !== 'finished' ? 'nothing is known' : 'nothing differs';
+    const found = drift === 0 ? none : `${drift} differ, ${mended} mended`;
     const end = result.state === 'finished' ? '' : ` (${result.state} before the end)`;
     lines.push(`${checked} records compared in ${result.requests} requests: ${found}${end}`);
     lines.push(...kinds(result.counts));
