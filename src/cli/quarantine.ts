@@ -1,4 +1,4 @@
-import { Argument, Command, InvalidArgumentError } from 'commander';
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import type { Kysely } from 'kysely';
 import type { Settings } from '../config/settings.ts';
 import { forgettingOf, type Replica, requireErasureKey } from '../replica.ts';
@@ -72,7 +72,14 @@ export function quarantineCommand(terminal: Terminal): Command {
 function filtered(command: Command): Command {
   return command
     .option('--connection <id>', 'of this connection')
-    .option('--kind <kind>', 'message, conversation, contact or participant')
+    .addOption(
+      new Option('--kind <kind>', 'of this kind').choices([
+        'message',
+        'conversation',
+        'contact',
+        'participant',
+      ]),
+    )
     .option('--code <code>', 'with this error code');
 }
 
