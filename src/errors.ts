@@ -66,7 +66,7 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   ENETUNREACH: 'no way to the host of DATABASE_URL: check it, and the network',
   ENOENT: 'no socket there: check host and port of DATABASE_URL, and that Postgres runs',
   [NO_CONNECTION]:
-    'no answer in time, or no TLS where the URL wants it: check host, port and sslmode of DATABASE_URL, and firewalls',
+    'no answer in time, cut off, or no TLS where the URL wants it: check host, port and sslmode of DATABASE_URL, and firewalls',
   [NO_PASSWORD]:
     'the server wants a password: put it into DATABASE_URL, or name a passfile there, or set PGPASSWORD',
   '28P01': 'no such user, or wrong password: check DATABASE_URL',
