@@ -52,15 +52,25 @@ const REMEDIES: Partial<Record<ErrorKind, string>> = {
   bad_request: 'the upstream refuses the request; check WHATSAPP_USE_CONNECTION_IDS and the key',
 };
 
+/** Codes for what pg tells by text alone: see `PgClient`. */
+export const NO_PASSWORD = 'NO_PASSWORD';
+export const NO_CONNECTION = 'NO_CONNECTION';
+
 /** What to do about a failure of Postgres, by SQLSTATE or network code, where it is known better. */
 const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nothing listens there: check host and port of DATABASE_URL, and that Postgres runs',
   ENOTFOUND: 'the host of DATABASE_URL has no address: check its spelling and DNS',
-  ETIMEDOUT: 'no answer: check host, port and firewall',
-  // The driver gives no code to these.
-  Error: 'no answer in time, or no TLS where the URL wants it: check host, port, firewall and sslmode',
-  '28P01': 'wrong password: check DATABASE_URL',
-  '28000': 'the server does not let this user in: check DATABASE_URL and pg_hba.conf',
+  EAI_AGAIN: 'the host of DATABASE_URL cannot be looked up now: check its spelling and DNS',
+  ETIMEDOUT: 'no answer: check host and port of DATABASE_URL, and firewalls',
+  EHOSTUNREACH: 'no way to the host of DATABASE_URL: check it, and the network',
+  ENETUNREACH: 'no way to the host of DATABASE_URL: check it, and the network',
+  ENOENT: 'no socket there: check host and port of DATABASE_URL, and that Postgres runs',
+  [NO_CONNECTION]:
+    'no answer in time, cut off, or no TLS where the URL wants it: check host, port and sslmode of DATABASE_URL, and firewalls',
+  [NO_PASSWORD]:
+    'the server wants a password: put it into DATABASE_URL, or name a passfile there, or set PGPASSWORD',
+  '28P01': 'no such user, or wrong password: check DATABASE_URL',
+  '28000': 'the server does not let this user in: check user and sslmode of DATABASE_URL, and pg_hba.conf',
   '3D000': 'there is no such database: create it, or check DATABASE_URL',
   '42501': 'the role lacks a privilege: run `wa-replica doctor`',
   '25006': 'the server is read-only (a standby?): point DATABASE_URL at the primary',
@@ -111,8 +121,9 @@ export class ReplicaError extends Error {
     return VERDICTS[this.kind];
   }
 
-  /** Wraps a foreign error under a kind, keeping its code and dropping its text. */
+  /** Wraps a foreign error under a kind, keeping its code and dropping its text; one of ours has its kind already. */
   static from(kind: ErrorKind, error: unknown, where: string): ReplicaError {
+    if (error instanceof ReplicaError) return error;
     const wrapped = new ReplicaError(kind, { where, code: codeOf(error) });
     // A fault of this program is found by its place.
     if (kind === 'internal' && error instanceof Error && error.stack !== undefined)
@@ -172,6 +183,7 @@ const PASSES = /^(08|25006|40|53|55P03|57014|57P0[1235]|58)/;
 /** Whether it may go well later without anybody's help: Postgres is out of reach, or says so itself. */
 export function mayPass(error: unknown): boolean {
   if (error instanceof ReplicaError) return error.kind === 'database';
+  if (codeOf(error) === NO_PASSWORD) return false;
   // Those are faults of a program, ours or a migration's; a socket that ends has no class of its own.
   if (error instanceof TypeError || error instanceof SyntaxError || error instanceof ReferenceError)
     return false;

@@ -8,9 +8,9 @@ import { textTable } from './text-table.ts';
 /** `wa-replica gaps`: what the upstream forgot before it was replicated (R17). Needs the database alone. */
 export function gapsCommand(terminal: Terminal): Command {
   const { stdout } = terminal;
-  const command = new Command('gaps')
-    .description('times of which the upstream forgot messages before they were replicated')
-    .action(() => command.help({ error: true }));
+  const command = new Command('gaps').description(
+    'times of which the upstream forgot messages before they were replicated',
+  );
   command.addCommand(
     new Command('list')
       .description('the open ones: shown in status, page, /readyz and metrics until they are acknowledged')

@@ -9,9 +9,9 @@ import { textTable } from './text-table.ts';
 
 /** `wa-replica media`: the archive of attachments. Needs the database alone. */
 export function mediaCommand(terminal: Terminal): Command {
-  const command = new Command('media')
-    .description('the attachments: how many are kept, which are missing, where one is')
-    .action(() => command.help({ error: true }));
+  const command = new Command('media').description(
+    'the attachments: how many are kept, which are missing, where one is',
+  );
   command.addCommand(statusCommand(terminal));
   command.addCommand(retryCommand(terminal));
   command.addCommand(pathCommand(terminal));

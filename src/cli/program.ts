@@ -25,12 +25,10 @@ export function createProgram(terminal: Terminal): Command {
   const program = new Command('wa-replica')
     .description("Replicates a company's WhatsApp (WhatsApp Use API) into its own Postgres.")
     .version(VERSION)
-    .showHelpAfterError('(see --help)')
     .addHelpText(
       'after',
       `\nSettings (environment variables, or a .env file; secrets also as NAME_FILE):\n${settingsHelp()}`,
-    )
-    .action(() => program.help({ error: true }));
+    );
   const commands = [
     runCommand(terminal),
     syncCommand(terminal),
@@ -52,10 +50,13 @@ export function createProgram(terminal: Terminal): Command {
   ];
   for (const command of commands) program.addCommand(command);
   for (const command of [program, ...commands, ...commands.flatMap((one) => one.commands)]) {
-    command.exitOverride().configureOutput({
-      writeOut: (text) => terminal.stdout.write(text),
-      writeErr: (text) => terminal.stderr.write(text),
-    });
+    command
+      .showHelpAfterError('(see --help)')
+      .exitOverride()
+      .configureOutput({
+        writeOut: (text) => terminal.stdout.write(text),
+        writeErr: (text) => terminal.stderr.write(text),
+      });
   }
   return program;
 }

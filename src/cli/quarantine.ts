@@ -1,4 +1,4 @@
-import { Argument, Command, InvalidArgumentError } from 'commander';
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import type { Kysely } from 'kysely';
 import type { Settings } from '../config/settings.ts';
 import { forgettingOf, type Replica, requireErasureKey } from '../replica.ts';
@@ -33,9 +33,7 @@ interface Filters {
 
 /** `wa-replica quarantine`: the dead letters, records that could not be stored (R9). */
 export function quarantineCommand(terminal: Terminal): Command {
-  const command = new Command('quarantine')
-    .description('the dead letters: records that could not be stored')
-    .action(() => command.help({ error: true }));
+  const command = new Command('quarantine').description('the dead letters: records that could not be stored');
   command.addCommand(
     filtered(new Command('list').description('the open entries'))
       .option('--all', 'the resolved ones too')
@@ -74,12 +72,19 @@ export function quarantineCommand(terminal: Terminal): Command {
 function filtered(command: Command): Command {
   return command
     .option('--connection <id>', 'of this connection')
-    .option('--kind <kind>', 'message, conversation, contact or participant')
+    .addOption(
+      new Option('--kind <kind>', 'of this kind').choices([
+        'message',
+        'conversation',
+        'contact',
+        'participant',
+      ]),
+    )
     .option('--code <code>', 'with this error code');
 }
 
 function idsArgument(): Argument {
-  return new Argument('[ids...]', 'the numbers of the entries; all that match where none is given')
+  return new Argument('[ids...]', 'the numbers of the entries')
     .argParser((text: string, ids: string[] | undefined) => [...(ids ?? []), entryId(text)])
     .default([], 'all that match');
 }

@@ -1,7 +1,8 @@
 /** `wa-replica simulate`: the simulated upstream alone, as a server, until it is told to stop. */
 import process from 'node:process';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { DEFAULTS, type SimulatorOptions } from '../simulator/options.ts';
+import { CommandFailed } from './terminal.ts';
 
 interface Given {
   readonly port: string;
@@ -18,15 +19,15 @@ interface Given {
 export function simulateCommand(): Command {
   return new Command('simulate')
     .description('run the simulated upstream alone, as a server')
-    .option('--port <port>', 'the port to listen on; 0 = any free one', '8600')
-    .option('--host <address>', 'the address to listen on', DEFAULTS.host)
-    .option('--connections <n>', 'how many WhatsApp accounts there are', String(DEFAULTS.connections))
-    .option('--messages <n>', 'how many messages they hold in all', String(DEFAULTS.messages))
-    .option('--seed <n>', 'the same seed makes the same world', String(DEFAULTS.seed))
-    .option('--live <changes/s>', 'how much happens while it serves', '0')
-    .option('--latency <ms>', 'wait before every answer', '0')
-    .option('--faults <rate>', 'the share of requests that go wrong, 0 to 1', '0')
-    .option('--api-key <key>', 'the key that clients must send', DEFAULTS.apiKey)
+    .addOption(option('--port <port>', 'the port to listen on; 0 = any free one', '8600'))
+    .addOption(option('--host <address>', 'the address to listen on', DEFAULTS.host))
+    .addOption(option('--connections <n>', 'how many WhatsApp accounts there are', DEFAULTS.connections))
+    .addOption(option('--messages <n>', 'how many messages they hold in all', DEFAULTS.messages))
+    .addOption(option('--seed <n>', 'the same seed makes the same world', DEFAULTS.seed))
+    .addOption(option('--live <changes/s>', 'how much happens while it serves', '0'))
+    .addOption(option('--latency <ms>', 'wait before every answer', '0'))
+    .addOption(option('--faults <rate>', 'the share of requests that go wrong, 0 to 1', '0'))
+    .addOption(option('--api-key <key>', 'the key that clients must send', DEFAULTS.apiKey))
     .addHelpText(
       'after',
       '\nSettings of the daemon for it: WHATSAPP_USE_BASE_URL=<url> WHATSAPP_USE_API_KEY=<key>',
@@ -34,18 +35,21 @@ export function simulateCommand(): Command {
     .action(async (given: Given, command: Command) => {
       const { options, problems } = parse(given);
       if (problems.length > 0) command.error(`error: ${problems.join('\nerror: ')}`, { exitCode: 2 });
-      await serve(options, command);
+      await serve(options);
     });
 }
 
-async function serve(options: Partial<SimulatorOptions>, command: Command): Promise<void> {
+/** Its default is shown without the quotes of a text. */
+function option(flags: string, description: string, value: unknown): Option {
+  return new Option(flags, description).default(String(value), String(value));
+}
+
+async function serve(options: Partial<SimulatorOptions>): Promise<void> {
   // Loaded here, not above: every other command starts without it.
   const { startSimulator } = await import('../simulator/server.ts');
   const simulator = await startSimulator(options).catch((error: unknown) => {
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown';
-    return command.error(`error: cannot listen on ${options.host} port ${options.port} (${code})`, {
-      exitCode: 1,
-    });
+    throw new CommandFailed(`cannot listen on ${options.host} port ${options.port} (${code})`);
   });
   const ids = [...simulator.world.connections.keys()].join(',');
   process.stdout.write(`${simulator.url} key=${options.apiKey} connections=${ids} seed=${options.seed}\n`);

@@ -1,7 +1,7 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
 import { codeOf, remedy } from '../errors.ts';
-import { humanDuration } from '../lib/durations.ts';
+import { roughDuration } from '../lib/durations.ts';
 import { sleep } from '../lib/wait.ts';
 import { readReport, type StatusReport } from '../ops/status.ts';
 import type { Replica } from '../replica.ts';
@@ -119,8 +119,7 @@ function cells(status: ConnectionStatus, idWidth: number, workerWidth: number): 
 
 /** One unit only: a column is narrow. */
 function compact(seconds: number): string {
-  const text = humanDuration(seconds).split(' ');
-  return `${text[0]}${text[1]}`;
+  return roughDuration(seconds).replace(' ', '');
 }
 
 /** Ids and names that belong together begin alike, and differ at the end. */
@@ -130,9 +129,10 @@ function cut(text: string, width: number): string {
   return `${text.slice(0, width - 1 - end)}…${text.slice(text.length - end)}`;
 }
 
-/** An id is the upstream's: it must not move the cursor of a terminal. */
+/** A text of the upstream's must not move the cursor of a terminal, nor turn its lines around. What joins letters and
+ * emoji (U+200C, U+200D) does neither. */
 export function printable(text: string): string {
-  return text.replace(/\p{C}/gu, '\uFFFD');
+  return text.replace(/[^\P{C}\u200C\u200D]/gu, '\uFFFD');
 }
 
 function note(status: ConnectionStatus): string[] {

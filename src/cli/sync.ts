@@ -5,6 +5,7 @@ import { prepareSchema } from '../replica.ts';
 import { ensureConnections } from '../store/connections.ts';
 import { catchUp } from '../sync/catch-up.ts';
 import type { SyncEvent } from '../sync/events.ts';
+import { connectionOption } from './connection-option.ts';
 import { PassProgress } from './progress.ts';
 import { EMBEDDED_DIR, type EmbeddedOption, withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
@@ -16,9 +17,9 @@ const MAX_FAILURES = 5;
 export function syncCommand(terminal: Terminal): Command {
   return new Command('sync')
     .description('one pass: catches every connection up; beside a running daemon, waits for it to do so')
-    .option('--connection <id>', 'only this one; may be given again', (id, ids: string[]) => [...ids, id], [])
+    .addOption(connectionOption())
     .option('--embedded [dir]', `into a Postgres of its own in dir (${EMBEDDED_DIR})`)
-    .action(async (options: EmbeddedOption & { connection: string[] }) => {
+    .action(async (options: EmbeddedOption & { connection?: string[] }) => {
       const progress = new PassProgress(terminal.stderr);
       const listen = (log: Logger) => {
         const toLog = eventLog(log);
@@ -37,7 +38,7 @@ export function syncCommand(terminal: Terminal): Command {
           { migrate: settings.MIGRATE_ON_START, patience: 10_000, onWaiting },
           signal,
         );
-        if (options.connection.length > 0) {
+        if (options.connection !== undefined) {
           // Of several keys, which is theirs?
           if (directory.keys.length > 1) await replica.discovery.look(signal);
           directory.assume(options.connection);
@@ -45,7 +46,7 @@ export function syncCommand(terminal: Terminal): Command {
         } else {
           await replica.discovery.look(signal);
         }
-        const connections = options.connection.length > 0 ? options.connection : directory.connections;
+        const connections = options.connection ?? directory.connections;
         await worker.start();
         progress.start(connections.length);
         try {

@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command, InvalidArgumentError } from 'commander';
 import { codeOf, mayPass, sqlstate } from '../errors.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { Replica } from '../replica.ts';
@@ -36,6 +36,7 @@ export function tailCommand(terminal: Terminal): Command {
     .option(
       '--consumer <name>',
       'as this consumer, from where it stands, acknowledging what was printed; made known, from now on, where it is new',
+      consumerOf,
     )
     .action(async (options: TailOptions) => {
       await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async (replica) => {
@@ -43,6 +44,12 @@ export function tailCommand(terminal: Terminal): Command {
         await tail(terminal, replica, options);
       });
     });
+}
+
+/** The feed waits for whoever is known, so that a slip (an empty variable) must not make a consumer. */
+function consumerOf(text: string): string {
+  if (/^[^\s\p{C}]([^\p{C}]{0,98}[^\s\p{C}])?$/u.test(text)) return text;
+  throw new InvalidArgumentError('wants a name of 1 to 100 characters, such as crm');
 }
 
 async function tail(terminal: Terminal, replica: Replica, { json, consumer }: TailOptions): Promise<void> {

@@ -11,13 +11,14 @@ import { type CountsByKind, sums } from '../store/verifications.ts';
 import type { SyncEvent } from '../sync/events.ts';
 import type { VerifyProgress, VerifyResult } from '../verify/context.ts';
 import { verify } from '../verify/verification.ts';
+import { connectionOption } from './connection-option.ts';
 import { momentOf } from './moment.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 import { verifyContext } from './verifying.ts';
 
 interface Options {
-  readonly connection: string[];
+  readonly connection?: string[];
   readonly since?: Date;
   readonly repair?: true;
   readonly offline?: true;
@@ -38,7 +39,7 @@ export function verifyCommand(terminal: Terminal): Command {
     .description(
       'catches up, compares the tables with what the upstream serves, and checks the ledger; exits 1 while anything differs',
     )
-    .option('--connection <id>', 'only this one; may be given again', (id, ids: string[]) => [...ids, id], [])
+    .addOption(connectionOption())
     .option('--since <time>', 'only messages sent since: a duration such as 7d, or a date', momentOf)
     .option('--repair', 'mend what differs, by the ordinary way of writing')
     .option('--offline', 'only the ledger and the counts, from the database alone')
@@ -46,6 +47,8 @@ export function verifyCommand(terminal: Terminal): Command {
     .addHelpText(
       'after',
       `
+It asks the upstream VERIFY_RATE times a second for each key, at most; raise that for a quick look.
+
 missing, older and different rows are drift. Rows that the upstream serves no more are counted and left alone, and so
 are those that claim a newer version than it serves ("ahead"): delete such a row by hand, and --repair brings it back.`,
     )
@@ -71,7 +74,7 @@ are those that claim a newer version than it serves ("ahead"): delete such a row
 
 async function connectionsOf(
   replica: Replica,
-  { connection: wanted }: Options,
+  { connection: wanted = [] }: Options,
   offline: boolean,
   signal: AbortSignal,
 ): Promise<readonly ConnectionId[]> {
@@ -187,7 +190,8 @@ function describe({ connectionId, ledger, result }: Finding): string {
     lines.push(ledger.length === 0 ? 'the ledger is whole' : 'the ledger is not whole');
   else {
     const { checked, drift, mended } = sums(result.counts);
-    const found = drift === 0 ? 'nothing differs' : `${drift} differ, ${mended} mended`;
+    const none = checked === 0 && result.state !== 'finished' ? 'nothing is known' : 'nothing differs';
+    const found = drift === 0 ? none : `${drift} differ, ${mended} mended`;
     const end = result.state === 'finished' ? '' : ` (${result.state} before the end)`;
     lines.push(`${checked} records compared in ${result.requests} requests: ${found}${end}`);
     lines.push(...kinds(result.counts));

@@ -1,3 +1,4 @@
+import { postgresUrl } from './postgres-url.ts';
 import * as v from './values.ts';
 
 export interface Setting<T = unknown> {
@@ -19,11 +20,11 @@ function setting<T, D extends string | undefined = undefined>(
 
 /** Every setting there is: environment variables, in the order in which the documentation lists them. */
 export const SETTINGS = {
-  DATABASE_URL: setting(v.postgresUrl(), {
+  DATABASE_URL: setting(postgresUrl(), {
     secret: true,
-    help: "where to write: a Postgres URL; libpq's PG* variables work too. TLS is verified as its sslmode says",
+    help: "where to write: a Postgres URL, its passfile too; libpq's PG* variables work as well. TLS is verified as its sslmode says",
   }),
-  LISTEN_DATABASE_URL: setting(v.offOr(v.postgresUrl()), {
+  LISTEN_DATABASE_URL: setting(v.offOr(postgresUrl()), {
     secret: true,
     help: 'one dedicated connection for LISTEN, past a pooler in transaction mode; off for none; as DATABASE_URL where not set',
   }),
@@ -161,7 +162,7 @@ export const SETTINGS = {
   CRM_CONTACTS_QUERY: setting(v.query(), {
     help: "the CRM's contacts, such as select id, phone from contacts: links them with people by number",
   }),
-  CRM_DATABASE_URL: setting(v.postgresUrl(), {
+  CRM_DATABASE_URL: setting(postgresUrl(), {
     secret: true,
     help: 'where that query runs, reading only; in the database of DATABASE_URL where not set',
   }),

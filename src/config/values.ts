@@ -92,26 +92,6 @@ export function schemaName() {
   };
 }
 
-/** Those of libpq that pg honours; it would read any other as verify-full. */
-const SSL_MODES = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'];
-
-export function postgresUrl() {
-  return (text: string) => {
-    const url = URL.parse(text);
-    if (url === null || !/^postgres(ql)?:$/.test(url.protocol))
-      throw new Refused('wants a URL such as postgres://user:password@host:5432/database');
-    // pg takes every sslmode for verify-full unless told to read it as libpq does.
-    const sslmode = url.searchParams.get('sslmode');
-    if (sslmode !== null && !url.searchParams.has('uselibpqcompat')) {
-      if (!SSL_MODES.includes(sslmode)) throw new Refused(`wants an sslmode of ${SSL_MODES.join(', ')}`);
-      if (sslmode === 'verify-ca' && !url.searchParams.get('sslrootcert'))
-        throw new Refused('wants sslrootcert with sslmode=verify-ca');
-      url.searchParams.set('uselibpqcompat', 'true');
-    }
-    return url.href;
-  };
-}
-
 /** `off`, or what the form takes. */
 export function offOr<T>(form: Form<T>) {
   return (text: string): T | 'off' => {

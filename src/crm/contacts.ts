@@ -1,5 +1,6 @@
-import pg from 'pg';
+import type pg from 'pg';
 import { codeOf, ReplicaError, remedy } from '../errors.ts';
+import { PgClient } from '../store/client.ts';
 
 /** Where and how the CRM's contacts are asked for. */
 export interface ContactsQuery {
@@ -41,7 +42,7 @@ export async function* readContacts(
   mostRows = MOST_ROWS,
   mostTime = MOST_TIME,
 ): AsyncGenerator<readonly Contact[]> {
-  const client = new pg.Client({
+  const client = new PgClient({
     ...(url === undefined ? {} : { connectionString: url }),
     application_name: 'wa-replica link',
     connectionTimeoutMillis: CONNECT_TIMEOUT,

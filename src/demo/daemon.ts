@@ -1,11 +1,14 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 /** The real daemon as a process of its own. */
 export interface Daemon {
   readonly process: ChildProcess;
+  /** Where its page is, once it is served. */
+  readonly page: Promise<string>;
   /** Settles when it has ended: with its exit status, or the signal's name. */
   readonly ended: Promise<number | string>;
   /** Asks it to stop, and waits until it has. */
@@ -31,9 +34,17 @@ export function startDaemon(env: Record<string, string>, logFile: string, cwd: s
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   child.stderr.pipe(log);
+  const page = new Promise<string>((resolve) => {
+    createInterface(child.stderr).on('line', (line) => {
+      if (!line.includes('"serving HTTP"')) return;
+      const { host, port } = JSON.parse(line) as { host: string; port: number };
+      resolve(`http://${host}:${port}/`);
+    });
+  });
   const ended = once(child, 'exit').then(([code, signal]) => (code ?? signal) as number | string);
   return {
     process: child,
+    page,
     ended,
     async stop() {
       child.kill('SIGTERM');

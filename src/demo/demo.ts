@@ -71,8 +71,10 @@ export async function demo(
     for (const _ of simulator.world.truth(id)) total++;
   }
   try {
-    out.write(`to look at the tables meanwhile: ${postgres.psqlLine}\n`);
-    out.write(`what the daemon says: ${logFile}\n\n`);
+    const page = await Promise.race([daemon.page, daemon.ended.then(() => 'not served')]);
+    out.write(`the daemon's page:     ${page}\n`);
+    out.write(`to look at the tables: ${postgres.psqlLine}\n`);
+    out.write(`what the daemon says:  ${logFile}\n\n`);
     const stage = { simulator, db, daemon, total, startedAt, out, signal };
     await backlog(stage);
     if (signal.aborted) return true;

@@ -1,3 +1,8 @@
+/** A duration for people, in its greatest unit alone: `93784 s` is `1 d`. */
+export function roughDuration(seconds: number): string {
+  return humanDuration(seconds).split(' ').slice(0, 2).join(' ');
+}
+
 /** A duration for people, in its two greatest units at most: `850ms` is `0.9 s`, `93784 s` is `1 d 2 h`. */
 export function humanDuration(seconds: number): string {
   const sign = seconds < 0 ? '−' : '';

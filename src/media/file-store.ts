@@ -90,7 +90,7 @@ export class FileStore implements MediaStore {
 
   async check(identity: string): Promise<void> {
     try {
-      await mkdir(this.incoming, { recursive: true, mode: 0o750 });
+      await makeFolder(this.incoming);
       const owner = path.join(this.#folder, OWNER_FILE);
       const text = await readFile(owner, 'utf8').catch(absent(() => undefined));
       if (text !== undefined && text !== '') {
@@ -149,6 +149,23 @@ async function holds(file: string, { bytes, sha256 }: Spooled): Promise<boolean>
   const found = await stat(file).catch(absent(() => undefined));
   if (found?.size !== bytes) return false;
   return (await fileDigest(file)).sha256 === sha256;
+}
+
+/**
+ * Makes a folder and those above it, one by one. Node's own way never ends, at full load, where a file system says that
+ * a folder is not there which is, as /proc does to whoever makes something in it.
+ */
+async function makeFolder(folder: string): Promise<void> {
+  const above: string[] = [];
+  for (let at = folder; at !== above.at(-1); at = path.dirname(at)) above.push(at);
+  for (const at of above.reverse()) {
+    const there = await stat(at).catch(absent(() => undefined));
+    if (there !== undefined) continue;
+    await mkdir(at, { mode: 0o750 }).catch((error: NodeJS.ErrnoException) => {
+      // Another worker starts at the same moment.
+      if (error.code !== 'EEXIST') throw error;
+    });
+  }
 }
 
 async function syncFolder(folder: string): Promise<void> {

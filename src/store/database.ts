@@ -13,6 +13,7 @@ import {
   type Transaction,
 } from 'kysely';
 import pg from 'pg';
+import { PgClient } from './client.ts';
 import { type Database, TABLES } from './schema.ts';
 import { naming } from './session.ts';
 import { cutWhenSilent } from './silence.ts';
@@ -53,6 +54,7 @@ export function openDatabase(options: DatabaseOptions): Kysely<Database> {
     idleTimeoutMillis: 30_000,
     keepAlive: true,
     application_name: options.applicationName,
+    Client: PgClient,
   });
   pool.on('error', options.onIdleError);
   // The pool listens on idle connections only; one that is lost between two statements of a transaction would end

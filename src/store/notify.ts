@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
-import pg from 'pg';
 import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
+import { PgClient } from './client.ts';
 import type { Db } from './database.ts';
 
 /*
@@ -125,7 +125,7 @@ export async function probeListen(url: string | undefined, db: Db): Promise<bool
 }
 
 async function listenOnce(options: ListenerOptions, signal: AbortSignal, onHeard: () => void): Promise<void> {
-  const client = new pg.Client({
+  const client = new PgClient({
     ...(options.url === undefined ? {} : { connectionString: options.url }),
     application_name: 'wa-replica listen',
     connectionTimeoutMillis: 10_000,

@@ -202,7 +202,7 @@ export class ConnectionLoop {
       return await this.#turn(signal);
     } catch (cause) {
       if (signal.aborted) throw cause;
-      const error = cause instanceof ReplicaError ? cause : ReplicaError.from('internal', cause, 'a turn');
+      const error = ReplicaError.from('internal', cause, 'a turn');
       const goOn = await this.#recovery.explain(error, this.#at, signal);
       if (goOn === undefined) throw error;
       this.#at = goOn;
@@ -260,7 +260,7 @@ export class ConnectionLoop {
 
   /** Notes a failure and gives the delay before the next turn. */
   async #failed(cause: unknown): Promise<number> {
-    const error = cause instanceof ReplicaError ? cause : ReplicaError.from('internal', cause, 'a turn');
+    const error = ReplicaError.from('internal', cause, 'a turn');
     const { settings, db } = this.#context;
     const { connectionId } = this;
     this.#dueAt = performance.now();

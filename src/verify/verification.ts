@@ -33,8 +33,7 @@ export async function verify(
     }
     result = { state: 'finished', counts: walk.counts, requests: walk.requests, ledger };
   } catch (cause) {
-    const error =
-      cause instanceof ReplicaError ? cause : ReplicaError.from('database', cause, 'comparing a list');
+    const error = ReplicaError.from('database', cause, 'comparing a list');
     const requests = walk.requests;
     result =
       signal.aborted || error.kind === 'lease_lost'

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { runCli, startCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { waitFor } from '../support/wait.ts';
 
 test('demo --once catches up, compares every row with the truth, and exits 0', async () => {
@@ -12,7 +13,12 @@ test('demo --once catches up, compares every row with the truth, and exits 0', a
 test('demo shows the live table and ends cleanly on Ctrl-C', async () => {
   const demo = startCli(['demo', '--messages', '300', '--connections', '2'], {});
   await waitFor(() => /live +\d+/.test(demo.stdout), { what: 'the live table', deadlineMs: 40_000 });
-  expect(demo.stdout).toContain("psql '");
+  const [, page] = /page: +(http:.*)/.exec(demo.stdout)!;
+  expect(await fetch(page!).then((answer) => answer.text())).toContain('<h1>wa-replica</h1>');
+  // The URL that psql gets works here as well.
+  const [, url] = /psql '(.*)'/.exec(demo.stdout)!;
+  const { status, stdout } = await runCommand(['status'], { DATABASE_URL: url! });
+  expect([status, stdout]).toEqual([0, expect.stringMatching(/ live +\d+/)]);
   expect(await demo.kill('SIGINT')).toBe(0);
   expect(demo.stdout).toMatch(/ended\n$/);
 });

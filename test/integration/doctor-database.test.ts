@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
-import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { ErasureKey } from '../../src/lib/erasure-key.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { PgClient } from '../../src/store/client.ts';
 import { runCommand } from '../support/command.ts';
 import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
 import { PGBOUNCER, startPgbouncer, WITHOUT } from '../support/pgbouncer.ts';
@@ -80,6 +80,17 @@ test('the key of the erasures is there, missing, or another', async () => {
 });
 
 describe('no way in', () => {
+  /** Whether the server lets one in by this URL. */
+  async function lets(url: string): Promise<boolean> {
+    const client = new PgClient({ connectionString: url });
+    const connected = await client.connect().then(
+      () => true,
+      () => false,
+    );
+    await client.end();
+    return connected;
+  }
+
   test('nobody listens', async () => {
     expect((await examine(urlWith({ port: '9' }))).lines).toEqual([
       '✗ database: not reachable (ECONNREFUSED)',
@@ -96,17 +107,19 @@ describe('no way in', () => {
 
   test('a wrong password', async (context) => {
     const url = urlWith({ password: 'wrong-password' });
-    const client = new pg.Client({ connectionString: url });
-    const asked = await client.connect().then(
-      () => false,
-      () => true,
-    );
-    await client.end();
-    context.skip(!asked, 'this server asks for no password');
+    context.skip(await lets(url), 'this server asks for no password');
     expect((await examine(url)).lines).toEqual([
       '✗ database: not reachable (28P01)',
-      '    wrong password: check DATABASE_URL',
+      '    no such user, or wrong password: check DATABASE_URL',
     ]);
+  });
+
+  test('no password, where the server wants one', async (context) => {
+    const url = urlWith({ password: '' });
+    context.skip(await lets(url), 'this server asks for no password');
+    const told = /^ {4}the server wants a password: .*DATABASE_URL/;
+    const { lines } = await examine(url);
+    expect(lines).toEqual(['✗ database: not reachable (NO_PASSWORD)', expect.stringMatching(told)]);
   });
 
   test('a way that swallows everything', async () => {
@@ -121,9 +134,14 @@ describe('no way in', () => {
   });
 
   test('a server without TLS, where the URL wants it', async () => {
-    const { lines } = await examine(urlWith({ search: '?sslmode=verify-full' }));
-    expect(lines[0]).toMatch(/^✗ database: not reachable/);
-    expect(lines[1]).toMatch(/sslmode/);
+    const url = urlWith({ search: '?sslmode=verify-full' });
+    const { lines } = await examine(url);
+    expect(lines[0]).toBe('✗ database: not reachable (NO_CONNECTION)');
+    expect(lines[1]).toMatch(/sslmode of DATABASE_URL/);
+    // Any other command tells it too, and blames no fault of its own.
+    const { status, stderr } = await runCommand(['status'], quickSettings(url, simulator.url));
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^wa-replica: database: using Postgres: NO_CONNECTION\n.*sslmode of DATABASE_URL/);
   });
 });
 

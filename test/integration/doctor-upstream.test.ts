@@ -51,6 +51,12 @@ test('all is well', async () => {
   expect(await examine()).toEqual({ status: 0, lines: [CLOCK, ACCEPTED, ...READABLE] });
 });
 
+test('another server than the API', async () => {
+  const { lines } = await examine({ WHATSAPP_USE_BASE_URL: `${simulator.url}/elsewhere` });
+  const advice = expect.stringContaining('check WHATSAPP_USE_BASE_URL');
+  expect(lines.slice(1)).toEqual(['✗ key: GET /v1/me answers 404', advice]);
+});
+
 test('a wrong key', async () => {
   const { lines } = await examine({ WHATSAPP_USE_API_KEY: 'pa_live_of_somebody_else' });
   expect(lines).toEqual([CLOCK, '✗ key: GET /v1/me answers 401', CHECK_KEY]);

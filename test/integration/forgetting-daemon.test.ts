@@ -91,3 +91,13 @@ test('nobody who was erased comes back with a resync', async () => {
   expect((await stored()).sort()).toEqual(left);
   expect(suppressed('erased')).toBeGreaterThanOrEqual(counts.messages + counts.tombstones + 2);
 });
+
+test('a worker without the key parks, and says why', async () => {
+  await worker.stop();
+  const { ERASURE_KEY: _, ...without } = env();
+  worker = await startWorker(without, { discovers: false });
+  connection.addMessage({ conversation: connection.conversations[0]!, sentAt: Date.now() });
+  await waitFor(() => worker.told('failed').length > 0, { what: 'the failure' });
+  const failed = worker.events.find((event) => event.type === 'failed');
+  expect(failed).toMatchObject({ error: { kind: 'erasure_key', verdict: 'park' } });
+});

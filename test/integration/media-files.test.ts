@@ -241,6 +241,12 @@ describe('in a folder', () => {
   afterEach(() => folder.remove());
   const old = new Date(Date.now() - 90 * 86_400_000);
 
+  test('a place where no folder can be made is refused, and not tried for ever', async () => {
+    const url = { kind: 'file', folder: '/proc/wa-replica/media' } as const;
+    const nowhere = await openMediaStore(url, { endpoint: undefined, region: undefined });
+    await expect(nowhere.check('me')).rejects.toMatchObject({ kind: 'media_store' });
+  });
+
   test('what is not ours is never touched', async () => {
     const ours = digest(Buffer.from('x'));
     const theirs = [

@@ -109,11 +109,28 @@ describe.skipIf(CHROMIUM === undefined)('the page in a browser', () => {
     const live = await cardOf(page, 'conn_live').innerText();
     expect(live).toMatch(/^conn_live\s+live\s+behind\s+\d/);
     expect(live).toMatch(/window left\s+(30 d 0 h|29 d 23 h)/);
-    expect(live).toMatch(/150 messages, \d+ conversations, \d+ contacts/);
-    expect(live).toMatch(/last hour: \d+ records, peak \d+ a minute/);
+    expect(live).toMatch(/messages\s+150\s+verified\s+never\s+\d+ conversations, \d+ contacts/);
+    expect(live).toMatch(/last hour: \d+ records, peak \d+\/min/);
     expect(await cardOf(page, 'new one').innerText()).toContain('catching up, no worker has it');
     // Those that need somebody come first.
     expect(await page.locator('.card h2').allTextContents()).toEqual(['conn_parked', 'new one', 'conn_live']);
+    expect(complaints).toEqual([]);
+  });
+
+  test('what somebody should see to comes first, and whole where many are small', async () => {
+    const fine = Array.from({ length: 12 }, (_, i) => `fine ${i}`);
+    for (const id of [...fine, 'lossy']) await addConnection(id);
+    await database.query(
+      `update whatsapp.sync_state set caught_up_at = now() where connection_id like 'fine %' or connection_id = 'lossy'`,
+    );
+    await database.query(`insert into whatsapp.gaps (connection_id) values ('lossy')`);
+    const page = await open();
+    expect(await cardOf(page, 'fine 3').innerText()).toMatch(
+      /^fine 3\s+live.*\s+behind\s+\S+ s\s+window left\s+.*\s+messages\s+0$/,
+    );
+    const lossy = await cardOf(page, 'lossy').innerText();
+    expect(lossy).toMatch(/live.*1 gap:.*gaps list.*verified\s+never/s);
+    expect((await page.locator('.card.live h2').allTextContents())[0]).toBe('lossy');
     expect(complaints).toEqual([]);
   });
 

@@ -145,7 +145,7 @@ const CONDITIONS: Condition[] = [
   {
     what: 'stops and is started again',
     // 57P03 while it starts; the proxy takes connections and ends them.
-    says: /57P0|ECONN|Error/,
+    says: /57P0|ECONN|NO_CONNECTION/,
     failures: 8,
     begin: () => postgres.stop(),
     end: () => postgres.start(),

@@ -173,3 +173,17 @@ test('an unknown command or option is wrong usage: exit 2', async () => {
     });
   }
 });
+
+test('help is a command everywhere, and what is mistyped is guessed', async () => {
+  for (const args of [['help'], ['help', 'run'], ['gaps', 'help', 'list'], ['quarantine', 'help']]) {
+    const { status, stdout } = await runCommand(args, {});
+    expect([args, status, stdout]).toEqual([args, 0, expect.stringContaining('Usage: wa-replica')]);
+    expect(stdout).not.toContain('[]');
+  }
+  for (const args of [['statsu'], ['media', 'statsu']]) {
+    const { status, stderr } = await runCommand(args, {});
+    expect([status, stderr]).toEqual([2, expect.stringMatching(/Did you mean status\?.*\n\(see --help\)/)]);
+  }
+  // A command that has others, alone, is wrong usage.
+  expect(await runCommand(['gaps'], {})).toMatchObject({ status: 2, stdout: '' });
+});

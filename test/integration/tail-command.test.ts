@@ -3,6 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { runCli, startCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
 import { openTestDatabase, quickSettings } from '../support/replica.ts';
@@ -105,4 +106,11 @@ test('as a consumer it goes on where it stood, hears the daemon, and says when i
   await database.query(`delete from whatsapp.changes where connection_id = 'conn_a' and change_no < 5`);
   const late = await runCli(['tail', '--consumer', 'desk'], env);
   expect(late).toMatchObject({ status: 1, stdout: '', stderr: expect.stringContaining('comes too late') });
+});
+
+test('a slip makes no consumer', async () => {
+  for (const name of ['', ' ', ' desk', 'a\u0007b', 'x'.repeat(101)]) {
+    const { status, stderr } = await runCommand(['tail', '--consumer', name], {});
+    expect([status, stderr]).toEqual([2, expect.stringContaining('wants a name of 1 to 100 characters')]);
+  }
 });

@@ -18,8 +18,8 @@ import { waitFor } from './wait.ts';
 
 const FOLDER = path.join(import.meta.dirname, '../../docs/images');
 const PICTURES = [
-  { name: 'page-light', colorScheme: 'light', width: 1040, height: 860 },
-  { name: 'page-dark', colorScheme: 'dark', width: 1040, height: 860 },
+  { name: 'page-light', colorScheme: 'light', width: 1040, height: 720 },
+  { name: 'page-dark', colorScheme: 'dark', width: 1040, height: 720 },
   { name: 'page-phone', colorScheme: 'light', width: 360, height: 780 },
 ] as const;
 
@@ -61,6 +61,7 @@ try {
   if (status !== 0) throw new Error(`verify ended with ${status}: ${stderr}`);
   await sql`update whatsapp.sync_pages set applied_at = now() - interval '3 hours'
     where connection_id <> 'conn_workshop'`.execute(db);
+  await sql`update whatsapp.verifications set finished_at = now() - interval '13 hours'`.execute(db);
   await sql`insert into whatsapp.sync_pages (connection_id, messages, applied_at)
     select c, (random() * random() * 60 + 8 * (1 + sin(minute / 7.0 + length(c))))::integer,
       now() - make_interval(mins => minute)
@@ -76,7 +77,7 @@ try {
   // As if nobody had paired it again for more than two weeks.
   await sql`update whatsapp.sync_state set caught_up_at = now() - interval '17 days 5 hours', consecutive_failures = 4980
     where connection_id = 'conn_old_shop'`.execute(db);
-  await waitFor(async () => (await fetch(base).then((page) => page.text())).includes('>1</dd>'), {
+  await waitFor(async () => (await fetch(base).then((page) => page.text())).includes('1 in quarantine<br>'), {
     what: 'the bad record',
   });
   mkdirSync(FOLDER, { recursive: true });

@@ -1,7 +1,11 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { Client } from 'pg';
 import { describe, expect, test } from 'vitest';
 import { type ConfigError, loadSettings } from '../../src/config/load.ts';
-import { type Form, httpUrl, isLoopback, mediaStore, postgresUrl, Refused } from '../../src/config/values.ts';
+import { postgresUrl } from '../../src/config/postgres-url.ts';
+import { type Form, httpUrl, isLoopback, mediaStore, Refused } from '../../src/config/values.ts';
 
 /** What a text means to a setting; undefined where it is refused. */
 function read(value: Form<unknown>, text: string): unknown {
@@ -108,6 +112,45 @@ describe('the URL of the database', () => {
     expect(
       (client as unknown as { connectionParameters: { options: string } }).connectionParameters.options,
     ).toBe('-c a=b');
+  });
+});
+
+describe('the password file of a database', () => {
+  const file = path.join(mkdtempSync(path.join(tmpdir(), 'wa-replica-test-')), 'pass word');
+  writeFileSync(
+    file,
+    [
+      '# host:5432:database:user:a remark',
+      'host:5433:*:user:of another port',
+      'host:5432:data\\:base:user:with\\:a\\\\colon/',
+      '*:*:*:other:',
+      '*:*:*:other:any',
+      'localhost:5432:user:user:of a socket',
+    ].join('\n'),
+  );
+  const passfile = `passfile=${encodeURIComponent(file)}`;
+
+  test.each([
+    [`postgres://user@host/data%3Abase?${passfile}`, 'with:a\\colon/'],
+    [`postgres://user@host:5433/what?${passfile}&sslmode=disable`, 'of another port'],
+    [`postgres://other@host/database?${passfile}`, 'any'],
+    [`postgres:///?user=user&${passfile}`, 'of a socket'],
+    [`postgres://user:own@host/database?${passfile}`, 'own'],
+  ])('%s', (text, password) => {
+    const url = read(postgresUrl(), text) as string;
+    expect(url).not.toContain('passfile');
+    expect(new Client({ connectionString: url }).password).toBe(password);
+  });
+
+  test.each([
+    [`postgres://user@host/database?${passfile}`, 'has no line for this host, port, database and user'],
+    ['postgres://host/database?passfile=/nowhere', 'names a file by passfile that cannot be read (ENOENT)'],
+    [
+      'postgres://host/database?sslmode=verify-full&sslrootcert=/nowhere',
+      'names a file by sslrootcert that cannot be read (ENOENT)',
+    ],
+  ])('%s is refused', (text, why) => {
+    expect(() => postgresUrl()(text)).toThrow(why);
   });
 });
 

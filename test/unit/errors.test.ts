@@ -168,3 +168,8 @@ describe('a ReplicaError', () => {
     );
   });
 });
+
+test('an error of ours keeps its kind, wherever it passes', () => {
+  const error = new ReplicaError('erasure_key', { where: 'here' });
+  expect(ReplicaError.from('database', error, 'there')).toBe(error);
+});

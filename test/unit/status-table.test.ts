@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from 'node:util';
 import { expect, describe as group, test } from 'vitest';
-import { describe } from '../../src/cli/status.ts';
+import { describe, printable } from '../../src/cli/status.ts';
 import type { StatusReport } from '../../src/ops/status.ts';
 import type { ConnectionStatus } from '../../src/store/status.ts';
 
@@ -165,4 +165,9 @@ test('a line for what is about to be lost, what was lost, and what a verificatio
   expect(lines({ verification: failed })).toEqual([
     'conn_00000001: the verification of 11-23 03:20 failed: network: GET /x: ECONNRESET',
   ]);
+});
+
+test('what joins letters and emoji stays, what moves the cursor or turns a line around does not', () => {
+  expect(printable('👩\u200D💻 می\u200Cخواهم')).toBe('👩\u200D💻 می\u200Cخواهم');
+  expect(printable('a\u001B[2J\u202Eb\nc')).toBe('a\uFFFD[2J\uFFFDb\uFFFDc');
 });

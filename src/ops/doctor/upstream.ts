@@ -72,6 +72,11 @@ async function checkKey(
   if (first && me.date !== undefined) {
     findings.push(clockFinding('the upstream', me.date.getTime(), [before - 1000, Date.now()]));
   }
+  if (me.status === 404) {
+    // Every key has this one: it is not the API that answers.
+    findings.push(problem(`${name}: GET /v1/me answers 404`, remedy('protocol') ?? ''));
+    return findings;
+  }
   if (me.status !== 200) {
     findings.push(statusProblem(name, me.status, 'GET /v1/me'));
     return findings;

@@ -16,7 +16,7 @@ h1 { font-size: 1rem; margin: 0; color: var(--quiet); font-weight: 600; }
 .alarm, #stale { color: var(--red); } .warn { color: var(--amber); }
 #facts { color: var(--quiet); margin: 0 0 1rem; font-size: .9rem; }
 #stale { margin: 0 0 1rem; font-weight: 650; }
-#connections { list-style: none; margin: 0; padding: 0; display: grid; gap: .9rem; align-items: start;
+#connections { list-style: none; margin: 0; padding: 0; display: grid; gap: .9rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
 .card { background: var(--card); border: 1px solid var(--line); border-left: .3rem solid var(--quiet);
   border-radius: .5rem; padding: .8rem 1rem; min-width: 0; }
@@ -25,18 +25,24 @@ h1 { font-size: 1rem; margin: 0; color: var(--quiet); font-weight: 600; }
 .state { margin: .1rem 0 .5rem; font-size: .95rem; }
 .dot { display: inline-block; width: .65rem; height: .65rem; border-radius: 50%; background: var(--quiet);
   margin-right: .4rem; }
-.live { border-left-color: var(--green); } .live .dot { background: var(--green); }
+.live { border-left-color: var(--green); } .live.odd { border-left-color: var(--amber); } .live .dot { background: var(--green); }
 .catching_up, .starting, .backing_off { border-left-color: var(--amber); }
 .catching_up .dot, .starting .dot, .backing_off .dot { background: var(--amber); }
 .parked, .stalled { border-left-color: var(--red); } .parked .dot, .stalled .dot { background: var(--red); }
 .removed h2, .removed dd { color: var(--quiet); }
-dl { display: grid; grid-template-columns: 1fr 1fr; gap: .3rem .8rem; margin: 0; } .wide { grid-column: 1 / -1; }
+dl { display: grid; grid-template-columns: 2fr 3fr; gap: .3rem .8rem; margin: 0; }
 dt { color: var(--quiet); font-size: .8rem; } dd { margin: 0; font-variant-numeric: tabular-nums; }
 .parts { color: var(--quiet); font-size: .8rem; margin: .35rem 0 0; }
 .spark { display: block; width: 100%; height: 2rem; margin-top: .5rem; }
 .spark polyline { fill: none; stroke: var(--green); stroke-width: 1.5; vector-effect: non-scaling-stroke; }
 .problem { margin: .5rem 0 0; font-size: .9rem; color: var(--red); overflow-wrap: anywhere; }
-.problem strong { color: var(--text); font-weight: 600; }
+.problem.warn { color: var(--amber); } .problem strong { color: var(--text); font-weight: 600; }
+.problem + dl { margin-top: .5rem; }
+#connections.many { grid-template-columns: repeat(auto-fill, minmax(min(100%, 16rem), 1fr)); }
+.many .fine { padding: .5rem .8rem; align-self: start; } .many .fine .state { margin: 0; }
+.many .fine dl { grid-template-columns: repeat(3, auto); } .many .fine dt { font-size: .75rem; }
+.many .fine dd { font-size: .9rem; }
+.many .fine dl div:nth-child(n + 4), .many .fine .parts, .many .fine .spark { display: none; }
 `;
 
 /**
@@ -67,6 +73,7 @@ async function refresh() {
   byId('facts').textContent = next.getElementById('facts').textContent;
   const list = byId('connections');
   const fresh = next.getElementById('connections');
+  list.className = fresh.className;
   if (fresh.innerHTML === list.innerHTML) return;
   const focused = list.contains(document.activeElement) ? nameOf(document.activeElement) : undefined;
   list.replaceChildren(...fresh.childNodes);

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { remedy } from '../../errors.ts';
-import { humanDuration } from '../../lib/durations.ts';
+import { humanDuration, roughDuration } from '../../lib/durations.ts';
 import type { Activity } from '../../store/activity.ts';
 import type { ConnectionState, ConnectionStatus } from '../../store/status.ts';
 import type { StatusReport } from '../status.ts';
@@ -30,6 +30,9 @@ const ORDER: readonly ConnectionState[] = [
 
 const FAILING: readonly ConnectionState[] = ['stalled', 'parked', 'backing_off'];
 
+/** As many whole cards fit a screen, or nearly. */
+const FEW = 12;
+
 export interface RenderedPage {
   readonly html: string;
   readonly headers: Readonly<Record<string, string>>;
@@ -54,7 +57,10 @@ export function escapeHtml(text: string): string {
 export function renderPage(report: StatusReport, activity: Activity): RenderedPage {
   const { connections, workers, version, schema_version } = report;
   const sorted = [...connections].sort(
-    (a, b) => ORDER.indexOf(a.state) - ORDER.indexOf(b.state) || (a.connection_id < b.connection_id ? -1 : 1),
+    (a, b) =>
+      ORDER.indexOf(a.state) - ORDER.indexOf(b.state) ||
+      Number(isFine(a)) - Number(isFine(b)) ||
+      (a.connection_id < b.connection_id ? -1 : 1),
   );
   const quarantined = connections.reduce((sum, one) => sum + Number(one.quarantined), 0);
   const facts = [
@@ -64,7 +70,8 @@ export function renderPage(report: StatusReport, activity: Activity): RenderedPa
     `schema ${schema_version ?? '–'}`,
   ];
   const cards = sorted.map((one) => card(one, activity.get(one.connection_id) ?? []));
-  return document({ ...headlineOf(report), facts: facts.join(' · '), main: cards.join('') });
+  const many = connections.length > FEW;
+  return document({ ...headlineOf(report), facts: facts.join(' · '), main: cards.join(''), many });
 }
 
 /** The page while there is nothing to show. */
@@ -75,6 +82,7 @@ export function renderOutage(reason: string): RenderedPage {
     facts:
       'Replication waits, and goes on by itself where nobody is needed. This page looks again meanwhile.',
     main: '',
+    many: false,
   });
 }
 
@@ -84,9 +92,11 @@ interface Content {
   readonly facts: string;
   /** HTML: list items. */
   readonly main: string;
+  /** Cards of which there is nothing to tell are small. */
+  readonly many: boolean;
 }
 
-function document({ headline, alarm, facts, main }: Content): RenderedPage {
+function document({ headline, alarm, facts, main, many }: Content): RenderedPage {
   const nonce = randomBytes(16).toString('base64');
   const policy = [
     "default-src 'none'",
@@ -115,7 +125,7 @@ function document({ headline, alarm, facts, main }: Content): RenderedPage {
 <p id="facts">${escapeHtml(facts)}</p>
 <p id="stale" role="alert" hidden>No answer: what you see is out of date.</p>
 </header>
-<main><ul id="connections">${main}</ul></main>
+<main><ul id="connections"${many ? ' class="many"' : ''}>${main}</ul></main>
 <script nonce="${nonce}">${REFRESH}</script>
 </body>
 </html>
@@ -147,39 +157,56 @@ function headlineOf({ connections, workers }: StatusReport): Pick<Content, 'head
 
 function card(status: ConnectionStatus, minutes: readonly number[]): string {
   const { rows, state } = status;
-  const total = BigInt(rows.messages) + BigInt(rows.conversations) + BigInt(rows.contacts);
-  const parts = [
-    plural(rows.messages, 'message'),
-    plural(rows.conversations, 'conversation'),
-    plural(rows.contacts, 'contact'),
-  ];
   const leftClass = { error: 'alarm', warn: 'warn', none: '' }[status.window_alarm ?? 'none'];
   const idle = status.worker === null && state !== 'removed' ? ', no worker has it' : '';
-  return `<li class="card ${state}" tabindex="0">
+  const notes = [problem(status), gaps(status), quarantined(status)].join('');
+  const others = `${plural(rows.conversations, 'conversation')}, ${plural(rows.contacts, 'contact')}`;
+  return `<li class="card ${state} ${isFine(status) ? 'fine' : 'odd'}" tabindex="0">
 <h2>${escapeHtml(status.connection_id)}</h2>
 <p class="state"><span class="dot" aria-hidden="true"></span>${STATES[state]}${idle}</p>
-<dl>
+${notes}<dl>
 <div><dt>behind</dt><dd>${humanDuration(status.lag_seconds)}</dd></div>
 <div><dt>window left</dt><dd class="${leftClass}">${humanDuration(status.window_left_seconds)}</dd></div>
-<div><dt>rows</dt><dd>${total.toLocaleString('en')}</dd></div>
-<div><dt>quarantined</dt><dd>${grouped(status.quarantined)}</dd></div>
-<div class="wide"><dt>verified</dt><dd>${verified(status)}</dd></div>
+<div><dt>messages</dt><dd>${grouped(rows.messages)}</dd></div>
+<div><dt>verified</dt><dd>${verified(status)}</dd></div>
 </dl>
-<p class="parts">${parts.join(', ')}</p>
+<p class="parts">${others}</p>
 ${sparkline(minutes)}
-${problem(status)}${gaps(status)}
 </li>`;
 }
 
+/** Whether there is nothing that somebody should see to, or wait for. */
+function isFine(status: ConnectionStatus): boolean {
+  const { state, last_error_kind, gaps: open, quarantined: aside, window_alarm } = status;
+  if (state === 'removed') return true;
+  const untroubled = last_error_kind === null && open === '0' && aside === '0' && window_alarm === null;
+  return state === 'live' && untroubled && isWhole(status);
+}
+
+/** Whether the last verification, if there was one, found nothing amiss. */
+function isWhole({ verification }: ConnectionStatus): boolean {
+  if (verification === null) return true;
+  return (
+    verification.state !== 'failed' && verification.remaining === '0' && verification.ledger_problems === 0
+  );
+}
+
 /** What the last verification found. */
-function verified({ verification }: ConnectionStatus): string {
+function verified(status: ConnectionStatus): string {
+  const { verification } = status;
   if (verification === null) return 'never';
-  const { state, remaining, ledger_problems: ledger, finished_at } = verification;
-  const at = finished_at.slice(0, 10);
+  const { state, remaining, finished_at } = verification;
+  const at = `${roughDuration(Math.max(0, Date.now() - Date.parse(finished_at)) / 1000)} ago`;
+  if (isWhole(status)) return `${at}, whole`;
   if (state === 'failed') return `<span class="warn">${at}, failed</span>`;
-  if (remaining === '0' && ledger === 0) return `${at}, whole`;
   const what = remaining === '0' ? 'the ledger is not whole' : `${grouped(remaining)} differ`;
   return `<span class="alarm">${at}, ${what}</span>`;
+}
+
+/** What could not be stored. */
+function quarantined({ quarantined: open }: ConnectionStatus): string {
+  if (open === '0') return '';
+  return `<p class="problem warn">${grouped(open)} in quarantine<br><strong>see wa-replica quarantine list</strong></p>`;
 }
 
 /** What was lost for good, until somebody has seen it. */
@@ -201,12 +228,12 @@ function problem(status: ConnectionStatus): string {
 function sparkline(minutes: readonly number[]): string {
   const most = Math.max(0, ...minutes);
   const sum = minutes.reduce((a, b) => a + b, 0);
-  const line = minutes.length > 0 ? minutes : [0, 0];
-  const step = 236 / (line.length - 1);
-  const points = line
+  if (sum === 0) return '<p class="parts">last hour: nothing came</p>';
+  const step = 236 / Math.max(1, minutes.length - 1);
+  const points = minutes
     .map((count, i) => `${(i * step).toFixed(0)},${(30 - (count / Math.max(1, most)) * 28).toFixed(1)}`)
     .join(' ');
-  const label = `last hour: ${plural(sum, 'record')}, peak ${grouped(most)} a minute`;
+  const label = `last hour: ${plural(sum, 'record')}, peak ${grouped(most)}/min`;
   return `<svg class="spark" viewBox="0 0 236 32" preserveAspectRatio="none" role="img" aria-label="${label}"><polyline points="${points}"/></svg>
 <p class="parts">${label}</p>`;
 }

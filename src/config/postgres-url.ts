@@ -1,0 +1,80 @@
+import { accessSync, constants, readFileSync } from 'node:fs';
+import { Refused } from './values.ts';
+
+/** Those of libpq that pg honours; it would read any other as verify-full. */
+const SSL_MODES = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'];
+
+/** Parameters that name a file. */
+const FILES = ['passfile', 'sslrootcert', 'sslcert', 'sslkey'];
+
+/**
+ * A Postgres URL as libpq reads it, turned into one that pg reads alike. A `passfile` is looked up here, for pg knows
+ * none but that of PGPASSFILE.
+ */
+export function postgresUrl() {
+  return (text: string) => {
+    const url = URL.parse(text);
+    if (url === null || !/^postgres(ql)?:$/.test(url.protocol)) {
+      throw new Refused(
+        'wants a URL such as postgres://user:password@host:5432/database; in a password / is %2F, @ is %40, # is %23, % is %25',
+      );
+    }
+    for (const name of FILES) {
+      const file = url.searchParams.get(name);
+      const obstacle = file === null ? undefined : obstacleTo(file);
+      if (obstacle !== undefined)
+        throw new Refused(`names a file by ${name} that cannot be read (${obstacle})`);
+    }
+    const passfile = url.searchParams.get('passfile');
+    if (passfile !== null) {
+      url.searchParams.delete('passfile');
+      if (url.password === '' && !url.searchParams.has('password')) {
+        const password = passwordFor(url, readFileSync(passfile, 'utf8'));
+        if (password === undefined) {
+          throw new Refused('names a passfile that has no line for this host, port, database and user');
+        }
+        // Before the host there is no place for it in the URL of a socket.
+        url.searchParams.set('password', password);
+      }
+    }
+    // pg takes every sslmode for verify-full unless told to read it as libpq does.
+    const sslmode = url.searchParams.get('sslmode');
+    if (sslmode !== null && !url.searchParams.has('uselibpqcompat')) {
+      if (!SSL_MODES.includes(sslmode)) throw new Refused(`wants an sslmode of ${SSL_MODES.join(', ')}`);
+      if (sslmode === 'verify-ca' && !url.searchParams.get('sslrootcert')) {
+        throw new Refused('wants sslrootcert with sslmode=verify-ca');
+      }
+      url.searchParams.set('uselibpqcompat', 'true');
+    }
+    return url.href;
+  };
+}
+
+function obstacleTo(file: string): string | undefined {
+  try {
+    accessSync(file, constants.R_OK);
+    return undefined;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code ?? 'unknown';
+  }
+}
+
+/** The first line of a password file whose four fields are the URL's, or `*`: `host:port:database:user:password`. */
+function passwordFor(url: URL, lines: string): string | undefined {
+  const user = url.searchParams.get('user') ?? decodeURIComponent(url.username);
+  const wanted = [
+    url.searchParams.get('host') ?? (url.hostname === '' ? 'localhost' : decodeURIComponent(url.hostname)),
+    url.searchParams.get('port') ?? (url.port === '' ? '5432' : url.port),
+    url.pathname.length > 1 ? decodeURIComponent(url.pathname.slice(1)) : user,
+    user,
+  ];
+  for (const line of lines.split(/\r?\n/)) {
+    if (line.startsWith('#')) continue;
+    // A backslash takes the meaning from what follows it.
+    const fields = [...line.matchAll(/((?:\\.|[^:\\])*)(?::|$)/g)].map((match) =>
+      match[1]!.replace(/\\(.)/g, '$1'),
+    );
+    if (wanted.every((value, i) => fields[i] === '*' || fields[i] === value) && fields[4]) return fields[4];
+  }
+  return undefined;
+}
