@@ -11,6 +11,7 @@ import * as erasures from '../store/erasures.ts';
 import { accountsAmong, allJids, everyNameOf, type Person, personIds, phonesOf } from '../store/person.ts';
 import type { Database } from '../store/schema.ts';
 import { lockStates } from '../store/state.ts';
+import { snapshotName } from './subjects.ts';
 import { isEmpty, type Survey, survey } from './survey.ts';
 
 /** Who is to be erased: by a phone JID, or by the upstream's id of a person. */
@@ -196,7 +197,7 @@ async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receip
 }
 
 function suppressionsOf({ key, connectionId }: EraseOrder, found: Survey): erasures.Suppressed[] {
-  const { scope, chatIds, removed, blanked } = found;
+  const { scope, chatIds, removed, blanked, snapshots } = found;
   const { jids, ids } = scope.person;
   const of = (connection: ConnectionId | undefined, name: string, isRecord = false) => ({
     ...{ connectionId: connection, hash: key.hash(name), isRecord },
@@ -208,6 +209,7 @@ function suppressionsOf({ key, connectionId }: EraseOrder, found: Survey): erasu
       .map((id) => of(id.connectionId, id.personId)),
     ...chatIds.map((chat) => of(chat.connectionId, chat.id)),
     ...[...removed, ...blanked].map((message) => of(message.connectionId, message.id, true)),
+    ...snapshots.map((one) => of(one.connectionId, snapshotName(one), true)),
   ];
 }
 

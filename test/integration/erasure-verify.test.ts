@@ -40,8 +40,10 @@ beforeAll(async () => {
   person = connection.people.find((one) => one.hasChat && one.phoneKnown && one.lidKnown)!;
   const others = connection.people.filter((one) => one !== person).slice(0, 2);
   const group = connection.addGroup('Three of us', [person, ...others]);
-  const said = connection.addMessage({ conversation: group, sender: others[0]! });
-  connection.addMessage({ conversation: group, sender: person });
+  // By a clock that is ahead: later than the erasure, and there before it.
+  const sentAt = Date.now() + 30_000;
+  const said = connection.addMessage({ conversation: group, sender: others[0]!, sentAt });
+  connection.addMessage({ conversation: group, sender: person, sentAt });
   connection.react(said, person, '👍');
   database = await createTestDatabase({ migrated: true });
   worker = await startWorker(env(), { discovers: false });
