@@ -222,8 +222,8 @@ export function givenConnections(settings: Settings): readonly ConnectionId[] | 
 }
 
 /**
- * Brings the schema up to date, or checks that it is. A server that is not up yet, or fails under a migration, is
- * waited for.
+ * Brings the schema up to date, or checks that it is, and that the key of the erasures is there. A server that is not up
+ * yet, or goes away meanwhile, is waited for.
  * @param patience how long, in milliseconds.
  * @returns the migrations that were run.
  * @throws ReplicaError `database` where the server cannot be used; the schema's errors of `migrator.ts`. ConfigError
@@ -234,27 +234,18 @@ export async function prepareSchema(
   options: { migrate: boolean; patience: number; onWaiting: (what: string) => void },
   signal: AbortSignal,
 ): Promise<string[]> {
-  const migrations = await currentSchema(replica, options, signal);
-  await requireErasureKey(replica);
-  return migrations;
-}
-
-async function currentSchema(
-  replica: Replica,
-  options: { migrate: boolean; patience: number; onWaiting: (what: string) => void },
-  signal: AbortSignal,
-): Promise<string[]> {
   const { maintenance: db, settings } = replica;
   const schema = settings.WA_REPLICA_SCHEMA;
+  const migrations: string[] = [];
+  const passes = (error: unknown) => !(error instanceof ConfigError) && mayPass(error);
   try {
-    return await pRetry(
+    await pRetry(
       async () => {
         if (options.migrate) {
           const onWaiting = () => options.onWaiting('another migration');
-          return await migrate(db, schema, onWaiting, () => replica.reached('migrating'));
-        }
-        await requireCurrentSchema(db, schema);
-        return [];
+          migrations.push(...(await migrate(db, schema, onWaiting, () => replica.reached('migrating'))));
+        } else await requireCurrentSchema(db, schema);
+        await requireErasureKey(replica);
       },
       {
         signal,
@@ -262,14 +253,15 @@ async function currentSchema(
         minTimeout: 250,
         maxTimeout: 5_000,
         maxRetryTime: options.patience,
-        shouldRetry: ({ error }) => mayPass(error),
+        shouldRetry: ({ error }) => passes(error),
         onFailedAttempt: ({ error, attemptNumber }) => {
-          if (attemptNumber === 2 && mayPass(error)) options.onWaiting(`Postgres (${codeOf(error)})`);
+          if (attemptNumber === 2 && passes(error)) options.onWaiting(`Postgres (${codeOf(error)})`);
         },
       },
     );
+    return migrations;
   } catch (error) {
-    if (signal.aborted || error instanceof ReplicaError) throw error;
+    if (signal.aborted || error instanceof ReplicaError || error instanceof ConfigError) throw error;
     throw ReplicaError.from('database', error, 'connecting to Postgres');
   }
 }

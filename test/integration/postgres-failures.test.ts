@@ -1,6 +1,8 @@
 import type { Kysely } from 'kysely';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { loadSettings } from '../../src/config/load.ts';
+import { assemble, prepareSchema } from '../../src/replica.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { startDaemon as startTrapped } from '../chaos/daemon-process.ts';
@@ -294,6 +296,30 @@ test('a server that dies under a migration is waited for, and the migration made
     expect(await migrating.kill('SIGTERM')).toBe(0);
   } finally {
     await migrating.kill('SIGKILL');
+  }
+});
+
+test('a server that goes away once the schema is up to date is waited for, too', async () => {
+  const env = quickSettings(urlOf(name, proxy.port), simulator.url);
+  const { settings } = loadSettings(env, { database: true, upstream: true });
+  let migrating = false;
+  const reached = () => {
+    // What is connected goes on; whoever looks for the erasures' key next has no connection yet.
+    if (!migrating) void proxy.refuse();
+    migrating = true;
+  };
+  const replica = assemble({ settings, env, listen: () => {}, onIdleError: () => {}, reached });
+  const waited: string[] = [];
+  const onWaiting = (what: string) => {
+    waited.push(what);
+    void proxy.heal();
+  };
+  try {
+    const options = { migrate: true, patience: 30_000, onWaiting };
+    expect(await prepareSchema(replica, options, new AbortController().signal)).toContain('0001_replica');
+    expect(waited).toEqual(['Postgres (ECONNREFUSED)']);
+  } finally {
+    await replica.close();
   }
 });
 
