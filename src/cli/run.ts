@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import type { Settings } from '../config/settings.ts';
 import { parks, ReplicaError } from '../errors.ts';
 import { backoff } from '../lib/backoff.ts';
-import { sleep } from '../lib/wait.ts';
+import { sleep, unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
 import { overdue, summary } from '../ops/health.ts';
@@ -128,7 +128,7 @@ async function replicate(
     if (migrations.length > 0) log.info({ migrations }, 'schema migrated');
     // Up from here on: an upstream that does not answer is waited for.
     await service.ready();
-    await connectionsFound(replica, log, signal);
+    await unlessAborted(connectionsFound(replica, log, signal), signal);
   } catch (error) {
     // Asked to stop before there was anything to stop.
     if (signal.aborted) return;
