@@ -11,6 +11,7 @@ import * as erasures from '../store/erasures.ts';
 import { accountsAmong, allJids, everyNameOf, type Person, personIds, phonesOf } from '../store/person.ts';
 import type { Database } from '../store/schema.ts';
 import { lockStates } from '../store/state.ts';
+import { keyFingerprints } from '../store/suppressions.ts';
 import { snapshotName } from './subjects.ts';
 import { isEmpty, type Survey, survey } from './survey.ts';
 
@@ -74,7 +75,8 @@ export async function foresee(db: Kysely<Database>, order: EraseOrder): Promise<
  * it concerns, so that no page is written meanwhile and each later one knows of it (R22).
  * It may meet a connection that is being renamed, which locks the same the other way round: where Postgres ends this one
  * of the two, it is done once more, and a second time.
- * @throws ErasureRefused as {@link foresee} does; nothing is done then. What Postgres throws.
+ * @throws ErasureRefused as {@link foresee} does, and under another key than earlier ones; nothing is done then. What
+ * Postgres throws.
  */
 export async function erase(db: Kysely<Database>, order: EraseOrder): Promise<Receipt> {
   return await pRetry(() => eraseOnce(db, order), {
@@ -94,6 +96,10 @@ async function eraseOnce(db: Kysely<Database>, order: EraseOrder): Promise<Recei
     await holdLinks(trx, order.schema);
     // No connection becomes known meanwhile: its pages would not know of this.
     await sql`lock table ${sql.table('connections')} in share mode`.execute(trx);
+    // Behind the first of the locks, which all erasures take: of two at once, the later knows of the other's key.
+    const fingerprints = await keyFingerprints(trx);
+    if (fingerprints.some((one) => one !== order.key.fingerprint))
+      throw new ErasureRefused('people were erased here under another ERASURE_KEY: restore that one');
     const connections = await lockStates(trx, await scopeOf(trx, order));
     return await remove(trx, order, await find(trx, order, connections));
   });

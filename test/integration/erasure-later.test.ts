@@ -301,6 +301,16 @@ describe('the key', () => {
     expect(traces(await dump(database), HERS)).toEqual([]);
   });
 
+  test('is one for all erasures, of two at once too', async () => {
+    await bring(world());
+    const ended = await Promise.allSettled(
+      [KEY, other.key].map((key) => erase(db, order({ key, forever: true }))),
+    );
+    const refused = ended.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
+    expect(refused).toEqual([expect.any(ErasureRefused)]);
+    expect(await database.query('select distinct key_fingerprint from whatsapp.erasures')).toHaveLength(1);
+  });
+
   test('is not in the database, and no hash is one that whoever has the database can make', async () => {
     await bring(world());
     await erase(db, order());
