@@ -29,7 +29,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       primary key (connection_id, hash)
     );
     comment on table suppressions is 'what must not come back, by HMAC-SHA256 under ERASURE_KEY';
-    comment on column suppressions.is_record is 'a message that was removed; else an identifier of the person';
+    comment on column suppressions.is_record is
+      'a message that was removed, or a record as it was then; else an identifier of the person';
     create index suppressions_by_erasure on suppressions (erasure_id);
 
     create table erasure_returns (

@@ -7,7 +7,7 @@ import { ConfigError, type Environment } from './config/load.ts';
 import type { Settings } from './config/settings.ts';
 import { codeOf, mayPass, ReplicaError } from './errors.ts';
 import { ErasureKey } from './lib/erasure-key.ts';
-import { sleep } from './lib/wait.ts';
+import { sleep, unlessAborted } from './lib/wait.ts';
 import type { ConnectionId } from './model.ts';
 import { openDatabase } from './store/database.ts';
 import { migrate, requireCurrentSchema } from './store/migrator.ts';
@@ -222,9 +222,9 @@ export function givenConnections(settings: Settings): readonly ConnectionId[] | 
 }
 
 /**
- * Brings the schema up to date, or checks that it is. A server that is not up yet, or fails under a migration, is
- * waited for.
- * @param patience how long, in milliseconds.
+ * Brings the schema up to date, or checks that it is, and that the key of the erasures is there. A server that is not up
+ * yet, or goes away meanwhile, is waited for.
+ * @param patience how long without it, in milliseconds.
  * @returns the migrations that were run.
  * @throws ReplicaError `database` where the server cannot be used; the schema's errors of `migrator.ts`. ConfigError
  * where ERASURE_KEY is not that of the erasures.
@@ -234,42 +234,48 @@ export async function prepareSchema(
   options: { migrate: boolean; patience: number; onWaiting: (what: string) => void },
   signal: AbortSignal,
 ): Promise<string[]> {
-  const migrations = await currentSchema(replica, options, signal);
-  await requireErasureKey(replica);
-  return migrations;
-}
-
-async function currentSchema(
-  replica: Replica,
-  options: { migrate: boolean; patience: number; onWaiting: (what: string) => void },
-  signal: AbortSignal,
-): Promise<string[]> {
   const { maintenance: db, settings } = replica;
   const schema = settings.WA_REPLICA_SCHEMA;
+  const { patience } = options;
+  const migrations: string[] = [];
+  const passes = (error: unknown) => !(error instanceof ConfigError) && mayPass(error);
+  let since = performance.now();
+  let attemptAt = since;
+  let served = false;
+  const prepare = async () => {
+    attemptAt = performance.now();
+    served = false;
+    if (options.migrate) {
+      const onWaiting = () => {
+        served = true;
+        options.onWaiting('another migration');
+      };
+      const reached = () => {
+        served = true;
+        replica.reached('migrating');
+      };
+      migrations.push(...(await migrate(db, schema, onWaiting, reached)));
+    } else await requireCurrentSchema(db, schema);
+    await requireErasureKey(replica);
+  };
+  const trying = pRetry(prepare, {
+    signal,
+    retries: Number.POSITIVE_INFINITY,
+    minTimeout: 250,
+    maxTimeout: 5_000,
+    shouldRetry: ({ error }) => passes(error) && performance.now() - since < patience,
+    onFailedAttempt: ({ error, attemptNumber }) => {
+      // It was there, perhaps for hours: that is no time without it.
+      if (served) since += performance.now() - attemptAt;
+      if (attemptNumber === 2 && passes(error)) options.onWaiting(`Postgres (${codeOf(error)})`);
+    },
+  });
   try {
-    return await pRetry(
-      async () => {
-        if (options.migrate) {
-          const onWaiting = () => options.onWaiting('another migration');
-          return await migrate(db, schema, onWaiting, () => replica.reached('migrating'));
-        }
-        await requireCurrentSchema(db, schema);
-        return [];
-      },
-      {
-        signal,
-        retries: Number.POSITIVE_INFINITY,
-        minTimeout: 250,
-        maxTimeout: 5_000,
-        maxRetryTime: options.patience,
-        shouldRetry: ({ error }) => mayPass(error),
-        onFailedAttempt: ({ error, attemptNumber }) => {
-          if (attemptNumber === 2 && mayPass(error)) options.onWaiting(`Postgres (${codeOf(error)})`);
-        },
-      },
-    );
+    // A lock may be waited for however long; whoever is asked to stop does not wait for it.
+    await unlessAborted(trying, signal);
+    return migrations;
   } catch (error) {
-    if (signal.aborted || error instanceof ReplicaError) throw error;
+    if (signal.aborted || error instanceof ReplicaError || error instanceof ConfigError) throw error;
     throw ReplicaError.from('database', error, 'connecting to Postgres');
   }
 }

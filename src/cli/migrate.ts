@@ -34,12 +34,13 @@ export function migrateCommand(terminal: Terminal): Command {
         }
         const onWaiting = (what: string) => void stderr.write(`waiting for ${what}\n`);
         const done = await prepareSchema(replica, { migrate: true, patience: 10_000, onWaiting }, signal);
-        const { built, dropped, obstacle } = await tendIndexes(replica.maintenance, schema, {
+        const { built, dropped, left, obstacle } = await tendIndexes(replica.maintenance, schema, {
           search: settings.SEARCH,
         });
         stdout.write(done.length === 0 ? 'the schema is up to date\n' : `migrated: ${done.join(', ')}\n`);
         if (built.length > 0) stdout.write(`indexes built: ${built.join(', ')}\n`);
         if (dropped.length > 0) stdout.write(`indexes dropped: ${dropped.join(', ')}\n`);
+        if (left.length > 0) stderr.write(`wa-replica: another process is building ${left.join(', ')}\n`);
         if (obstacle !== undefined) stderr.write(`wa-replica: ${obstacle.message}\n    ${obstacle.hint}\n`);
       });
     });

@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import type { Settings } from '../config/settings.ts';
 import { parks, ReplicaError } from '../errors.ts';
 import { backoff } from '../lib/backoff.ts';
-import { sleep } from '../lib/wait.ts';
+import { sleep, unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
 import { overdue, summary } from '../ops/health.ts';
@@ -14,13 +14,13 @@ import { createNotifier, Service } from '../ops/systemd.ts';
 import { Upkeep } from '../ops/upkeep.ts';
 import type { WindowWatch } from '../ops/window-watch.ts';
 import { prepareSchema, type Replica } from '../replica.ts';
-import { tendIndexes } from '../store/indexes.ts';
 import { requireKnownSchema } from '../store/migrator.ts';
 import { listen } from '../store/notify.ts';
 import { discover } from '../sync/discovery.ts';
 import { supervise } from '../sync/supervisor.ts';
 import { VERSION } from '../version.ts';
 import { openArchive } from './archiving.ts';
+import { indexing } from './indexing.ts';
 import { upkeepJobs } from './jobs.ts';
 import { healthOptions, serveHttp, windowWatch } from './serving.ts';
 import { EMBEDDED_DIR, type EmbeddedOption, withReplica } from './session.ts';
@@ -132,7 +132,7 @@ async function replicate(
     if (migrations.length > 0) log.info({ migrations }, 'schema migrated');
     // Up from here on: an upstream that does not answer is waited for.
     await service.ready();
-    await connectionsFound(replica, log, signal);
+    await unlessAborted(connectionsFound(replica, log, signal), signal);
   } catch (error) {
     // Asked to stop before there was anything to stop.
     if (signal.aborted) return;
@@ -168,7 +168,7 @@ async function replicate(
     discover(discovery, settings.DISCOVERY_INTERVAL, () => worker.held, eventLog(log), ending),
     watching(),
     window.watch(ending),
-    indexing(replica, log),
+    indexing(replica, log, ending),
     archiving?.archive.run(ending),
   ];
   try {
@@ -193,22 +193,6 @@ async function replicate(
   outdated.signal.throwIfAborted();
 }
 
-/** Builds large indexes that are missing, and drops those that are not wanted, beside the replication, where this
- * role migrates. */
-async function indexing({ settings, maintenance }: Replica, log: Logger): Promise<void> {
-  if (!settings.MIGRATE_ON_START) return;
-  try {
-    const wants = { search: settings.SEARCH };
-    const { built, dropped, obstacle } = await tendIndexes(maintenance, settings.WA_REPLICA_SCHEMA, wants);
-    if (built.length > 0) log.info({ indexes: built }, 'indexes built');
-    if (dropped.length > 0) log.info({ indexes: dropped }, 'indexes dropped');
-    if (obstacle !== undefined)
-      log.warn({ hint: obstacle.hint }, 'parts of words have no index: pg_trgm cannot be created');
-  } catch (error) {
-    log.warn(errorFields(error), 'cannot build or drop indexes: the next start tries again');
-  }
-}
-
 /** Hears what other processes announce, where LISTEN is on. */
 async function listening(replica: Replica, log: Logger, signal: AbortSignal): Promise<void> {
   const { settings, databaseUrl, control, worker } = replica;
@@ -222,14 +206,11 @@ async function listening(replica: Replica, log: Logger, signal: AbortSignal): Pr
     },
     onLeases: () => worker.tendNow(),
     onListening: () => worker.tendNow(),
-    onDeaf: (error: unknown) =>
-      log.warn(
-        {
-          ...errorFields(error),
-          hint: 'behind a pooler in transaction mode, set LISTEN_DATABASE_URL or off',
-        },
-        'cannot hear NOTIFY: wake-ups come with the next renewal',
-      ),
+    onDeaf: (cause: unknown) => {
+      const error = ReplicaError.from('database', cause, 'listening');
+      const hint = 'behind a pooler in transaction mode, set LISTEN_DATABASE_URL or off';
+      log.warn({ ...errorFields(error), hint }, 'cannot hear NOTIFY: wake-ups come with the next renewal');
+    },
   };
   await listen(options, signal);
 }

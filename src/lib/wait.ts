@@ -45,3 +45,20 @@ export class Alarm {
 export async function sleep(ms: number, signal: AbortSignal): Promise<void> {
   await new Alarm().sleep(ms, signal);
 }
+
+/**
+ * What the work gives, unless the signal comes first; the work goes on then, and nobody hears how it ends.
+ * @throws what the work throws; the signal's reason.
+ */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const ended = new AbortController();
+  const aborted = new Promise<never>((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    else signal.addEventListener('abort', () => reject(signal.reason), { once: true, signal: ended.signal });
+  });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    ended.abort();
+  }
+}

@@ -102,6 +102,31 @@ export async function groupsNaming(db: Db, scope: Scope): Promise<GroupFound[]> 
   return rows;
 }
 
+/** A record as it is at a moment: of a message when it was sent, of a chat its last message's. */
+export interface Snapshot extends Key {
+  /** Milliseconds since 1970, cut. */
+  readonly at: number;
+}
+
+/** Of these records, those that are dated ahead of the database's clock. */
+export async function datedAhead(
+  db: Db,
+  messages: readonly Key[],
+  conversations: readonly Key[],
+): Promise<Snapshot[]> {
+  const { rows } = await sql<Snapshot>`
+    select connection_id as "connectionId", id, floor(extract(epoch from at) * 1000)::float8 as at
+    from (
+      select connection_id, message_id as id, coalesce(sent_at, received_at) as at from ${sql.table('messages')}
+      where (connection_id, message_id) in ${keySet(messages)}
+      union all
+      select connection_id, conversation_id, last_message_at from ${sql.table('conversations')}
+      where (connection_id, conversation_id) in ${keySet(conversations)}
+    ) dated
+    where at > clock_timestamp()`.execute(db);
+  return rows;
+}
+
 /** An entry of the quarantine that may be theirs or mention them. */
 export interface LetterFound {
   readonly id: string;

@@ -53,35 +53,55 @@ export const LARGE_INDEXES: readonly LargeIndex[] = [
   },
 ];
 
+/** What came of {@link tendIndexes}; indexes by their names. */
+export interface Tended {
+  readonly built: string[];
+  readonly dropped: string[];
+  /** Those that are wanted and do not stand yet: another process is at them. */
+  readonly left: string[];
+  /** What is in the way of searching parts. */
+  readonly obstacle?: PartsObstacle;
+}
+
 /**
  * Brings the large indexes to what the settings want: those of the search are there only for it. The extension that
  * parts of words need is made where this role may, and never dropped: others may use it.
  * @param db as {@link buildIndexes} wants it.
- * @returns the names of those that were built, and dropped; and what is in the way of searching parts.
  */
 export async function tendIndexes(
   db: Kysely<Database>,
   schema: string,
   { search }: { readonly search: SearchKind },
-): Promise<{ readonly built: string[]; readonly dropped: string[]; readonly obstacle?: PartsObstacle }> {
+): Promise<Tended> {
   const unwanted = { off: [SEARCH_INDEX, PARTS_INDEX], on: [PARTS_INDEX], parts: [] }[search];
   const dropped = await dropIndexes(db, schema, unwanted);
-  const built = await buildIndexes(db, schema, [
-    ...LARGE_INDEXES,
-    ...(search === 'off' ? [] : [SEARCH_INDEX]),
-  ]);
-  if (search !== 'parts') return { built, dropped };
-  const { schema: extension, obstacle } = await makeTrigrams(db);
-  if (extension === undefined) return { built, dropped, ...(obstacle !== undefined && { obstacle }) };
-  return { built: [...built, ...(await buildIndexes(db, schema, [partsIndex(extension)]))], dropped };
+  const wanted = [...LARGE_INDEXES, ...(search === 'off' ? [] : [SEARCH_INDEX])];
+  const built = await buildIndexes(db, schema, wanted);
+  const { schema: extension, obstacle } = search === 'parts' ? await makeTrigrams(db) : {};
+  if (extension !== undefined) {
+    const parts = partsIndex(extension);
+    wanted.push(parts);
+    built.push(...(await buildIndexes(db, schema, [parts])));
+  }
+  const standing = await valid(db, schema, wanted);
+  const left = wanted.flatMap(({ name }) => (standing.has(name) ? [] : [name]));
+  return { built, dropped, left, ...(obstacle !== undefined && { obstacle }) };
 }
 
 /** Whether an index is there and can be used. */
-export async function indexStands(db: Db, schema: string, { name }: NamedIndex): Promise<boolean> {
-  const { rows } = await sql`
-    select from pg_class c join pg_index i on i.indexrelid = c.oid
-    where c.relnamespace = ${schema}::regnamespace and c.relname = ${name} and i.indisvalid`.execute(db);
-  return rows.length > 0;
+export async function indexStands(db: Db, schema: string, index: NamedIndex): Promise<boolean> {
+  return (await valid(db, schema, [index])).size > 0;
+}
+
+/** The names of those that are there and can be used. */
+async function valid(db: Db, schema: string, indexes: readonly NamedIndex[]): Promise<ReadonlySet<string>> {
+  const names = indexes.map(({ name }) => name);
+  const { rows } = await sql<{ name: string }>`
+    select c.relname as name from pg_class c join pg_index i on i.indexrelid = c.oid
+    where c.relnamespace = ${schema}::regnamespace and c.relname = any(${names}::text[]) and i.indisvalid`.execute(
+    db,
+  );
+  return new Set(rows.map((row) => row.name));
 }
 
 /**

@@ -61,6 +61,7 @@ export async function migrate(
         .setIsolationLevel('read committed')
         .execute(async (trx) => {
           await lock(trx);
+          clearTimeout(waiting);
           const { error, results = [] } = await migrator(trx, schema, reached).migrateToLatest();
           failed = results.find((result) => result.status === 'Error')?.migrationName ?? failed;
           if (error !== undefined) throw error;

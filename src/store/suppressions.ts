@@ -8,7 +8,7 @@ export const ALL_CONNECTIONS = '';
 
 /** What the ledger of suppressions has of a hash; of several erasures the strictest. */
 export interface Mark {
-  /** A message that was removed; else an identifier of the person. */
+  /** A message that was removed, or a record as it was at the erasure; else an identifier of the person. */
   readonly isRecord: boolean;
   readonly erasureIds: readonly string[];
   /** Milliseconds since 1970, cut. */

@@ -11,6 +11,8 @@ import * as erasures from '../store/erasures.ts';
 import { accountsAmong, allJids, everyNameOf, type Person, personIds, phonesOf } from '../store/person.ts';
 import type { Database } from '../store/schema.ts';
 import { lockStates } from '../store/state.ts';
+import { keyFingerprints } from '../store/suppressions.ts';
+import { snapshotName } from './subjects.ts';
 import { isEmpty, type Survey, survey } from './survey.ts';
 
 /** Who is to be erased: by a phone JID, or by the upstream's id of a person. */
@@ -73,7 +75,8 @@ export async function foresee(db: Kysely<Database>, order: EraseOrder): Promise<
  * it concerns, so that no page is written meanwhile and each later one knows of it (R22).
  * It may meet a connection that is being renamed, which locks the same the other way round: where Postgres ends this one
  * of the two, it is done once more, and a second time.
- * @throws ErasureRefused as {@link foresee} does; nothing is done then. What Postgres throws.
+ * @throws ErasureRefused as {@link foresee} does, and under another key than earlier ones; nothing is done then. What
+ * Postgres throws.
  */
 export async function erase(db: Kysely<Database>, order: EraseOrder): Promise<Receipt> {
   return await pRetry(() => eraseOnce(db, order), {
@@ -93,6 +96,10 @@ async function eraseOnce(db: Kysely<Database>, order: EraseOrder): Promise<Recei
     await holdLinks(trx, order.schema);
     // No connection becomes known meanwhile: its pages would not know of this.
     await sql`lock table ${sql.table('connections')} in share mode`.execute(trx);
+    // Behind the first of the locks, which all erasures take: of two at once, the later knows of the other's key.
+    const fingerprints = await keyFingerprints(trx);
+    if (fingerprints.some((one) => one !== order.key.fingerprint))
+      throw new ErasureRefused('people were erased here under another ERASURE_KEY: restore that one');
     const connections = await lockStates(trx, await scopeOf(trx, order));
     return await remove(trx, order, await find(trx, order, connections));
   });
@@ -196,7 +203,7 @@ async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receip
 }
 
 function suppressionsOf({ key, connectionId }: EraseOrder, found: Survey): erasures.Suppressed[] {
-  const { scope, chatIds, removed, blanked } = found;
+  const { scope, chatIds, removed, blanked, snapshots } = found;
   const { jids, ids } = scope.person;
   const of = (connection: ConnectionId | undefined, name: string, isRecord = false) => ({
     ...{ connectionId: connection, hash: key.hash(name), isRecord },
@@ -208,6 +215,7 @@ function suppressionsOf({ key, connectionId }: EraseOrder, found: Survey): erasu
       .map((id) => of(id.connectionId, id.personId)),
     ...chatIds.map((chat) => of(chat.connectionId, chat.id)),
     ...[...removed, ...blanked].map((message) => of(message.connectionId, message.id, true)),
+    ...snapshots.map((one) => of(one.connectionId, snapshotName(one), true)),
   ];
 }
 

@@ -82,6 +82,27 @@ export function dateOf({ sent_at: sent, received_at: received }: Row): number | 
   return undefined;
 }
 
+/** The moment that a record is judged by: of a message when it was sent, of a chat its last message's. Milliseconds since
+ * 1970, cut; undefined where it has none. */
+export function momentOf({ kind, row }: Subject): number | undefined {
+  if (kind === 'message') return dateOf(row);
+  const at = kind === 'conversation' ? Date.parse(String(row.last_message_at)) : Number.NaN;
+  return Number.isNaN(at) ? undefined : at;
+}
+
+/** A record as it is at a moment; undefined where it has no id, or none that it is judged by. */
+export function snapshotOf(subject: Subject): { readonly id: string; readonly at: number } | undefined {
+  const { kind, row } = subject;
+  const id = kind === 'message' ? row.message_id : row.conversation_id;
+  const at = momentOf(subject);
+  return typeof id === 'string' && at !== undefined ? { id, at } : undefined;
+}
+
+/** What the ledger of suppressions calls a record that was there at an erasure although its moment is a later one. */
+export function snapshotName({ id, at }: { readonly id: string; readonly at: number }): string {
+  return `${at} ${id}`;
+}
+
 const NOT_SET = Date.parse('0002-01-01T00:00:00Z');
 
 function sendersIn(row: Row): unknown[] {

@@ -4,17 +4,21 @@ import { identifier, namesIn } from '../lib/identifiers.ts';
 import type { ConnectionId, Kind, Reject, Row } from '../model.ts';
 import type { Db } from '../store/database.ts';
 import type { Forgotten } from '../store/state.ts';
-import {
-  findMarks,
-  type Learned,
-  learn,
-  type Mark,
-  noteReturns,
-  storedSince,
-} from '../store/suppressions.ts';
+import { type Learned, learn, type Mark, noteReturns, storedSince } from '../store/suppressions.ts';
 import type { Batch } from './batches.ts';
+import { Marks } from './marks.ts';
 import { recordOf, rejectWithout, sift, withoutMentions } from './redaction.ts';
-import { dateOf, isGroup, mentionsIn, ownersOf, type Subject, withMembers } from './subjects.ts';
+import {
+  dateOf,
+  isGroup,
+  mentionsIn,
+  momentOf,
+  ownersOf,
+  type Subject,
+  snapshotName,
+  snapshotOf,
+  withMembers,
+} from './subjects.ts';
 
 /** What the settings say of forgetting. */
 export interface Forgetting {
@@ -33,6 +37,9 @@ export interface Suppressed {
 
 export type Verdict = 'keep' | keyof Suppressed;
 
+/** A record with whom it is of. */
+type Owned = Subject & { readonly owners: readonly string[] };
+
 /**
  * Keeps from being written what was erased, and messages that are older than RETAIN_MESSAGES: the one step before the
  * write of pages, retries and repairs. Names and ids are hashed and looked up in one statement; of a connection where
@@ -41,27 +48,26 @@ export type Verdict = 'keep' | keyof Suppressed;
  * A message is suppressed where it was removed, or is the person's and from before the erasure; one without a date
  * unless it is stored as a later one. A direct chat is where its last message is not later. What has no date at all (a
  * contact, a membership) waits until there is a message with the person from after the erasure; after `--forever`
- * nothing of the person comes at all. Reactions are as old as their message.
+ * nothing of the person comes at all. Reactions are as old as their message. What was there at the erasure is from before
+ * it whatever its date: clocks differ.
  */
 export class Suppression {
   readonly counts: Suppressed = { erased: 0, expired: 0 };
   readonly #db: Db;
   readonly #connectionId: ConnectionId;
   /** Undefined where nothing was erased. */
-  readonly #key: ErasureKey | undefined;
+  readonly #marks: Marks | undefined;
   /** Messages from before are expired; milliseconds since 1970. */
   readonly #cutoff: number;
-  /** By identifier or id of a message; null where there is none. */
-  readonly #marks = new Map<string, Mark | null>();
   /** Erasures whose person was heard of again. */
   readonly #returned = new Set<string>();
   /** Messages without a date that are stored with a later one. */
   readonly #stored = new Set<string>();
 
-  private constructor(db: Db, connectionId: ConnectionId, key: ErasureKey | undefined, cutoff: number) {
+  private constructor(db: Db, connectionId: ConnectionId, marks: Marks | undefined, cutoff: number) {
     this.#db = db;
     this.#connectionId = connectionId;
-    this.#key = key;
+    this.#marks = marks;
     this.#cutoff = cutoff;
   }
 
@@ -82,12 +88,13 @@ export class Suppression {
       throw new ReplicaError('erasure_key', { where });
     }
     const cutoff = retain === undefined ? Number.NEGATIVE_INFINITY : now - retain;
-    return new Suppression(db, connectionId, suppressedBy === null ? undefined : key, cutoff);
+    const marks = suppressedBy === null || key === undefined ? undefined : new Marks(db, connectionId, key);
+    return new Suppression(db, connectionId, marks, cutoff);
   }
 
   /** Batches without what must not be written, and without mentions of who was erased. */
   async batches(batches: readonly Batch[]): Promise<Batch[]> {
-    if (this.#key === undefined && batches.every((batch) => this.#isRecent(batch))) return [...batches];
+    if (this.#marks === undefined && batches.every((batch) => this.#isRecent(batch))) return [...batches];
     const all = batches.flatMap((batch) => [
       batch,
       ...batch.rows.flatMap((row) => batch.parts?.get(row) ?? []),
@@ -125,41 +132,50 @@ export class Suppression {
   }
 
   /** Finds what the ledger knows of everything that these records name. @returns those that are of somebody erased. */
-  async #look(records: readonly Subject[]): Promise<(Subject & { owners: string[] })[]> {
-    if (this.#key === undefined) return [];
-    const subjects = records.flatMap(withMembers);
-    const names = new Map<string, Buffer>();
-    const ask = (name: string) => {
-      const one = identifier(name);
-      if (!this.#marks.has(one) && !names.has(one)) names.set(one, this.#key!.hash(one));
-    };
-    for (const { kind, row, raw } of subjects) {
-      for (const owner of ownersOf(kind, row)) ask(owner);
-      if (kind === 'message' && typeof row.message_id === 'string') ask(row.message_id);
-      if (raw) namesIn(row, ask);
-      else mentionsIn(kind, row, ask);
-    }
-    const found = await findMarks(this.#db, this.#connectionId, [...names.values()]);
-    for (const [name, hash] of names) this.#marks.set(name, found.get(hash.toString('hex')) ?? null);
-    const theirs = subjects.flatMap((subject) => {
-      const owners = ownersOf(subject.kind, subject.row);
-      return owners.some((name) => this.#mark(name) !== undefined) ? [{ ...subject, owners }] : [];
+  async #look(records: readonly Subject[]): Promise<Owned[]> {
+    const marks = this.#marks;
+    if (marks === undefined) return [];
+    const asked = new Set<string>();
+    const subjects = records.flatMap(withMembers).map((subject) => {
+      const { kind, row, raw } = subject;
+      const owners = ownersOf(kind, row);
+      const mentions: string[] = [];
+      const mention = (name: string) => mentions.push(identifier(name));
+      if (raw) namesIn(row, mention);
+      else mentionsIn(kind, row, mention);
+      for (const name of owners) asked.add(name);
+      for (const name of mentions) asked.add(name);
+      if (kind === 'message' && typeof row.message_id === 'string') asked.add(row.message_id);
+      return { ...subject, owners, mentions };
     });
-    await this.#lookBack(theirs);
+    await marks.ask(asked);
+    // What seems to be from after an erasure: whether it was there already. Mostly that is nothing, and asks nothing.
+    await marks.ask(
+      subjects.flatMap(({ owners, mentions, ...subject }) => {
+        const snapshot = snapshotOf(subject);
+        if (snapshot === undefined) return [];
+        const seemsLater = (name: string) => snapshot.at > (marks.of(name)?.erasedAt ?? snapshot.at);
+        return owners.some(seemsLater) || mentions.some(seemsLater) ? [snapshotName(snapshot)] : [];
+      }),
+    );
+    const theirs = subjects.filter(({ owners }) => owners.some((name) => marks.of(name) !== undefined));
+    await this.#lookBack(theirs, marks);
     return theirs;
   }
 
   /** Who was heard of again, and which messages without a date are of a later time. */
-  async #lookBack(theirs: readonly (Subject & { owners: string[] })[]): Promise<void> {
+  async #lookBack(theirs: readonly Owned[], marks: Marks): Promise<void> {
     const undated: { id: string; since: number }[] = [];
-    for (const { kind, row, owners } of theirs) {
-      if (kind !== 'message') continue;
+    for (const { owners, ...subject } of theirs) {
+      const { kind, row } = subject;
+      // What was there at the erasure is no sign of life.
+      if (kind !== 'message' || this.#wasThere(subject)) continue;
       const date = dateOf(row);
-      const marks = owners.flatMap((name) => this.#mark(name) ?? []);
-      const since = Math.max(...marks.map((mark) => mark.erasedAt));
+      const found = owners.flatMap((name) => marks.of(name) ?? []);
+      const since = Math.max(...found.map((mark) => mark.erasedAt));
       if (date === undefined) undated.push({ id: row.message_id as string, since });
-      else if (date > since && !marks.some((mark) => mark.forever)) {
-        for (const { erasureIds, returned } of marks) {
+      else if (date > since && !found.some((mark) => mark.forever)) {
+        for (const { erasureIds, returned } of found) {
           if (!returned) for (const id of erasureIds) this.#returned.add(id);
         }
       }
@@ -170,19 +186,20 @@ export class Suppression {
 
   /** Keeps what these records tell of the people they are of: further identifiers, and the messages that are refused, so
    * that what comes later and names less is recognized too. */
-  async #learnOf(theirs: readonly (Subject & { owners: string[] })[]): Promise<void> {
+  async #learnOf(theirs: readonly Owned[]): Promise<void> {
+    const marks = this.#marks;
+    if (marks === undefined) return;
     const learned: Learned[] = [];
     for (const subject of theirs) {
       const { kind, row, owners } = subject;
-      const marks = owners.flatMap((name) => this.#mark(name) ?? []);
-      const erasureId = marks[0]!.erasureIds[0]!;
+      const [mark] = owners.flatMap((name) => marks.of(name) ?? []);
+      const erasureId = mark!.erasureIds[0]!;
       const add = (name: string, isRecord: boolean) => {
-        if (this.#marks.get(name) === null)
-          learned.push({ hash: this.#key!.hash(name), isRecord, erasureId });
+        if (marks.isUnknown(name)) learned.push({ hash: marks.hash(name), isRecord, erasureId });
       };
       // A message names others too: who sent it into whose chat.
       if (kind !== 'message') for (const name of owners) add(name, false);
-      else if (this.#verdict(subject) === 'erased') add(identifier(row.message_id as string), true);
+      else if (this.#verdict(subject) === 'erased') add(row.message_id as string, true);
     }
     await learn(this.#db, this.#connectionId, learned);
     await noteReturns(this.#db, this.#connectionId, [...this.#returned]);
@@ -196,54 +213,55 @@ export class Suppression {
   #left(subject: Subject & { kind: Kind }): Row | keyof Suppressed {
     const verdict = this.#verdict(subject);
     if (verdict !== 'keep') return verdict;
-    if (this.#key === undefined) return subject.row;
+    if (this.#marks === undefined) return subject.row;
     const { kind, row } = subject;
     const isGone = (member: Row) => this.#verdict({ kind: 'participant', row: member }) !== 'keep';
     return withoutMentions(kind, row, (name) => this.#hides(name, subject), isGone);
   }
 
-  #verdict({ kind, row }: Subject): Verdict {
+  #verdict(subject: Subject): Verdict {
+    const { kind, row } = subject;
     const date = kind === 'message' ? dateOf(row) : undefined;
     if (date !== undefined && date < this.#cutoff) return 'expired';
-    if (this.#key === undefined) return 'keep';
-    if (kind === 'message' && this.#marks.get(identifier(String(row.message_id)))?.isRecord) return 'erased';
+    if (this.#marks === undefined) return 'keep';
+    if (kind === 'message' && this.#marks.isRecord(String(row.message_id))) return 'erased';
     for (const name of ownersOf(kind, row)) {
-      const mark = this.#mark(name);
-      if (mark !== undefined && !this.#isLater(mark, kind, row, date)) return 'erased';
+      const mark = this.#marks.of(name);
+      if (mark !== undefined && !this.#isLater(mark, subject)) return 'erased';
     }
     return 'keep';
   }
 
   /** Whether a record of a person is from after the erasure, and may come. */
-  #isLater(mark: Mark, kind: Subject['kind'], row: Row, date: number | undefined): boolean {
+  #isLater(mark: Mark, subject: Subject): boolean {
+    const { kind, row } = subject;
     if (mark.forever) return false;
-    if (kind === 'message')
-      return date === undefined ? this.#stored.has(row.message_id as string) : date > mark.erasedAt;
-    if (this.#hasReturned(mark)) return true;
-    return kind === 'conversation' && Date.parse(String(row.last_message_at)) > mark.erasedAt;
+    if (kind !== 'message' && this.#hasReturned(mark)) return true;
+    const at = momentOf(subject);
+    if (at !== undefined) return at > mark.erasedAt && !this.#wasThere(subject);
+    return kind === 'message' && this.#stored.has(row.message_id as string);
   }
 
   /** Whether a person must not be mentioned in a record that is somebody else's. */
-  #hides(name: string, { kind, row }: Subject): boolean {
-    const mark = this.#mark(identifier(name));
-    return (
-      mark !== undefined &&
-      !this.#isLater(
-        mark,
-        kind === 'conversation' && isGroup(row) ? 'participant' : kind,
-        row,
-        kind === 'message' ? dateOf(row) : undefined,
-      )
-    );
+  #hides(name: string, subject: Subject): boolean {
+    const mark = this.#marks?.of(identifier(name));
+    if (mark === undefined) return false;
+    // A group has a date, and its members have none.
+    const isOfGroup = subject.kind === 'conversation' && isGroup(subject.row);
+    return !this.#isLater(mark, isOfGroup ? { ...subject, kind: 'participant' } : subject);
   }
 
   #hasReturned({ returned, erasureIds }: Mark): boolean {
     return returned || erasureIds.every((id) => this.#returned.has(id));
   }
 
-  /** The mark of an identifier of somebody. */
-  #mark(name: string): Mark | undefined {
-    const mark = this.#marks.get(name);
-    return mark == null || mark.isRecord ? undefined : mark;
+  /** Whether a record was there when the person was erased, so that its date, if later, is none to go by. */
+  #wasThere(subject: Subject): boolean {
+    const { kind, row } = subject;
+    const snapshot = snapshotOf(subject);
+    return (
+      (kind === 'message' && this.#marks?.isRecord(String(row.message_id)) === true) ||
+      (snapshot !== undefined && this.#marks?.isRecord(snapshotName(snapshot)) === true)
+    );
   }
 }

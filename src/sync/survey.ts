@@ -6,6 +6,7 @@ import {
   chatsOf,
   contactsOf,
   countBeside,
+  datedAhead,
   groupsNaming,
   type Key,
   type LetterFound,
@@ -13,13 +14,14 @@ import {
   type MessageFound,
   messagesOf,
   type Scope,
+  type Snapshot,
 } from '../store/belongings.ts';
 import type { Db } from '../store/database.ts';
 import type { Told } from '../store/erased-changes.ts';
 import type { Redacted } from '../store/erasures.ts';
 import type { Person } from '../store/person.ts';
 import { jsonOf, recordOf, rejectWithout } from './redaction.ts';
-import { ownersOf } from './subjects.ts';
+import { ownersOf, snapshotOf } from './subjects.ts';
 
 /** What there is of a person, and what an erasure does with it. */
 export interface Survey {
@@ -43,6 +45,9 @@ export interface Survey {
     readonly json: string;
     readonly sha256: string;
   }[];
+  /** What might be dated ahead of the erasure, and must not pass for later; messages that are removed or blanked are known
+   * by their ids. */
+  readonly snapshots: readonly Snapshot[];
   readonly memberships: number;
   readonly reactions: number;
 }
@@ -67,19 +72,22 @@ export async function survey(db: Db, scope: Scope): Promise<Survey> {
   const letters = found.map((one) =>
     judgeLetter(one, isTheirs(one.connectionId), [...chatIds, ...removed, ...blanked]),
   );
+  const redacted: Survey['redacted'] = sorted.flatMap(({ one, left, fate }) =>
+    fate === 'redacted' ? [{ ...left, field: left.reactions === one.reactions ? 'extra' : 'reactions' }] : [],
+  );
+  const redactedGroups = groups.flatMap((group) => {
+    const extra = redact(group.extra, isTheirs(group.connectionId));
+    return extra === group.extra ? [] : [{ ...group, extra }];
+  });
   return {
-    ...{ scope, contacts, chats, chatIds, removed, blanked },
-    redacted: sorted.flatMap(({ one, left, fate }) =>
-      fate === 'redacted'
-        ? [{ ...left, field: left.reactions === one.reactions ? 'extra' : 'reactions' }]
-        : [],
-    ),
-    groups: groups.flatMap((group) => {
-      const extra = redact(group.extra, isTheirs(group.connectionId));
-      return extra === group.extra ? [] : [{ ...group, extra }];
-    }),
+    ...{ scope, contacts, chats, chatIds, removed, blanked, redacted },
+    groups: redactedGroups,
     letters: letters.flatMap((letter) => (letter === undefined || 'json' in letter ? [] : [letter.id])),
     redactedLetters: letters.flatMap((letter) => (letter !== undefined && 'json' in letter ? [letter] : [])),
+    snapshots: [
+      ...(await datedAhead(db, redacted, [...chats, ...redactedGroups])),
+      ...letters.flatMap((letter) => letter?.snapshot ?? []),
+    ],
     ...(await countBeside(db, scope, chatIds, removed)),
   };
 }
@@ -130,12 +138,16 @@ function redact(json: string | null, isTheirs: IsTheirs): string | null {
   return left === value ? json : (jsonOf(left) ?? null);
 }
 
+type JudgedLetter = ({ readonly id: string } | Survey['redactedLetters'][number]) & {
+  readonly snapshot: Snapshot | undefined;
+};
+
 /** What becomes of an entry of the quarantine; undefined: nothing. */
 function judgeLetter(
   { id, connectionId, kind, recordId, json, bytes }: LetterFound,
   isTheirs: IsTheirs,
   records: readonly Key[],
-): Survey['redactedLetters'][number] | { readonly id: string } | undefined {
+): JudgedLetter | undefined {
   const reject: Reject = {
     ...{ kind: kind as Reject['kind'], recordId, code: '', reason: '' },
     json: bytes ?? Buffer.from(json),
@@ -144,11 +156,14 @@ function judgeLetter(
   const gone = new Set(records.flatMap((one) => (one.connectionId === connectionId ? [one.id] : [])));
   const ids = [recordId, (record as Row).message_id, (record as Row).conversation_id];
   const isOfThem = ids.some((one) => typeof one === 'string' && gone.has(one));
-  if (isOfThem || ownersOf(reject.kind, record).some(isTheirs)) return { id };
+  const moment = snapshotOf({ kind: reject.kind, row: record });
+  const snapshot = moment && { connectionId, ...moment };
+  if (isOfThem || ownersOf(reject.kind, record).some(isTheirs)) return { id, snapshot };
   const left = rejectWithout(reject, record, isTheirs);
   if (left === reject) return undefined;
-  if (left === undefined) return { id };
-  return { id, json: left.json.toString(), sha256: createHash('sha256').update(left.json).digest('hex') };
+  if (left === undefined) return { id, snapshot };
+  const sha256 = createHash('sha256').update(left.json).digest('hex');
+  return { id, snapshot, json: left.json.toString(), sha256 };
 }
 
 function distinct(keys: readonly Key[]): Key[] {

@@ -71,8 +71,7 @@ export async function look(
     const heard = bad.length;
     bad = await unheardOf(db, forgetting, connectionId, bad);
     exempt += heard - bad.length;
-    const again = await compareAll(db, entity, suspects, target);
-    const judged = await withoutExempt(context, entity, again.drifted, again.verdicts, target);
+    const judged = await judge(db, forgetting, entity, suspects, target);
     suspects = judged.drifted;
     verdicts = judged.verdicts;
     exempt += judged.exempt;
@@ -111,16 +110,18 @@ async function compareAll(
   return { drifted: listed.filter(({ id }) => verdicts.has(id)), verdicts, ahead, known };
 }
 
-async function withoutExempt(
-  { db, forgetting }: LookContext,
+/** Which of the suspects are drift as things stand: those that the tables have otherwise, but for what rightly is. */
+export async function judge(
+  db: Db,
+  forgetting: Forgetting,
   entity: Entity,
   suspects: readonly Listed[],
-  verdicts: ReadonlyMap<string, Drift>,
   target: CompareTarget,
 ): Promise<Judged & { exempt: number }> {
-  if (suspects.length === 0) return { drifted: [], verdicts, exempt: 0 };
-  const { exempt, adjusted } = await exemptions(db, forgetting, entity, suspects, target);
-  const left = suspects.filter(({ id }) => !exempt.has(id));
+  const { drifted, verdicts } = await compareAll(db, entity, suspects, target);
+  if (drifted.length === 0) return { drifted, verdicts, exempt: 0 };
+  const { exempt, adjusted } = await exemptions(db, forgetting, entity, drifted, target);
+  const left = drifted.filter(({ id }) => !exempt.has(id));
   if (adjusted.length === 0) return { drifted: left, verdicts, exempt: exempt.size };
   const ids = new Set(adjusted.map(({ id }) => id));
   const again = await compareAll(db, entity, adjusted, target);

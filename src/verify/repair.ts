@@ -2,7 +2,7 @@ import type { Kysely } from 'kysely';
 import type { Entity } from '../entities.ts';
 import { refusesData } from '../errors.ts';
 import type { ConnectionId, Reject } from '../model.ts';
-import { type CompareTarget, compare, replacingVersions, UNVERSIONED } from '../store/comparison.ts';
+import { type CompareTarget, replacingVersions, UNVERSIONED } from '../store/comparison.ts';
 import { countInserted } from '../store/dead-letters.ts';
 import { setCounters } from '../store/ledger.ts';
 import { neverPutAside } from '../store/put-aside.ts';
@@ -13,6 +13,7 @@ import { limitTransaction, lockState, type TransactionLimits } from '../store/st
 import { type Forgetting, Suppression } from '../sync/suppression.ts';
 import { hasChanged, resolveSuperseded, write } from '../sync/write.ts';
 import { batchesOf, type Listed } from './listed.ts';
+import { judge } from './look.ts';
 
 export interface RepairContext {
   readonly db: Kysely<Database>;
@@ -27,14 +28,14 @@ export interface RepairContext {
 
 /**
  * Writes records that were found missing, older or different, by the ordinary way and its rules. It locks the
- * connection's state row instead of holding the lease, and moves no cursor (R22). Behind the lock they are compared
- * once more: a row that was written meanwhile is left alone.
+ * connection's state row instead of holding the lease, and moves no cursor (R22). Behind the lock they are judged once
+ * more: what is no drift any more, since a page has written it meanwhile or an erasure removed it, is left alone.
  *
  * A record without a version of its own has the cursor that was read before the list was asked for (R2), so that what
  * live pages bring later replaces it. Where the stored row has a higher version and is different all the same, it was
  * not written since the list was asked for, and the list is newer than it: it is replaced at its own version, which
  * counts as amended.
- * @returns how many were mended; those that were put aside count.
+ * @returns how many are drift no more: what was written, put aside, or left alone for that.
  * @throws what Postgres throws, but for a refusal of a record.
  */
 export async function repair(
@@ -64,12 +65,7 @@ async function attempt(
     const state = await lockState(trx, connectionId);
     // Numbered anew meanwhile: what was listed then has no version now.
     if (state === undefined || state.numbering !== numbering) return 0;
-    let still: Listed[] = [];
-    for (const { partial, rows } of batchesOf(entity.kind, good)) {
-      const { ids } = await compare(trx, entity, rows, target, partial);
-      const drifted = new Set([...ids.missing, ...ids.older, ...ids.different]);
-      still.push(...good.filter((one) => one.partial === partial && drifted.has(one.id)));
-    }
+    let still = (await judge(trx, forgetting, entity, good, target)).drifted;
     const unversioned = still.filter(({ row }) => row[entity.version] === UNVERSIONED.toString());
     if (unversioned.length > 0) {
       const ids = unversioned.map(({ id }) => id);
@@ -93,7 +89,8 @@ async function attempt(
     const untold = !changes && hasChanged(written.tally);
     await countInserted(trx, connectionId, written.tally, { beside: true, untold });
     const { inserted, updated, amended } = written.tally[entity.kind];
-    return inserted + updated + amended + rejects.filter(({ kind }) => kind === entity.kind).length;
+    const refused = written.refused.filter(({ kind }) => kind === entity.kind).length;
+    return good.length - still.length + inserted + updated + amended + refused + bad.length;
   });
 }
 

@@ -31,7 +31,8 @@ import {
 
 useDatabase();
 
-const soon = () => new Date(Date.now() + 3_600_000).toISOString();
+/** An instant so many minutes from now. */
+const soon = (minutes = 60) => new Date(Date.now() + minutes * 60_000).toISOString();
 /** A page with messages, at a cursor far beyond the world's. */
 let cursor = 1_000;
 const page = (more: Omit<Answer, 'cursor'>): Answer[] => [{ cursor: ++cursor, ...more }];
@@ -177,6 +178,42 @@ describe('what comes late', () => {
   });
 });
 
+test('what was there at the erasure is from before it, although a clock that was ahead dated it later', async () => {
+  const ahead = soon();
+  const pages = [
+    ...world(),
+    ...page({
+      conversations: conversations(ahead),
+      messages: [
+        message('m_ahead', { ...direct, ...ofEve, sent_at: ahead }),
+        message('m_ahead_group', { ...ofEve, sent_at: ahead }),
+        message('m_ahead_bob', {
+          sent_at: ahead,
+          reactions: { [EVE.lid]: { emoji: '👍' }, [BOB.phone]: { emoji: '🎉' } },
+        }),
+        message('m_ahead_bad', { ...ofEve, sent_at: ahead, body: 7 }),
+        message('m_ahead_bad_bob', { sent_at: ahead, body: 7, mentioned_jids: [EVE.phone] }),
+      ],
+    }),
+  ];
+  await bring(pages);
+  await erase(db, order());
+  expect(traces(await dump(database), HERS)).toEqual([]);
+  const rows = await dump(database);
+  await replay(pages);
+  // Twice: what came of the first, nothing later must have let in.
+  await replay(pages);
+  expect(traces(await dump(database), HERS)).toEqual([]);
+  for (const table of ['messages', 'conversations', 'conversation_participants', 'contacts', 'quarantine'])
+    expect((await dump(database)).get(table)!.length).toBe(rows.get(table)!.length);
+  // What is truly later comes, from before that date too.
+  await bring(page({ messages: [message('m_new', { ...direct, ...ofEve, sent_at: soon(1) })] }));
+  expect(await messageIds()).toContain('m_new');
+  await bring(page({ conversations: conversations(ahead), contacts: contacts() }));
+  expect(await ids('conversations', 'conversation_id')).toContain('cnv_eve');
+  expect(await ids('contacts', 'person_id')).toContain(EVE.id);
+});
+
 describe('scope', () => {
   test('with --connection, nothing of another is touched', async () => {
     await bring(world());
@@ -262,6 +299,16 @@ describe('the key', () => {
       }
     }
     expect(traces(await dump(database), HERS)).toEqual([]);
+  });
+
+  test('is one for all erasures, of two at once too', async () => {
+    await bring(world());
+    const ended = await Promise.allSettled(
+      [KEY, other.key].map((key) => erase(db, order({ key, forever: true }))),
+    );
+    const refused = ended.flatMap((one) => (one.status === 'rejected' ? [one.reason as unknown] : []));
+    expect(refused).toEqual([expect.any(ErasureRefused)]);
+    expect(await database.query('select distinct key_fingerprint from whatsapp.erasures')).toHaveLength(1);
   });
 
   test('is not in the database, and no hash is one that whoever has the database can make', async () => {

@@ -1,14 +1,21 @@
 /** Erasure (R20) and RETAIN_MESSAGES against an upstream that goes on serving everything: no drift, nothing back. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { verifyContext } from '../../src/cli/verifying.ts';
+import { CONTACT } from '../../src/entities.ts';
 import { forgettingOf } from '../../src/replica.ts';
 import type { Connection } from '../../src/simulator/connection.ts';
 import type { Person } from '../../src/simulator/records.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { readBefore } from '../../src/store/comparison.ts';
+import { databaseTime } from '../../src/store/progress.ts';
 import { sums } from '../../src/store/verifications.ts';
 import { erase } from '../../src/sync/erase.ts';
 import { expireMessages } from '../../src/sync/retention.ts';
 import type { VerifyResult } from '../../src/verify/context.ts';
+import { readListed } from '../../src/verify/listed.ts';
+import { look } from '../../src/verify/look.ts';
+import { ListReader } from '../../src/verify/reader.ts';
+import { repair } from '../../src/verify/repair.ts';
 import { verify } from '../../src/verify/verification.ts';
 import { runCommand } from '../support/command.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -40,8 +47,10 @@ beforeAll(async () => {
   person = connection.people.find((one) => one.hasChat && one.phoneKnown && one.lidKnown)!;
   const others = connection.people.filter((one) => one !== person).slice(0, 2);
   const group = connection.addGroup('Three of us', [person, ...others]);
-  const said = connection.addMessage({ conversation: group, sender: others[0]! });
-  connection.addMessage({ conversation: group, sender: person });
+  // By a clock that is ahead: later than the erasure, and there before it.
+  const sentAt = Date.now() + 30_000;
+  const said = connection.addMessage({ conversation: group, sender: others[0]!, sentAt });
+  connection.addMessage({ conversation: group, sender: person, sentAt });
   connection.react(said, person, '👍');
   database = await createTestDatabase({ migrated: true });
   worker = await startWorker(env(), { discovers: false });
@@ -130,6 +139,32 @@ test('messages of later replicate, and are verified; the contact that was refuse
   const mended = await check(true);
   expect(sums(mended.counts)).toMatchObject({ remaining: 0 });
   expect(sums((await check(false)).counts)).toMatchObject({ drift: 0 });
+});
+
+test('what a page or an erasure settles between look and repair is neither written nor told to remain', async () => {
+  const [one, other] = connection.people.filter((each) => each !== person && each.phoneKnown);
+  const context = { ...verifyContext(worker), lookAgainAfter: 10 };
+  const ids = [one!.id, other!.id];
+  await database.query(`create table kept as select * from whatsapp.contacts where person_id = any($1)`, [
+    ids,
+  ]);
+  await database.query('delete from whatsapp.contacts where person_id = any($1)', [ids]);
+  const storedBefore = await databaseTime(worker.db);
+  const target = { connectionId: ID, ...(await readBefore(worker.db, ID))!, storedBefore, sentAfter: null };
+  const { list, release } = await new ListReader(context, ID, 0).contacts(signal);
+  const found = (await look(context, CONTACT, readListed(CONTACT, list), target, signal))!;
+  release();
+  expect(found.good.map(({ id }) => id).sort()).toEqual([...ids].sort());
+  // One comes back as a page would bring it, the other is erased.
+  await database.query('insert into whatsapp.contacts select * from kept where person_id = $1', [one!.id]);
+  await erase(worker.maintenance, {
+    ...{ who: { jid: other!.phoneJid }, connectionId: undefined, forever: false, changes: true },
+    ...{ key: forgettingOf(worker.settings).key!, schema: 'whatsapp' },
+  });
+  const before = await rows();
+  expect(await repair(context, CONTACT, found, target)).toBe(2);
+  expect(await rows()).toEqual(before);
+  await database.query('drop table kept');
 });
 
 test('messages that are too old go, do not come back, and are no drift', async () => {

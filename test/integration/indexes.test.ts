@@ -1,10 +1,21 @@
+import { Writable } from 'node:stream';
 import type { Kysely } from 'kysely';
 import pg from 'pg';
-import { afterEach, beforeEach, expect, test } from 'vitest';
-import { buildIndexes, LARGE_INDEXES, type LargeIndex } from '../../src/store/indexes.ts';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { indexing } from '../../src/cli/indexing.ts';
+import { loadSettings } from '../../src/config/load.ts';
+import { createLogger } from '../../src/ops/logger.ts';
+import {
+  buildIndexes,
+  indexStands,
+  LARGE_INDEXES,
+  type LargeIndex,
+  SEARCH_INDEX,
+} from '../../src/store/indexes.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
 import { openTestDatabase } from '../support/replica.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait.ts';
 
 const BY_SENDER: LargeIndex = {
@@ -89,4 +100,62 @@ test('those of this version can be built', async () => {
   await buildIndexes(db, SCHEMA);
   expect(await buildIndexes(db, SCHEMA)).toEqual([]);
   expect(new Set(LARGE_INDEXES.map(({ name }) => name)).size).toBe(LARGE_INDEXES.length);
+});
+
+describe('the daemon', () => {
+  const PAUSES = { first: 10, longest: 100 };
+  const { signal } = new AbortController();
+  let said = '';
+  const stream = new Writable({
+    write(line, _, done) {
+      said += line;
+      done();
+    },
+  });
+  const log = createLogger({ level: 'info', format: 'json', stream });
+  const settings = () =>
+    loadSettings({ DATABASE_URL: database.url }, { database: true, upstream: false }).settings;
+  beforeEach(() => {
+    said = '';
+  });
+
+  test('tries again where Postgres is away', async () => {
+    const proxied = new URL(database.url);
+    const proxy = await startTcpProxy({ host: proxied.hostname, port: Number(proxied.port) });
+    proxied.port = String(proxy.port);
+    const maintenance = openTestDatabase(proxied.href);
+    try {
+      await proxy.refuse();
+      const done = indexing({ settings: settings(), maintenance }, log, signal, PAUSES);
+      await waitFor(() => said.includes('cannot build or drop indexes'), { what: 'it to say so' });
+      expect(said).toContain('"kind":"database","error":"building indexes: ECONNREFUSED"');
+      await proxy.heal();
+      await done;
+      expect(await indexStands(db, SCHEMA, SEARCH_INDEX)).toBe(true);
+    } finally {
+      await maintenance.destroy();
+      await proxy.close();
+    }
+  });
+
+  test('builds what another process was at and left', async () => {
+    const other = new pg.Client({ connectionString: database.url });
+    await other.connect();
+    await other.query('begin');
+    await other.query(`select pg_advisory_xact_lock(hashtext('wa_replica indexes'), hashtext('${SCHEMA}'))`);
+    let isDone = false;
+    const done = indexing({ settings: settings(), maintenance: db }, log, signal, PAUSES).then(() => {
+      isDone = true;
+    });
+    const looks = async () =>
+      (
+        await database.query(`select 1 from pg_stat_activity where datname = current_database()
+          and query ilike '%indisvalid%' and application_name = 'wa-replica test'`)
+      ).length > 0;
+    await waitFor(looks, { what: 'it to have looked' });
+    expect([isDone, await indexStands(db, SCHEMA, SEARCH_INDEX)]).toEqual([false, false]);
+    await other.end();
+    await done;
+    expect(await indexStands(db, SCHEMA, SEARCH_INDEX)).toBe(true);
+  });
 });

@@ -1,6 +1,8 @@
 import type { Kysely } from 'kysely';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { loadSettings } from '../../src/config/load.ts';
+import { assemble, prepareSchema, type Replica } from '../../src/replica.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { startDaemon as startTrapped } from '../chaos/daemon-process.ts';
@@ -295,6 +297,74 @@ test('a server that dies under a migration is waited for, and the migration made
   } finally {
     await migrating.kill('SIGKILL');
   }
+});
+
+describe('a start', () => {
+  let replica: Replica;
+  /** What it said it waits for. */
+  let waited: string[];
+  let onWaiting: (what: string) => void;
+  let reached: () => void;
+  beforeEach(() => {
+    const env = quickSettings(urlOf(name, proxy.port), simulator.url);
+    const { settings } = loadSettings(env, { database: true, upstream: true });
+    waited = [];
+    onWaiting = reached = () => {};
+    const wiring = { settings, env, listen: () => {}, onIdleError: () => {}, reached: () => reached() };
+    replica = assemble(wiring);
+  });
+  afterEach(() => replica.close());
+
+  const prepare = (patience: number, { signal } = new AbortController()) =>
+    prepareSchema(
+      replica,
+      {
+        ...{ migrate: true, patience },
+        onWaiting(what) {
+          waited.push(what);
+          onWaiting(what);
+        },
+      },
+      signal,
+    );
+  /** Is at a migration, until it ends. */
+  const migrator = async () => {
+    const client = await connect();
+    await client.query('begin; select pg_advisory_xact_lock(3853314791062309107)');
+    return client;
+  };
+
+  test('under which the server goes away once the schema is up to date waits for it, too', async () => {
+    // What is connected goes on; whoever looks for the erasures' key next has no connection yet.
+    reached = () => void proxy.refuse();
+    onWaiting = () => void proxy.heal();
+    expect(await prepare(30_000)).toContain('0001_replica');
+    expect(waited).toEqual(['Postgres (ECONNREFUSED)']);
+  });
+
+  test('that waits for another’s migration, however long, has its patience with the server left', async () => {
+    const other = await migrator();
+    // After three seconds.
+    onWaiting = (what) => {
+      if (what !== 'another migration') return;
+      void other.query('rollback');
+      proxy.cut();
+    };
+    expect(await prepare(2_000)).toContain('0001_replica');
+    expect(waited).toEqual(['another migration']);
+  });
+
+  test('that waits for another’s migration ends when it is asked to', async () => {
+    const other = await migrator();
+    const stopping = new AbortController();
+    const start = prepare(30_000, stopping);
+    const waits = () => query(`select from pg_locks where locktype = 'advisory' and not granted`);
+    await waitFor(async () => (await waits()).length > 0, { what: 'it to wait' });
+    stopping.abort(new DOMException('SIGTERM received', 'AbortError'));
+    await expect(start).rejects.toMatchObject({ name: 'AbortError' });
+    expect(await waits()).toHaveLength(1);
+    await other.query('rollback');
+  });
 });
 
 test.each(['22P05', '54000'])('a row that Postgres refuses with %s is quarantined alone', async (code) => {

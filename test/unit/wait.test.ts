@@ -1,6 +1,6 @@
 import { getEventListeners } from 'node:events';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { Alarm, sleep } from '../../src/lib/wait.ts';
+import { Alarm, sleep, unlessAborted } from '../../src/lib/wait.ts';
 
 beforeEach(() => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] });
@@ -102,4 +102,16 @@ describe('an alarm', () => {
     await vi.advanceTimersByTimeAsync(0);
     expect(seen.ended).toBe('aborted');
   });
+});
+
+test('work is waited for unless the signal comes first, and leaves nothing on it', async () => {
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  expect(await unlessAborted(Promise.resolve('done'), signal)).toBe('done');
+  await expect(unlessAborted(Promise.reject(new Error('failed')), signal)).rejects.toThrow('failed');
+  expect(getEventListeners(signal, 'abort')).toEqual([]);
+  const waiting = unlessAborted(new Promise(() => {}), signal);
+  stopping.abort(new Error('stopped'));
+  await expect(waiting).rejects.toThrow('stopped');
+  await expect(unlessAborted(new Promise(() => {}), signal)).rejects.toThrow('stopped');
 });
