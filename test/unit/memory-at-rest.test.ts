@@ -46,3 +46,22 @@ test('a page with nothing in it is no work', async () => {
     ending.abort();
   }
 });
+
+test('it is given back once after work, and not again within a minute', () => {
+  const rest = new MemoryAtRest({ worth: 8 * MB });
+  const began = performance.now();
+  const afterStart = began + 5_000;
+  grown();
+  expect(rest.look(afterStart)).toBe(true);
+  grown();
+  // A thousand connections that are polled fill as much, and all of it is gone with the next ordinary collection.
+  expect(rest.look(afterStart + 600_000)).toBe(false);
+  const again = new MemoryAtRest({ worth: 8 * MB, quiet: 0 });
+  grown();
+  expect(again.look(performance.now())).toBe(true);
+  const collectedAt = performance.now();
+  grown();
+  again.listen(page(true));
+  expect(again.look(collectedAt + 50_000)).toBe(false);
+  expect(again.look(collectedAt + 61_000)).toBe(true);
+});
