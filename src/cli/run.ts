@@ -198,6 +198,7 @@ async function listening(replica: Replica, log: Logger, signal: AbortSignal): Pr
   const { settings, databaseUrl, control, worker } = replica;
   const url = settings.LISTEN_DATABASE_URL ?? databaseUrl;
   if (url === 'off') return;
+  let deaf = false;
   const options = {
     url,
     db: control,
@@ -205,8 +206,13 @@ async function listening(replica: Replica, log: Logger, signal: AbortSignal): Pr
       for (const id of ids) worker.wake(id);
     },
     onLeases: () => worker.tendNow(),
-    onListening: () => worker.tendNow(),
+    onListening: () => {
+      worker.tendNow();
+      if (deaf) log.info('NOTIFY is heard again');
+      deaf = false;
+    },
     onDeaf: (cause: unknown) => {
+      deaf = true;
       const error = ReplicaError.from('database', cause, 'listening');
       const hint = 'behind a pooler in transaction mode, set LISTEN_DATABASE_URL or off';
       log.warn({ ...errorFields(error), hint }, 'cannot hear NOTIFY: wake-ups come with the next renewal');

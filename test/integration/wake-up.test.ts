@@ -238,9 +238,12 @@ test('the LISTEN connection is had again when it is lost, and hears again', asyn
     await notify();
     await proxy.heal();
     await hears();
+    // What was announced is heard before the probe is back, with which the outage is over.
+    await daemon.logged('NOTIFY is heard again');
     proxy.cut();
     await hears();
-    // Once for each time that it was lost.
+    const heardAgain = () => daemon.stderr.match(/NOTIFY is heard again/g)?.length === 2;
+    await waitFor(heardAgain, { what: 'the second outage to be over' });
     expect(daemon.stderr.match(/cannot hear NOTIFY/g)).toHaveLength(2);
   } finally {
     await proxy.close();
