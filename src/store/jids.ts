@@ -13,12 +13,15 @@ export const MAX_JID_BYTES = 1024;
 
 /** SQL: the E.164 of a phone JID, null of any other. The digits of a LID are no phone number. */
 export function phoneOf(jid: string): string {
-  return `case when ${jid} ~ '^[1-9][0-9]{4,14}@s\\.whatsapp\\.net$' then '+' || split_part(${jid}, '@', 1) end`;
+  // What `like` refuses is not put to the regular expression, which takes ten times as long.
+  return `case when ${jid} like '%@s.whatsapp.net' and ${jid} ~ '^[1-9][0-9]{4,14}@s\\.whatsapp\\.net$'
+    then '+' || split_part(${jid}, '@', 1) end`;
 }
 
 /** SQL: whether a JID may be a person's, not a group's or a list's. */
 export function isPersonal(jid: string): string {
-  return `(${jid} ~ '.@.' and ${jid} !~ '@(g\\.us|broadcast|newsletter)$' and octet_length(${jid}) <= ${MAX_JID_BYTES})`;
+  const others = ['g.us', 'broadcast', 'newsletter'].map((server) => `and ${jid} not like '%@${server}'`);
+  return `(${jid} like '%_@_%' ${others.join(' ')} and octet_length(${jid}) <= ${MAX_JID_BYTES})`;
 }
 
 /** SQL: the E.164 that a contact has, by its own word or by its phone JID; never the digits of its LID. */

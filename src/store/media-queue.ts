@@ -52,9 +52,14 @@ export function mediaQueue(connectionId: ConnectionId, redact: boolean): RawBuil
       redact
         ? sql`,
     media_redacted as (
-      delete from ${table} t using judged j
-      where t.connection_id = (select ${connectionId}::text) and t.message_id = j.message_id
-        and j.outcome in ('inserted', 'updated', 'amended') and j.deleted_at is not null
+      -- by place: see reactions_gone
+      delete from ${table} t where t.ctid = any(array(
+        select e.place from judged j cross join lateral (
+          select s.ctid as place from ${table} s
+          where s.connection_id = (select ${connectionId}::text) and s.message_id = j.message_id limit 1
+        ) e
+        where j.outcome in ('inserted', 'updated', 'amended') and j.deleted_at is not null
+      ))
     )`
         : sql``
     }`;

@@ -28,6 +28,7 @@ export const STORED_COUNTED = ['chat_jid', 'sender_jid', 'is_from_me', 'directio
  * where it counted; the first and the last time only ever move apart. A JID that nobody else told of is put into `jids`. */
 export function messageCounts(connectionId: ConnectionId, numbering: number): RawBuilder<unknown> {
   const raw = sql.raw;
+  const table = sql.table('conversation_counts');
   // What a whole record that completes a newer, partial one leaves as it is: see `assignments` of the upsert.
   const final = (column: string) => `case when b.older then coalesce(j.old_${column}, j.${column})
           else j.${column} end as ${column}`;
@@ -69,17 +70,31 @@ export function messageCounts(connectionId: ConnectionId, numbering: number): Ra
       ) c
       where ${raw(isPersonal('c.jid'))}
     ),
-    counted_conversations as (
-      insert into ${sql.table('conversation_counts')} as t (connection_id, conversation_id,
+    -- An update of its own: an upsert would lock each row first, and note that in the log.
+    counts as materialized (
+      select c.*, e.place
+      from (
+        select conversation_id, coalesce(sum(n) filter (where not from_me), 0) as messages_in,
+          coalesce(sum(n) filter (where from_me), 0) as messages_out,
+          min(sent_at) as first_message_at, max(sent_at) as last_message_at
+        from counted where conversation_id is not null group by conversation_id
+      ) c
+      left join lateral (
+        select s.ctid as place from ${table} s
+        where s.connection_id = (select ${connectionId}::text) and s.conversation_id = c.conversation_id limit 1
+      ) e on true
+    ),
+    counted_before as (
+      update ${table} t set
+        messages_in = t.messages_in + c.messages_in, messages_out = t.messages_out + c.messages_out,
+        first_message_at = least(t.first_message_at, c.first_message_at),
+        last_message_at = greatest(t.last_message_at, c.last_message_at)
+      from counts c where t.ctid = c.place
+    ),
+    counted_first as (
+      insert into ${table} (connection_id, conversation_id,
         messages_in, messages_out, first_message_at, last_message_at)
-      select ${connectionId}, conversation_id, coalesce(sum(n) filter (where not from_me), 0),
-        coalesce(sum(n) filter (where from_me), 0), min(sent_at), max(sent_at)
-      from counted where conversation_id is not null group by conversation_id
-      on conflict (connection_id, conversation_id) do update set ${raw(ADDED)}
+      select ${connectionId}, conversation_id, messages_in, messages_out, first_message_at, last_message_at
+      from counts where place is null
     )`;
 }
-
-const ADDED = `messages_in = t.messages_in + excluded.messages_in,
-        messages_out = t.messages_out + excluded.messages_out,
-        first_message_at = least(t.first_message_at, excluded.first_message_at),
-        last_message_at = greatest(t.last_message_at, excluded.last_message_at)`;

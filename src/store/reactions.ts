@@ -35,10 +35,15 @@ export function reactionWrites(connectionId: ConnectionId, numbering: number): R
       select m.message_id, r.* from reacted m cross join lateral (${sql.raw(reactionsIn('m.reactions'))}) r
     ),
     reactions_gone as (
-      delete from ${table} t using reacted m
-      where t.connection_id = (select ${connectionId}::text) and t.message_id = m.message_id
-        and m.old_reactions is not null and not exists (select from reactions_now n
-          where n.message_id = t.message_id and n.reactor_jid = t.reactor_jid)
+      -- by place: a join would read all that the connection has, where the planner knows no better
+      delete from ${table} t where t.ctid = any(array(
+        select e.place from reacted m cross join lateral (
+          select s.ctid as place, s.reactor_jid from ${table} s
+          where s.connection_id = (select ${connectionId}::text) and s.message_id = m.message_id offset 0
+        ) e
+        where m.old_reactions is not null and not exists (
+          select from (${sql.raw(reactionsIn('m.reactions'))}) n where n.reactor_jid = e.reactor_jid)
+      ))
       returning t.message_id, t.reactor_jid
     ),
     reactions_new as materialized (

@@ -58,11 +58,15 @@ export function revisionWrite({ connectionId, numbering, history }: Target): Raw
       redact
         ? sql`,
     redacted as (
-      update ${table} r set body = null, media = null
-      from judged j
-      where r.connection_id = (select ${connectionId}::text) and r.message_id = j.message_id
-        and j.outcome in ('updated', 'amended') and j.deleted_at is not null
-        and (r.body is not null or r.media is not null)
+      -- by place: see reactions_gone
+      update ${table} t set body = null, media = null where t.ctid = any(array(
+        select r.place from judged j cross join lateral (
+          select s.ctid as place from ${table} s
+          where s.connection_id = (select ${connectionId}::text) and s.message_id = j.message_id
+            and (s.body is not null or s.media is not null) offset 0
+        ) r
+        where j.outcome in ('updated', 'amended') and j.deleted_at is not null
+      ))
     )`
         : sql``
     }`;

@@ -6,12 +6,14 @@ import type pg from 'pg';
  * Statements that come again and again get a name, so that Postgres reads them once in a session: of the time of a page
  * of ten messages that is a quarter. A name is the session's, and behind a pooler in transaction mode the next
  * transaction may be in another one (R15). So names are given only where the process that answers is the one that
- * answered the login; a pooler makes up the id that it greets with. Each time they are planned anew: a plan that was made
- * while a table was empty, and kept, reads all of it for each row of the backlog that follows.
+ * answered the login; a pooler makes up the id that it greets with. Each time they are planned anew, but where
+ * `transaction.ts` says otherwise.
  */
 
 /** How often a text must have come before it gets a name. */
 const TIMES = 3;
+/** How long plans are kept, in milliseconds; tables grow. */
+const PLANS_LAST = 60_000;
 /** Texts with a name, at most: what is put together anew each time must not fill the server's memory. */
 const MOST_TEXTS = 100;
 
@@ -29,9 +31,12 @@ export function naming(pool: pg.Pool): PostgresPool {
     end: () => pool.end(),
     async connect() {
       const client = await pool.connect();
-      const known = sessions.get(client);
-      if (known !== undefined) return known;
       try {
+        const known = sessions.get(client);
+        if (known !== undefined) {
+          await known.refresh();
+          return known;
+        }
         const session = new Session(client, await isDirect(client));
         sessions.set(client, session);
         return session;
@@ -55,6 +60,7 @@ async function isDirect(client: pg.PoolClient): Promise<boolean> {
 class Session implements PostgresPoolClient {
   readonly #client: pg.PoolClient;
   #named: boolean;
+  #plannedSince = performance.now();
 
   constructor(client: pg.PoolClient, named: boolean) {
     this.#client = client;
@@ -63,6 +69,13 @@ class Session implements PostgresPoolClient {
 
   get processID(): number {
     return (this.#client as pg.PoolClient & { readonly processID: number }).processID;
+  }
+
+  /** Forgets plans that are old. */
+  async refresh(): Promise<void> {
+    if (!this.#named || performance.now() - this.#plannedSince < PLANS_LAST) return;
+    await this.#client.query('discard plans');
+    this.#plannedSince = performance.now();
   }
 
   release(destroy?: boolean): void {

@@ -3,6 +3,7 @@ import type { ErrorKind } from '../errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import { numberAfter } from './changes.ts';
 import type { Db } from './database.ts';
+import { type Plans, planAnewUnless } from './transaction.ts';
 
 /** Where a connection's replication stands, as `sync_state` has it. */
 export interface Position {
@@ -11,12 +12,6 @@ export interface Position {
   readonly cursor: Cursor;
   /** The lease's term: rises with every new holder and fences the older ones (R15). */
   readonly term: string;
-}
-
-/** Limits that Postgres sets for a transaction, so that a frozen worker's lock ends before its lease does. */
-export interface TransactionLimits {
-  readonly statementTimeout: number;
-  readonly idleTimeout: number;
 }
 
 export interface LockedState extends Position, Forgotten {
@@ -37,17 +32,19 @@ const suppressedBy = () => sql`coalesce(suppressed_by,
       (select e.key_fingerprint from ${sql.table('erasures')} e where e.connection_id = '' limit 1))`;
 const NOW = sql.raw('(extract(epoch from clock_timestamp()) * 1000)::float8');
 
-/** Sets the limits, in milliseconds, for the transaction at hand. */
-export async function limitTransaction(db: Db, limits: TransactionLimits): Promise<void> {
-  await sql`select set_config('statement_timeout', ${`${limits.statementTimeout}ms`}, true),
-    set_config('idle_in_transaction_session_timeout', ${`${limits.idleTimeout}ms`}, true)`.execute(db);
-}
-
 /**
  * Locks the connection's state row until the transaction ends: every writer of a connection does (R1, R22).
  * Undefined where the connection is not known.
+ * @param plans what `limitTransaction` was told. What was put aside or erased takes statements of its own, which are
+ * planned anew.
  */
-export async function lockState(db: Db, connectionId: ConnectionId): Promise<LockedState | undefined> {
+export async function lockState(
+  db: Db,
+  connectionId: ConnectionId,
+  plans: Plans = 'anew',
+): Promise<LockedState | undefined> {
+  const isPlain = sql`s.suppressed_by is null and not s.has_quarantine`;
+  const replan = plans === 'kept where large' ? sql`, ${planAnewUnless(isPlain, sql`s.tableoid`)}` : sql``;
   const { rows } = await sql<{
     epoch: number;
     numbering: number;
@@ -57,10 +54,13 @@ export async function lockState(db: Db, connectionId: ConnectionId): Promise<Loc
     suppressed_by: string | null;
     now: number;
   }>`
-    select epoch, numbering, cursor, lease_term as term, ${suppressedBy()} as suppressed_by, ${NOW} as now,
-      exists (select from ${sql.table('quarantine')} q
-        where q.connection_id = ${connectionId} and q.resolved_at is null) as has_quarantine
-    from ${sql.table('sync_state')} where connection_id = ${connectionId} for update`.execute(db);
+    select s.epoch, s.numbering, s.cursor, s.term, s.suppressed_by, s.now, s.has_quarantine${replan}
+    from (
+      select epoch, numbering, cursor, lease_term as term, ${suppressedBy()} as suppressed_by, ${NOW} as now, tableoid,
+        exists (select from ${sql.table('quarantine')} q
+          where q.connection_id = ${connectionId} and q.resolved_at is null) as has_quarantine
+      from ${sql.table('sync_state')} where connection_id = ${connectionId} for update
+    ) s`.execute(db);
   const row = rows[0];
   if (row === undefined) return undefined;
   const { epoch, numbering, term, now } = row;

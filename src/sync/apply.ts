@@ -4,14 +4,8 @@ import type { ConnectionId, Kind, Reject, Tally } from '../model.ts';
 import { quarantine } from '../store/quarantine.ts';
 import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
-import {
-  advance,
-  type Gap,
-  limitTransaction,
-  lockState,
-  type Position,
-  type TransactionLimits,
-} from '../store/state.ts';
+import { advance, type Gap, lockState, type Position } from '../store/state.ts';
+import { limitTransaction, type Plans, type TransactionLimits } from '../store/transaction.ts';
 import type { Answer } from '../upstream/page.ts';
 import type { Reached } from './crash-points.ts';
 import type { Changes } from './normalise.ts';
@@ -91,10 +85,11 @@ async function attempt(
   carefully: boolean,
 ): Promise<Applied> {
   const { numbering } = at;
+  const plans = carefully ? 'anew' : plansOf(changes);
   try {
     const applied = await context.db.transaction().execute(async (trx) => {
-      await limitTransaction(trx, context.limits);
-      const state = await lockState(trx, connectionId);
+      await limitTransaction(trx, context.limits, plans);
+      const state = await lockState(trx, connectionId, plans);
       if (state === undefined || !isSame(state, at)) throw new Fenced(state);
       const { history, changes: told, media, forgetting } = context;
       const target = { connectionId, numbering, history, changes: told, media };
@@ -150,6 +145,11 @@ async function attempt(
     if (error instanceof Fenced) return { done: false, now: error.now };
     throw error;
   }
+}
+
+function plansOf({ batches }: Changes): Plans {
+  if (batches.length === 0) return 'kept';
+  return batches.every(({ kind }) => kind === 'message') ? 'kept where large' : 'anew';
 }
 
 const NONE: Suppressed = { erased: 0, expired: 0 };

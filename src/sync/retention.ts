@@ -4,7 +4,8 @@ import { tell } from '../store/erased-changes.ts';
 import { removeMedia } from '../store/media-files.ts';
 import { connectionsToPrune, pruneLetters, pruneMessages } from '../store/retention.ts';
 import type { Database } from '../store/schema.ts';
-import { limitTransaction, lockState, type TransactionLimits } from '../store/state.ts';
+import { lockState } from '../store/state.ts';
+import { limitTransaction, type TransactionLimits } from '../store/transaction.ts';
 
 export interface RetentionContext {
   readonly db: Kysely<Database>;
