@@ -122,19 +122,26 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
       ) c
       where c.told or (not c.jid_told and c.known_phone is distinct from c.phone)
     ),
-    written_jids as (
-      insert into ${table} as t (connection_id, jid, person_id, phone_e164, last_message_at)
-      select ${connectionId}, n.jid, n.person_id, n.phone, n.last_message_at
+    jids_due as materialized (
+      select n.jid, n.person_id, n.phone, n.last_message_at, e.place
       from jids_told n left join lateral (
-        select * from ${table} s where s.connection_id = ${connection} and s.jid = n.jid limit 1
+        select s.*, s.ctid as place from ${table} s where s.connection_id = ${connection} and s.jid = n.jid limit 1
       ) e on true
       where e.jid is null or (n.person_id is not null
         and ((e.person_id, e.phone_e164) is distinct from (n.person_id, n.phone)
           or e.last_seen_at < now() - interval '1 day'))
         or n.last_message_at > coalesce(e.last_message_at, '-infinity')
-      on conflict (connection_id, jid) do update set
-        person_id = coalesce(excluded.person_id, t.person_id),
-        phone_e164 = case when excluded.person_id is null then t.phone_e164 else excluded.phone_e164 end,
-        last_message_at = greatest(t.last_message_at, excluded.last_message_at), last_seen_at = now()
+    ),
+    -- For each of them an upsert would look once more whether it is there, and lock it.
+    jids_known as (
+      update ${table} t set
+        person_id = coalesce(n.person_id, t.person_id),
+        phone_e164 = case when n.person_id is null then t.phone_e164 else n.phone end,
+        last_message_at = greatest(t.last_message_at, n.last_message_at), last_seen_at = now()
+      from jids_due n where t.ctid = n.place
+    ),
+    jids_new as (
+      insert into ${table} (connection_id, jid, person_id, phone_e164, last_message_at)
+      select ${connectionId}, jid, person_id, phone, last_message_at from jids_due where place is null
     )`;
 }
