@@ -207,7 +207,7 @@ async function listening(replica: Replica, log: Logger, signal: AbortSignal): Pr
     },
     onLeases: () => worker.tendNow(),
     onListening: () => {
-      worker.tendNow();
+      worker.renewNow();
       if (deaf) log.info('NOTIFY is heard again');
       deaf = false;
     },
