@@ -14,7 +14,7 @@ import { waitFor } from '../support/wait.ts';
 
 /* What a Postgres may do wrong: the daemon stays up, says so without flooding the log, and goes on by itself. */
 
-const SHUTDOWN_TIMEOUT = 2_000;
+const SHUTDOWN_TIMEOUT = 3_000;
 const MAX_CONNECTIONS = 30;
 
 let postgres: OwnPostgres;
@@ -84,12 +84,15 @@ const disconnect = () =>
 const agreed = (what: string) =>
   waitFor(async () => (await differencesFromTruth(db, simulator)).length === 0, { what, deadlineMs: 20_000 });
 
-async function startDaemon(): Promise<void> {
+async function startDaemon(more: Record<string, string> = {}): Promise<void> {
   daemon = startCli(['run'], {
     ...quickSettings(urlOf(name, proxy.port), simulator.url),
+    // Time-outs of statements follow from it.
+    LEASE_TTL: '1s',
     SHUTDOWN_TIMEOUT: `${SHUTDOWN_TIMEOUT}ms`,
     // What it would hear of is no part of this, and it would have connections of its own.
     LISTEN_DATABASE_URL: 'off',
+    ...more,
   });
   await agreed('the backlog');
 }
@@ -390,10 +393,11 @@ test.each(['22P05', '54000'])('a row that Postgres refuses with %s is quarantine
 });
 
 test('an answer to COMMIT that is lost: the page is not written twice', async () => {
-  await startDaemon();
+  await startDaemon({ LEASE_TTL: '3s' });
+  // Long enough to be seen, and below the time-out of statements.
   await query(`
     create function whatsapp.dawdle() returns trigger language plpgsql as
-      $$ begin perform pg_sleep(0.4); return null; end $$;
+      $$ begin perform pg_sleep(1.2); return null; end $$;
     create constraint trigger dawdle after insert on whatsapp.sync_pages deferrable initially deferred
       for each row execute function whatsapp.dawdle()`);
   const [{ pages } = { pages: 0 }] = await query(
