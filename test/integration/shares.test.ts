@@ -145,7 +145,8 @@ describe('at SIGTERM', () => {
         async () =>
           (
             await database.query(
-              "select from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'wa-replica pages'",
+              `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+                and application_name = 'wa-replica pages'`,
             )
           ).length > 0,
         { what: 'a page that waits for the lock' },
