@@ -7,6 +7,7 @@ import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { startDaemon as startTrapped } from '../chaos/daemon-process.ts';
 import { type CliProcess, startCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { type OwnPostgres, startOwnPostgres } from '../support/own-postgres.ts';
 import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
@@ -14,7 +15,7 @@ import { waitFor } from '../support/wait.ts';
 
 /* What a Postgres may do wrong: the daemon stays up, says so without flooding the log, and goes on by itself. */
 
-const SHUTDOWN_TIMEOUT = 3_000;
+const SHUTDOWN_TIMEOUT = 2_000;
 const MAX_CONNECTIONS = 30;
 
 let postgres: OwnPostgres;
@@ -284,6 +285,19 @@ describe.each(CONDITIONS)('a server that $what', (condition) => {
     await (failures >= 4 ? failed({ ...condition, failures: 1 }) : ail(condition));
     await expectOrderlyEnd();
   }, 60_000);
+});
+
+test('what goes on beside the loops, and hangs, has no time of its own at the end', async () => {
+  expect(await runCommand(['migrate'], { DATABASE_URL: urlOf(name) })).toMatchObject({ status: 0 });
+  await query('drop index whatsapp.messages_by_person');
+  // An open write keeps the builder of an index waiting.
+  const writer = await connect();
+  await writer.query(`begin; insert into whatsapp.messages (connection_id, message_id) values ('c', 'open')`);
+  await startDaemon();
+  const building = () => query(`select from pg_stat_progress_create_index where datname = '${name}'`);
+  await waitFor(async () => (await building()).length > 0, { what: 'an index to be built' });
+  proxy.blackhole();
+  await expectOrderlyEnd();
 });
 
 test('a server that dies under a migration is waited for, and the migration made again', async () => {
