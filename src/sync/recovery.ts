@@ -29,6 +29,8 @@ export class Recovery {
   readonly #connectionId: ConnectionId;
   readonly #limit: PageLimit;
   #lower = { times: 0, since: 0 };
+  /** A 409 was over when it was looked at, and no good page came since. */
+  #forgiven = false;
 
   constructor(context: RecoveryContext, connectionId: ConnectionId, limit: PageLimit) {
     this.#context = context;
@@ -39,6 +41,7 @@ export class Recovery {
   /** A good page: whatever was doubted is not any more. */
   good(): void {
     this.#lower = { times: 0, since: 0 };
+    this.#forgiven = false;
   }
 
   /**
@@ -109,8 +112,12 @@ export class Recovery {
     if (at.cursor === 0n) return undefined;
     // Refused alike: it was not the cursor, so the failure is what it says.
     if (!(await this.#isServed(0n, error, signal))) return undefined;
-    // Nor was it, where the account was paired again since it was refused.
-    if (error.status === 409 && (await this.#isServed(at.cursor, error, signal))) return at;
+    if (error.status === 409 && (await this.#isServed(at.cursor, error, signal))) {
+      // Nor was it: the account was paired again since it was refused, unless that comes twice running.
+      const again = this.#forgiven;
+      this.#forgiven = true;
+      return again ? undefined : at;
+    }
     return await this.#startOver(at);
   }
 

@@ -190,6 +190,24 @@ describe('a refusal is explained before anything is done about it (R6)', () => {
     expect(await scene.state()).toMatchObject({ epoch: 1, numbering: 1 });
   });
 
+  test('409 again and again, which is over whenever it is looked at, parks all the same', async () => {
+    await scene.upstream();
+    await scene.replicate();
+    await waitFor(scene.agrees, { what: 'the backlog' });
+    const refuse = () =>
+      scene.simulator.faults.script({ kind: 'answer', status: 409, body: '{}' }, 1, { route: 'sync' });
+    const note = scene.simulator.stats.onRequest!;
+    scene.simulator.stats.onRequest = (entry) => {
+      note(entry);
+      // The second look, at the cursor itself.
+      if (/^[1-9]\d* 50$/.test(scene.asked.at(-1)!.what)) refuse();
+    };
+    refuse();
+    await waitFor(() => scene.failures().length > 0, { what: 'the failure' });
+    expect(scene.failures()[0]).toBe('not_paired HTTP 409');
+    expect(await scene.state()).toMatchObject({ epoch: 1, numbering: 1 });
+  });
+
   test.each([400, 409, 410] as const)(
     '%s at every cursor: parked, and the probe at 0 writes nothing',
     async (status) => {
