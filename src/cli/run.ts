@@ -39,6 +39,9 @@ import {
 /** How long `run` waits for Postgres to come up, in milliseconds; whoever supervises it starts it again then. */
 const PATIENCE = 60_000;
 
+/** How long the store of attachments may take to close, in milliseconds: a part of the process's last moments. */
+const CLOSE_TIMEOUT = 300;
+
 /** `wa-replica run`: the daemon. */
 export function runCommand(terminal: Terminal): Command {
   return new Command('run')
@@ -171,12 +174,14 @@ async function replicate(
     indexing(replica, log, ending),
     archiving?.archive.run(ending),
   ];
+  let endBy = Number.POSITIVE_INFINITY;
   try {
     const connections = () => {
       onLook();
       return directory.connections;
     };
     const stopping = () => {
+      endBy = performance.now() + workerOptions.shutdownTimeout;
       log.info('stopping');
       void service.stopping(settings.SHUTDOWN_TIMEOUT);
     };
@@ -184,11 +189,13 @@ async function replicate(
     const finished = await supervise(worker, workerOptions, connections, settings.POLL_INTERVAL, ending);
     log[finished ? 'info' : 'warn'](finished ? 'stopped' : 'stopped, dropping the page in hand');
   } finally {
+    // All of it was told to end when the drain began, and has no time beyond that (R16).
+    const left = Math.max(0, endBy - performance.now());
     await Promise.race([
       Promise.allSettled([upkeep.stop(), ...beside]),
-      sleep(1_000, new AbortController().signal),
+      sleep(Math.min(1_000, left), new AbortController().signal),
     ]);
-    await Promise.race([archiving?.close(), sleep(500, new AbortController().signal)]);
+    await Promise.race([archiving?.close(), sleep(CLOSE_TIMEOUT, new AbortController().signal)]);
   }
   outdated.signal.throwIfAborted();
 }
@@ -207,7 +214,7 @@ async function listening(replica: Replica, log: Logger, signal: AbortSignal): Pr
     },
     onLeases: () => worker.tendNow(),
     onListening: () => {
-      worker.tendNow();
+      worker.renewNow();
       if (deaf) log.info('NOTIFY is heard again');
       deaf = false;
     },

@@ -206,9 +206,8 @@ async function toBuild(
     select c.relname as name from pg_class c join pg_index i on i.indexrelid = c.oid
     where c.relnamespace = ${schema}::regnamespace and c.relname = any(${names}::text[])
       and (i.indisvalid
-        or exists (select from pg_stat_progress_create_index p where p.index_relid = i.indexrelid))`.execute(
-    db,
-  );
+        or exists (select from pg_stat_progress_create_index p
+          where p.datname = current_database() and p.index_relid = i.indexrelid))`.execute(db);
   const there = new Set(rows.map((row) => row.name));
   return indexes.filter(({ name }) => !there.has(name));
 }

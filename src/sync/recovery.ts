@@ -1,6 +1,6 @@
 import type { Kysely } from 'kysely';
 import { ReplicaError } from '../errors.ts';
-import type { ConnectionId } from '../model.ts';
+import type { ConnectionId, Cursor } from '../model.ts';
 import { notePairing } from '../store/connections.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState, type Position, startEpoch, startedAutomatically } from '../store/state.ts';
@@ -29,6 +29,8 @@ export class Recovery {
   readonly #connectionId: ConnectionId;
   readonly #limit: PageLimit;
   #lower = { times: 0, since: 0 };
+  /** A 409 was over when it was looked at, and no good page came since. */
+  #forgiven = false;
 
   constructor(context: RecoveryContext, connectionId: ConnectionId, limit: PageLimit) {
     this.#context = context;
@@ -39,6 +41,7 @@ export class Recovery {
   /** A good page: whatever was doubted is not any more. */
   good(): void {
     this.#lower = { times: 0, since: 0 };
+    this.#forgiven = false;
   }
 
   /**
@@ -107,19 +110,34 @@ export class Recovery {
     }
     // At cursor 0 there is no cursor to doubt.
     if (at.cursor === 0n) return undefined;
-    try {
-      const limit = Math.min(LOWEST_AFTER_REFUSAL, this.#limit.current);
-      const admits = (bytes: number) => bytes <= this.#limit.maxBytes;
-      const fetch = (key: ApiKey) => upstream.fetchPage(key, connectionId, 0n, limit, admits, signal);
-      readPage(await this.#ask(signal, fetch), 0n);
-    } catch (probe) {
-      // Refused alike: it was not the cursor, so the failure is what it says. Anything else: not known yet, but for
-      // an answer that is too large: only a 200 is read so far.
-      if (!(probe instanceof ReplicaError)) throw probe;
-      if (probe.status === error.status) return undefined;
-      if (probe.kind !== 'oversize') throw probe;
+    // Refused alike: it was not the cursor, so the failure is what it says.
+    if (!(await this.#isServed(0n, error, signal))) return undefined;
+    if (error.status === 409 && (await this.#isServed(at.cursor, error, signal))) {
+      // Nor was it: the account was paired again since it was refused, unless that comes twice running.
+      const again = this.#forgiven;
+      this.#forgiven = true;
+      return again ? undefined : at;
     }
     return await this.#startOver(at);
+  }
+
+  /** Whether a cursor is served; nothing is written.
+   * @throws what is neither that nor the refusal in question: not known yet. */
+  async #isServed(cursor: Cursor, refusal: ReplicaError, signal: AbortSignal): Promise<boolean> {
+    const { upstream } = this.#context;
+    const limit = Math.min(LOWEST_AFTER_REFUSAL, this.#limit.current);
+    const admits = (bytes: number) => bytes <= this.#limit.maxBytes;
+    const fetch = (key: ApiKey) => upstream.fetchPage(key, this.#connectionId, cursor, limit, admits, signal);
+    try {
+      readPage(await this.#ask(signal, fetch), cursor);
+      return true;
+    } catch (probe) {
+      if (!(probe instanceof ReplicaError)) throw probe;
+      if (probe.status === refusal.status) return false;
+      // Only a 200 is read so far as to be too large.
+      if (probe.kind === 'oversize') return true;
+      throw probe;
+    }
   }
 
   /** A request of our own, admitted like any other; its answer is not kept. */

@@ -15,14 +15,14 @@ const LAST_PAUSE = 10_000;
  */
 export class WakeUp {
   readonly #db: Db;
-  readonly #worker: Worker;
+  readonly #worker: Pick<Worker, 'wake'>;
   readonly #waiting = new Set<ConnectionId>();
   /** Those whose row was locked, and that are come back to. */
   readonly #locked = new Set<ConnectionId>();
   #next: Promise<void> | undefined;
   #current: Promise<void> = Promise.resolve();
 
-  constructor(db: Db, worker: Worker) {
+  constructor(db: Db, worker: Pick<Worker, 'wake'>) {
     this.#db = db;
     this.#worker = worker;
   }

@@ -44,6 +44,7 @@ export class Worker {
   #tended: Promise<void> = Promise.resolve();
   #tendFailures = 0;
   #renewAt = 0;
+  #renewWanted = false;
   /** Leases of ours without a loop, at the last renewal. */
   #orphans = new Map<ConnectionId, string>();
 
@@ -135,8 +136,14 @@ export class Worker {
     for (const { loop } of this.#held.values()) loop.wake();
   }
 
-  /** Tends to the leases now instead of at the next renewal. */
+  /** Looks for leases to take or to give now. */
   tendNow(): void {
+    this.#alarm.ring();
+  }
+
+  /** Renews them now, too: so it finds the connections that another process made due, unheard. */
+  renewNow(): void {
+    this.#renewWanted = true;
     this.#alarm.ring();
   }
 
@@ -207,7 +214,10 @@ export class Worker {
     while (!signal.aborted) {
       try {
         const startedAt = performance.now();
-        if (startedAt >= this.#renewAt) {
+        if (startedAt >= this.#renewAt || this.#renewWanted) {
+          this.#renewWanted = false;
+          // Until it has gone well.
+          this.#renewAt = 0;
           await this.#renew(startedAt, duty !== undefined);
           this.#renewAt = startedAt + renewEvery;
         }

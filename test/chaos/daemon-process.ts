@@ -83,7 +83,7 @@ export function startDaemon(env: Readonly<Record<string, string>>, trap?: Trap):
       return /\) T /.test(await readFile(`/proc/${child.pid}/stat`, 'utf8'));
     },
     count: (message) => stderr.split(`"msg":"${message}"`).length - 1,
-    async logged(message, deadlineMs = 15_000) {
+    async logged(message, deadlineMs = 30_000) {
       const there = () => stderr.includes(`"msg":"${message}"`);
       await waitFor(() => there() || end !== undefined, { what: `the log line "${message}"`, deadlineMs });
       if (!there())

@@ -11,7 +11,7 @@ import { type DaemonProcess, startDaemon, type Trap } from './daemon-process.ts'
 
 /* Two daemons on one connection, and the one that holds it stops for longer than its lease (R15). */
 
-const LEASE_TTL = 1_000;
+const LEASE_TTL = 2_000;
 const TAKEOVER = LEASE_TTL + 2_000;
 
 let simulator: Simulator;

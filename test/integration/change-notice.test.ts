@@ -70,7 +70,7 @@ test('wakes a consumer that listens and does not poll, and comes with changes on
     const until = simulator.stats.total + count;
     return waitFor(() => simulator.stats.total >= until, { what: `${count} polls` });
   };
-  await polls(6);
+  await polls(20);
   const told = notices;
   await polls(20);
   expect(notices).toBe(told);

@@ -15,6 +15,7 @@ import {
   stopEmbeddedPostgres,
 } from '../../src/embedded/server.ts';
 import { scratchFolder } from '../support/scratch.ts';
+import { steadyPort } from '../support/steady-port.ts';
 
 const source = path.resolve(import.meta.dirname, '../../src/embedded/server.ts');
 const settings = { fsync: 'off' };
@@ -23,7 +24,8 @@ const stock = scratchFolder();
 let dir: string;
 
 beforeAll(async () => {
-  await (await startEmbeddedPostgres({ dir: stock, settings })).stop();
+  // The copies have its port, and want it again and again.
+  await (await startEmbeddedPostgres({ dir: stock, settings, port: await steadyPort() })).stop();
 });
 afterAll(() => rm(stock, { recursive: true }));
 
@@ -249,7 +251,7 @@ describe.runIf(isRoot())('started by root', () => {
     await mkdir(dir, { mode: 0o700 });
     const lines: string[] = [];
     const log = (line: string) => lines.push(line);
-    const first = await start({ log });
+    const first = await start({ log, port: await steadyPort() });
     expect(await modeOf(dir)).toBe(0o700);
     expect(first.dataDir.startsWith(dir)).toBe(false);
     expect(lines.join()).toContain(`the database is in ${path.dirname(first.dataDir)}`);

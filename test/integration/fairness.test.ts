@@ -36,6 +36,15 @@ const agrees = async () => (await differencesFromTruth(db, simulator)).length ==
 const syncs = () => simulator.stats.recent.filter(({ route }) => route === 'sync');
 const syncsOf = (id: string) => syncs().filter(({ connection }) => connection === id);
 
+/** When a request of the sync route was next answered with this status: a reading of the monotonic clock. */
+function answered(status: number): Promise<number> {
+  return new Promise((resolve) => {
+    simulator.stats.onRequest = (entry) => {
+      if (entry.route === 'sync' && entry.status === status) resolve(performance.now());
+    };
+  });
+}
+
 /** Of the requests between two of a connection's own, the most that any other one made. */
 function mostBetweenTurns(requests: readonly RequestEntry[], id: string): number {
   let most = 0;
@@ -90,7 +99,8 @@ describe('one connection never delays another by more than its share', () => {
   ])('one that %s is left to its own backoff', async (_, fault) => {
     simulator = await startSimulator({ connections: ids(3), messages: 300 });
     simulator.faults.script(fault, 100_000, { connection: 'conn_0', route: 'sync' });
-    await start({ MAX_CONCURRENCY: '1' });
+    // Full jitter may make several attempts in a short time: these are few in the time of a slow page of another's.
+    await start({ MAX_CONCURRENCY: '1', BACKOFF_MIN: '100ms', BACKOFF_MAX: '1s' });
     await waitFor(() => ['conn_1', 'conn_2'].every((id) => syncsOf(id).length > 20), { what: 'the others' });
     // It comes back sooner or later, but never more often than they are asked.
     expect(syncsOf('conn_0').length).toBeGreaterThan(0);
@@ -133,7 +143,8 @@ describe('requests in flight', () => {
       if (route === 'sync') at.push({ key: connection < 'conn_4' ? 'one' : 'two', ms: performance.now() });
     };
     const of = (key: string) => at.filter((one) => one.key === key);
-    const env = { WHATSAPP_USE_API_KEY: 'pa_live_one,pa_live_two', REQUEST_RATE: '20' };
+    // A worker that is not heard of in time would count for none.
+    const env = { WHATSAPP_USE_API_KEY: 'pa_live_one,pa_live_two', REQUEST_RATE: '20', LEASE_TTL: '5s' };
     /** How long it took to make `count` more requests of each key, in milliseconds. */
     const spans = async (count: number) => {
       at.length = 0;
@@ -159,29 +170,29 @@ describe('requests in flight', () => {
 
 describe('a key that is rate-limited', () => {
   test('slows down its own connections only', async () => {
-    const mine = ids(8).slice(0, 6);
+    const mine = ids(12).slice(0, 6);
     const keys = [
       { key: 'pa_live_one', connections: mine },
-      { key: 'pa_live_two', connections: ids(8).slice(6) },
+      { key: 'pa_live_two', connections: ids(12).slice(6) },
     ];
-    simulator = await startSimulator({ connections: ids(8), messages: 0, keys });
+    simulator = await startSimulator({ connections: ids(12), messages: 0, keys });
     await start({
       WHATSAPP_USE_API_KEY: 'pa_live_one,pa_live_two',
       MAX_CONCURRENCY: '2',
       BACKOFF_MAX: '1s',
     });
     await waitFor(() => syncs().length > 50, { what: 'polls' });
+    const refused = answered(429);
     simulator.faults.script({ kind: 'rate_limited', retryAfter: 3, asDate: false }, 1, {
       connection: 'conn_0',
     });
     const limited = () => syncs().findIndex(({ status }) => status === 429);
-    await waitFor(() => limited() >= 0, { what: 'the 429' });
-    const since = performance.now();
+    const since = await refused;
     const later = () => syncs().slice(limited() + 1);
     const ofMine = () => later().filter(({ connection }) => mine.includes(connection));
     // What was under way at that moment may still be answered: MAX_CONCURRENCY less one.
     await waitFor(() => ofMine().length > 1, { what: 'its coming back' });
-    expect(performance.now() - since).toBeGreaterThan(2_900);
+    expect(performance.now() - since).toBeGreaterThanOrEqual(3_000);
     expect(later().length).toBeGreaterThan(30);
   });
 
@@ -197,6 +208,8 @@ describe('a key that is rate-limited', () => {
     await waitFor(() => simulator.faults.scripted === 0 && simulator.stats.inFlight() === 0, {
       what: 'the refusals',
     });
+    // Long enough for what is under way together to be seen together.
+    simulator.faults.latencyMs = 250;
     const flights: number[] = [];
     simulator.stats.onRequest = ({ route }) => {
       if (route === 'sync') flights.push(simulator.stats.inFlight());
@@ -215,11 +228,11 @@ describe('Retry-After', () => {
     simulator = await startSimulator({ connections: ids(2), messages: 0 });
     await start({ BACKOFF_MAX: '1h', POLL_INTERVAL: '100ms', POLL_INTERVAL_IDLE: '100ms' });
     await waitFor(() => ids(2).every((id) => syncsOf(id).length > 3), { what: 'polls' });
-    simulator.faults.script({ kind: 'unavailable', retryAfter: 2, asDate: false }, 1, {
+    const refused = answered(503);
+    simulator.faults.script({ kind: 'unavailable', retryAfter: 4, asDate: false }, 1, {
       connection: 'conn_0',
     });
-    await waitFor(() => syncsOf('conn_0').at(-1)?.status === 503, { what: 'the 503' });
-    const refusedAt = performance.now();
+    const refusedAt = await refused;
     const before = syncsOf('conn_1').length;
     await waitFor(
       () => {
@@ -229,7 +242,7 @@ describe('Retry-After', () => {
       },
       { what: 'its coming back', everyMs: 5 },
     );
-    expect(performance.now() - refusedAt).toBeGreaterThan(1_900);
+    expect(performance.now() - refusedAt).toBeGreaterThanOrEqual(4_000);
     // The other one is polled whenever it may be, and events come every 5 ms: ten times a second.
     const polls = syncsOf('conn_1').length - before;
     expect(polls).toBeGreaterThan(10);

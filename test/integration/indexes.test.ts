@@ -61,6 +61,9 @@ test('what an attempt that was cut off has left is built again', async () => {
   );
   const unique = 'create unique index concurrently contacts_by_phone on whatsapp.contacts (connection_id)';
   await expect(database.query(unique)).rejects.toMatchObject({ code: '23505' });
+  // The error is told before the attempt has ended.
+  const underWay = 'select from pg_stat_progress_create_index where datname = current_database()';
+  await waitFor(async () => (await database.query(underWay)).length === 0, { what: 'the attempt to end' });
   expect(await found()).toMatchObject([{ valid: false }]);
   expect(await buildIndexes(db, SCHEMA, [BY_PHONE])).toEqual(['contacts_by_phone']);
   expect(await found()).toMatchObject([{ valid: true }]);

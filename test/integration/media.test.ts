@@ -130,9 +130,10 @@ test('every attachment that is served is kept, byte for byte, and the others are
   expect(contents.size).toBeLessThan(all.filter((row) => row.state === 'stored').length);
   expect((await folder.files()).length).toBe(contents.size);
   expect(await folder.incoming()).toEqual([]);
-  expect(events.filter(({ type }) => type === 'stored').length).toBe(
-    all.filter((row) => row.state === 'stored').length,
-  );
+  const count = all.filter((row) => row.state === 'stored').length;
+  // The last one is told of after its row was written.
+  await waitFor(() => events.filter(({ type }) => type === 'stored').length >= count, { what: 'the events' });
+  expect(events.filter(({ type }) => type === 'stored').length).toBe(count);
   const view = await database.query(
     `select from whatsapp.message_media v join whatsapp.messages m using (connection_id, message_id)
       where v.location like 'file:%' and v.bytes > 0 and v.mime_type is not null`,

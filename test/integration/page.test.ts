@@ -17,6 +17,7 @@ import {
   WATCH_POLICY,
 } from '../support/page-scripts.ts';
 import { quickSettings } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
 
 const TOKEN = 'token of the page';
 const SCRIPT = '<script>alert(1)</script>';
@@ -179,7 +180,9 @@ describe.skipIf(CHROMIUM === undefined)('the page in a browser', () => {
     simulator.world.connection('conn_parked').state.paired = true;
     // By itself.
     await shows(page, 'All 2 connections are live');
-    expect(await card.locator('dd').nth(2).textContent()).not.toBe(rows);
+    // Either may be there first.
+    const changed = async () => (await card.locator('dd').nth(2).textContent()) !== rows;
+    await waitFor(changed, { what: 'the other count of rows' });
     expect(await page.title()).toBe('wa-replica');
     simulator.world.connection('conn_parked').state.paired = false;
     await readiness(base, { status: 200, says: 'degraded' });

@@ -7,6 +7,7 @@ import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { startDaemon as startTrapped } from '../chaos/daemon-process.ts';
 import { type CliProcess, startCli } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { type OwnPostgres, startOwnPostgres } from '../support/own-postgres.ts';
 import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
@@ -84,12 +85,15 @@ const disconnect = () =>
 const agreed = (what: string) =>
   waitFor(async () => (await differencesFromTruth(db, simulator)).length === 0, { what, deadlineMs: 20_000 });
 
-async function startDaemon(): Promise<void> {
+async function startDaemon(more: Record<string, string> = {}): Promise<void> {
   daemon = startCli(['run'], {
     ...quickSettings(urlOf(name, proxy.port), simulator.url),
+    // Time-outs of statements follow from it.
+    LEASE_TTL: '1s',
     SHUTDOWN_TIMEOUT: `${SHUTDOWN_TIMEOUT}ms`,
     // What it would hear of is no part of this, and it would have connections of its own.
     LISTEN_DATABASE_URL: 'off',
+    ...more,
   });
   await agreed('the backlog');
 }
@@ -283,6 +287,19 @@ describe.each(CONDITIONS)('a server that $what', (condition) => {
   }, 60_000);
 });
 
+test('what goes on beside the loops, and hangs, has no time of its own at the end', async () => {
+  expect(await runCommand(['migrate'], { DATABASE_URL: urlOf(name) })).toMatchObject({ status: 0 });
+  await query('drop index whatsapp.messages_by_person');
+  // An open write keeps the builder of an index waiting.
+  const writer = await connect();
+  await writer.query(`begin; insert into whatsapp.messages (connection_id, message_id) values ('c', 'open')`);
+  await startDaemon();
+  const building = () => query(`select from pg_stat_progress_create_index where datname = '${name}'`);
+  await waitFor(async () => (await building()).length > 0, { what: 'an index to be built' });
+  proxy.blackhole();
+  await expectOrderlyEnd();
+});
+
 test('a server that dies under a migration is waited for, and the migration made again', async () => {
   const env = quickSettings(urlOf(name, proxy.port), simulator.url);
   const migrating = startTrapped(env, { point: 'migrating', nth: 1, signal: 'SIGSTOP' });
@@ -390,10 +407,11 @@ test.each(['22P05', '54000'])('a row that Postgres refuses with %s is quarantine
 });
 
 test('an answer to COMMIT that is lost: the page is not written twice', async () => {
-  await startDaemon();
+  await startDaemon({ LEASE_TTL: '3s' });
+  // Long enough to be seen, and below the time-out of statements.
   await query(`
     create function whatsapp.dawdle() returns trigger language plpgsql as
-      $$ begin perform pg_sleep(0.4); return null; end $$;
+      $$ begin perform pg_sleep(1.2); return null; end $$;
     create constraint trigger dawdle after insert on whatsapp.sync_pages deferrable initially deferred
       for each row execute function whatsapp.dawdle()`);
   const [{ pages } = { pages: 0 }] = await query(

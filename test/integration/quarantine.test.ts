@@ -185,14 +185,18 @@ describe('every other SQLSTATE is a failure of the database, never blamed on a r
     );
     const worker = await startWorker(quickSettings(database.url, simulator.url), { discovers: false });
     try {
-      const failed = () => worker.events.filter((event) => event.type === 'failed');
+      // Those of other tests are known to the database, and not to the upstream.
+      const failed = () =>
+        worker.events
+          .filter((event) => event.type === 'failed')
+          .filter(({ connectionId }) => connectionId === connection.id);
       await waitFor(() => failed().length >= 3, { what: 'three failures' });
       for (const { error } of failed()) expect([error.kind, error.code]).toEqual(['database', '53100']);
       expect(await bench.query(`select from whatsapp.messages where connection_id = 'full_disk'`)).toEqual(
         [],
       );
       await refusal(database, 'off');
-      await waitFor(() => worker.told('recovered').length > 0, { what: 'the recovery' });
+      await waitFor(() => worker.told('recovered').includes(connection.id), { what: 'the recovery' });
     } finally {
       await worker.stop();
       await simulator.close();

@@ -130,8 +130,9 @@ describe('no surface tells a secret or what is in a record', () => {
     await waitFor(() => simulator.faults.scripted === 0, { what: 'every refusal', deadlineMs: 30_000 });
     for (const status of [302, 401]) {
       const headers = { location: `https://elsewhere.example/?key=${KEY}` };
+      const before = daemon.stderr.length;
       simulator.faults.script({ kind: 'answer', status, body: quote, headers }, 10_000);
-      await waitFor(() => daemon.stderr.includes(`HTTP ${status}`), { what: `the ${status}` });
+      await waitFor(() => daemon.stderr.slice(before).includes(`HTTP ${status}`), { what: `the ${status}` });
       await lookAround(`refused with ${status}`);
       simulator.faults.clear();
     }
@@ -149,6 +150,9 @@ describe('no surface tells a secret or what is in a record', () => {
       (seq) => `{"message_id":"n","conversation_id":"c","body":"zanzibar-later","seq":${seq}}`,
     );
     await waitFor(() => daemon.stderr.includes('23514'), { what: 'the refusal' });
+    // It is noted after it was told of.
+    const noted = `select from whatsapp.sync_state where last_error like '%23514'`;
+    await waitFor(async () => (await database.query(noted)).length > 0, { what: 'the failure to be noted' });
     await lookAround('a row refused');
     expect(said.get('a row refused: GET /')).toContain('database: writing a page: 23514');
     await database.query('alter table whatsapp.messages drop constraint no_zanzibar');

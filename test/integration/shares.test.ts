@@ -32,7 +32,7 @@ afterEach(async () => {
   await database.drop();
 });
 
-const balanced = (expected: readonly number[], deadlineMs = 10_000) =>
+const balanced = (expected: readonly number[], deadlineMs = 30_000) =>
   waitFor(async () => JSON.stringify(await shares(database)) === JSON.stringify(expected), {
     what: `the shares ${expected}`,
     deadlineMs,
@@ -55,7 +55,7 @@ async function renewals(times: number, leaseTtl: number): Promise<void> {
           [since[0]!.at, (times * leaseTtl) / 3_000],
         )
       ).length > 0,
-    { what: `${times} renewals`, deadlineMs: times * leaseTtl },
+    { what: `${times} renewals`, deadlineMs: 20_000 + times * leaseTtl },
   );
 }
 
@@ -63,9 +63,9 @@ test('each holds an equal share, soon after a worker joins, stops or dies', asyn
   const leaseTtl = 2_000;
   await prepare(7, { LEASE_TTL: `${leaseTtl}ms`, POLL_INTERVAL: '200ms' });
   start();
-  await balanced([7], 30_000);
+  await balanced([7]);
   const second = start();
-  await balanced([4, 3], 30_000);
+  await balanced([4, 3]);
   const third = start();
   await waitFor(
     async () => {
@@ -75,7 +75,7 @@ test('each holds an equal share, soon after a worker joins, stops or dies', asyn
     { what: 'three shares of at most 3', deadlineMs: 30_000 },
   );
   await third.kill('SIGTERM');
-  await balanced([4, 3], 3_000);
+  await balanced([4, 3], leaseTtl + 2_000);
   const owner = await workerOf(second);
   const killed = performance.now();
   await second.kill('SIGKILL');
@@ -87,24 +87,27 @@ test('each holds an equal share, soon after a worker joins, stops or dies', asyn
 });
 
 test('once balanced, nothing moves', async () => {
-  await prepare(5, { LEASE_TTL: '1s' });
+  // A daemon that a busy machine holds up for as long loses its leases, rightly.
+  const leaseTtl = 3_000;
+  await prepare(5, { LEASE_TTL: `${leaseTtl}ms` });
   start();
   start();
-  await balanced([3, 2], 30_000);
+  await balanced([3, 2]);
   // Whoever joined while the other was claiming may still have to give.
-  await renewals(2, 1_000);
+  await renewals(2, leaseTtl);
   const before = await terms();
   simulator.world.applyChanges(100);
-  await renewals(8, 1_000);
+  await renewals(8, leaseTtl);
   expect(await terms()).toEqual(before);
 });
 
 test('a sync beside daemons takes no share, and nothing moves for it', async () => {
-  await prepare(4, { LEASE_TTL: '1s', POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h' });
+  const leaseTtl = 3_000;
+  await prepare(4, { LEASE_TTL: `${leaseTtl}ms`, POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h' });
   start();
   start();
-  await balanced([2, 2], 30_000);
-  await renewals(2, 1_000);
+  await balanced([2, 2]);
+  await renewals(2, leaseTtl);
   const before = await terms();
   simulator.world.applyChanges(60);
   const { status, stdout } = await runCommand(['sync'], env);
@@ -118,19 +121,19 @@ describe('at SIGTERM', () => {
   test('the others take over at once, however long leases last', async () => {
     await prepare(6, { LEASE_TTL: '1h', POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h' });
     start();
-    await balanced([6], 30_000);
+    await balanced([6]);
     const second = start();
-    await balanced([3, 3], 30_000);
+    await balanced([3, 3]);
     await second.kill('SIGTERM');
-    await balanced([6], 3_000);
+    await balanced([6]);
   });
 
   test('a page that takes long keeps back its own connection only', async () => {
-    await prepare(4, { LEASE_TTL: '1m', POLL_INTERVAL: '100ms' });
+    await prepare(4, { LEASE_TTL: '1h', POLL_INTERVAL: '100ms', SHUTDOWN_TIMEOUT: '1m' });
     start();
-    await balanced([4], 30_000);
+    await balanced([4]);
     const second = start();
-    await balanced([2, 2], 30_000);
+    await balanced([2, 2]);
     const mine = (await holders(database)).get(await workerOf(second))!;
     const locker = new pg.Client({ connectionString: database.url });
     await locker.connect();
@@ -142,18 +145,19 @@ describe('at SIGTERM', () => {
         async () =>
           (
             await database.query(
-              "select from pg_stat_activity where wait_event_type = 'Lock' and application_name = 'wa-replica pages'",
+              `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+                and application_name = 'wa-replica pages'`,
             )
           ).length > 0,
         { what: 'a page that waits for the lock' },
       );
       second.process.kill('SIGTERM');
-      await balanced([3, 1], 3_000);
+      await balanced([3, 1]);
     } finally {
       await locker.end();
     }
     expect(await second.ended).toBe(0);
-    await balanced([4], 3_000);
+    await balanced([4]);
   });
 });
 
@@ -162,7 +166,7 @@ describe('a worker that is frozen', () => {
     const settings = { LEASE_TTL: '1s', POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h' };
     await prepare(6, settings);
     const first = start();
-    await balanced([6], 30_000);
+    await balanced([6]);
     // Its loops rest then, for an hour.
     await waitFor(agrees, { what: 'the tables to equal the truth' });
     first.process.kill('SIGSTOP');
@@ -170,7 +174,7 @@ describe('a worker that is frozen', () => {
     const taken = async () => (await holders(database)).get(second)?.length === 6;
     await waitFor(taken, { what: 'the takeover', deadlineMs: 30_000 });
     first.process.kill('SIGCONT');
-    await balanced([3, 3], 5_000);
+    await balanced([3, 3]);
     simulator.world.applyChanges(60);
     await runCommand(['sync'], env);
     expect(await agrees()).toBe(true);
@@ -180,7 +184,7 @@ describe('a worker that is frozen', () => {
     const leaseTtl = 2_000;
     await prepare(1, { LEASE_TTL: `${leaseTtl}ms` });
     const first = start();
-    await balanced([1], 30_000);
+    await balanced([1]);
     start();
     const both = () => database.query('select from whatsapp.workers');
     await waitFor(async () => (await both()).length === 2, { what: 'the second one', deadlineMs: 30_000 });
@@ -189,6 +193,7 @@ describe('a worker that is frozen', () => {
       database.query<{ pid: number }>(
         `select pid from pg_stat_activity where application_name = 'wa-replica pages' and datname = current_database() and ${where}`,
       );
+    const frozen = await workerOf(first);
     const locker = new pg.Client({ connectionString: database.url });
     await locker.connect();
     await locker.query('begin');
@@ -197,7 +202,6 @@ describe('a worker that is frozen', () => {
     await waitFor(async () => (await pages("wait_event_type = 'Lock'")).length, {
       what: 'a page that waits',
     });
-    const frozen = await workerOf(first);
     first.process.kill('SIGSTOP');
     const frozenAt = performance.now();
     await locker.query('commit');
@@ -219,10 +223,10 @@ describe('a worker that is frozen', () => {
 });
 
 test('a connection that is removed is dropped by whoever holds it', async () => {
-  await prepare(4, { LEASE_TTL: '1s', DISCOVERY_INTERVAL: '300ms' });
+  await prepare(4, { DISCOVERY_INTERVAL: '300ms' });
   start();
   start();
-  await balanced([2, 2], 30_000);
+  await balanced([2, 2]);
   const [gone, ...rest] = [...simulator.world.connections.keys()];
   simulator.world.keys.get(DEFAULT_API_KEY)!.connectionIds = rest;
   await balanced([2, 1]);

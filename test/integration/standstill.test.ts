@@ -39,15 +39,20 @@ describe('has_more with an unmoved cursor, twice running, is `stalled` (R12)', (
     await begin({ BACKOFF_MIN: '40ms', BACKOFF_MAX: '150ms' });
     const before = await scene.books();
     const mark = scene.asked.length;
-    answer(unmoved(), 10);
-    await waitFor(() => scene.failures().length >= 6, { what: 'the stall' });
-    const state = await scene.state();
+    answer(unmoved(), 1_000);
+    // A failure is noted after it was told of.
+    const stalled = async () => {
+      const state = await scene.state();
+      return state.consecutive_failures >= 6 ? state : undefined;
+    };
+    const state = await waitFor(stalled, { what: 'the stall' });
     expect(state).toMatchObject({ last_error_kind: 'stalled', cursor: before.cursor, has_more: true });
-    expect(state.consecutive_failures).toBeGreaterThanOrEqual(6);
     expect(state.last_error).toContain('cursor does not move');
+    scene.simulator.faults.clear();
     await waitFor(() => recoveries() === 1, { what: 'the recovery' });
-    // The first of the ten is no failure yet; each of the others is one, and is followed by its pause.
-    expect(scene.failures()).toEqual(new Array(9).fill('stalled undefined'));
+    // The first of them is no failure yet; each of the others is one, and is followed by its pause.
+    const answers = scene.simulator.faults.struck.answer!;
+    expect(scene.failures()).toEqual(new Array(answers - 1).fill('stalled undefined'));
     const failed = scene.worker.events.filter((event) => event.type === 'failed');
     for (const [index, { failures, retryIn }] of failed.entries()) {
       expect(failures).toBe(index + 1);
@@ -76,10 +81,11 @@ describe('has_more with an unmoved cursor, twice running, is `stalled` (R12)', (
 
   test('a standstill from the very beginning', async () => {
     await scene.upstream();
-    answer('{"cursor":0,"has_more":true}', 5);
+    answer('{"cursor":0,"has_more":true}', 1_000);
     await scene.replicate();
-    await waitFor(() => scene.failures().length > 0, { what: 'the stall' });
+    await waitFor(() => scene.failures().length > 3, { what: 'the stall' });
     expect((await scene.state()).caught_up_at).toBeNull();
+    scene.simulator.faults.clear();
     await waitFor(scene.agrees, { what: 'the backlog' });
   });
 });

@@ -12,7 +12,8 @@ describe('at most one automatic start per connection and hour, then `stalled` (R
     scene.connection.sync.refuse = { cursor: EVERY_CURSOR, status: 410 };
     await scene.replicate();
     const stalled = () => scene.failures().filter((one) => one.startsWith('stalled')).length;
-    await waitFor(() => stalled() >= 1, { what: 'the stall' });
+    // Told twice, it has been noted once.
+    await waitFor(() => stalled() >= 2, { what: 'the stall' });
     expect(await scene.state()).toMatchObject({ epoch: 2, numbering: 2, last_error_kind: 'stalled' });
     const before = await scene.books();
     const [mark, seen] = [scene.asked.length, stalled()];

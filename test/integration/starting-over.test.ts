@@ -56,7 +56,7 @@ describe('the upstream starts over at a low seq: a new epoch and numbering, and 
     const cursor = doubted.slice(doubted.indexOf(`${old} 500`), doubted.indexOf('0 500') + 1);
     const expected = {
       400: [...[500, 250, 125, 62, 50].map((limit) => `${old} ${limit}`), '0 50', '0 500'],
-      409: [`${old} 500`, 'status', '0 50', '0 500'],
+      409: [`${old} 500`, 'status', '0 50', `${old} 50`, '0 500'],
       410: [`${old} 500`, '0 50', '0 500'],
       lower: undefined,
     }[ahead];
@@ -174,6 +174,38 @@ describe('a refusal is explained before anything is done about it (R6)', () => {
     scene.simulator.world.applyChanges(20);
     await waitFor(scene.agrees, { what: 'the changes' });
     expect(await scene.state()).toMatchObject({ epoch: 1, last_error_kind: null });
+  });
+
+  test('409 of an account that is paired again by the time that it is looked at: nothing starts over', async () => {
+    await scene.upstream();
+    await scene.replicate();
+    await waitFor(scene.agrees, { what: 'the backlog' });
+    const mark = scene.asked.length;
+    const body = '{"error":"not paired"}';
+    scene.simulator.faults.script({ kind: 'answer', status: 409, body }, 1, { route: 'sync' });
+    scene.simulator.world.applyChanges(20);
+    await waitFor(scene.agrees, { what: 'the changes' });
+    expect(scene.since(mark)).toContain('0 50');
+    expect(scene.failures()).toEqual([]);
+    expect(await scene.state()).toMatchObject({ epoch: 1, numbering: 1 });
+  });
+
+  test('409 again and again, which is over whenever it is looked at, parks all the same', async () => {
+    await scene.upstream();
+    await scene.replicate();
+    await waitFor(scene.agrees, { what: 'the backlog' });
+    const refuse = () =>
+      scene.simulator.faults.script({ kind: 'answer', status: 409, body: '{}' }, 1, { route: 'sync' });
+    const note = scene.simulator.stats.onRequest!;
+    scene.simulator.stats.onRequest = (entry) => {
+      note(entry);
+      // The second look, at the cursor itself.
+      if (/^[1-9]\d* 50$/.test(scene.asked.at(-1)!.what)) refuse();
+    };
+    refuse();
+    await waitFor(() => scene.failures().length > 0, { what: 'the failure' });
+    expect(scene.failures()[0]).toBe('not_paired HTTP 409');
+    expect(await scene.state()).toMatchObject({ epoch: 1, numbering: 1 });
   });
 
   test.each([400, 409, 410] as const)(

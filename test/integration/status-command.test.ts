@@ -67,6 +67,9 @@ test('--json has the form that the contract gives, with every int64 as a string'
   simulator.faults.script({ kind: 'answer', status: 401 }, 1_000, { route: 'sync', connection: 'conn_b' });
   const daemon = start(['run'], { ...env, WHATSAPP_USE_CONNECTION_IDS: 'conn_b' });
   await daemon.logged('connection parked');
+  // A failure is noted after it was told of.
+  const noted = `select from whatsapp.sync_state where connection_id = 'conn_b' and last_error is not null`;
+  await waitFor(async () => (await database.query(noted)).length > 0, { what: 'the failure to be noted' });
   await database.query(`update whatsapp.connections set removed_at = now() where connection_id = 'conn_c'`);
   const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/);
   const count = expect.stringMatching(/^\d+$/);

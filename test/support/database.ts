@@ -74,7 +74,7 @@ export function useTestDatabase(options: TestDatabaseOptions = {}): TestDatabase
 }
 
 /** Fails unless every connection to the database ends soon: what a test opened, it must close. */
-export async function expectNoConnections(name: string, deadlineMs = 3_000): Promise<void> {
+export async function expectNoConnections(name: string, deadlineMs = 20_000): Promise<void> {
   let open: { pid: number; application_name: string; state: string; query: string }[] = [];
   const gone = async () => {
     // A closed connection's backend takes a moment to go.

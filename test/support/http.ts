@@ -20,7 +20,7 @@ export function ask(
   { method = 'GET', headers = {}, body }: HttpQuestion = {},
 ): Promise<HttpAnswer> {
   return new Promise((resolve, reject) => {
-    const options = { method, headers, agent: false, signal: AbortSignal.timeout(20_000) };
+    const options = { method, headers, agent: false, signal: AbortSignal.timeout(30_000) };
     const asked = request(url, options, (answer) => {
       let text = '';
       answer.setEncoding('utf8');
@@ -52,7 +52,7 @@ export async function readiness(
   base: string,
   awaited: { status: number; says?: string },
   headers: Record<string, string> = {},
-  deadlineMs = 15_000,
+  deadlineMs = 30_000,
 ): Promise<Record<string, unknown>> {
   let last = '';
   const there = async () => {

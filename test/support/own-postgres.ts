@@ -1,5 +1,6 @@
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/embedded/server.ts';
 import { scratchFolder } from './scratch.ts';
+import { steadyPort } from './steady-port.ts';
 
 /** A server of a test's own, which it may stop and kill without disturbing the others. */
 export interface OwnPostgres {
@@ -21,8 +22,9 @@ export async function startOwnPostgres(settings: Record<string, string> = {}): P
   const dir = scratchFolder();
   // A killed process loses nothing that it wrote to the operating system: fsync is for power cuts only.
   const all = { fsync: 'off', ...settings };
-  let server: EmbeddedPostgres = await startEmbeddedPostgres({ dir, settings: all });
-  const { url, port } = server;
+  const port = await steadyPort();
+  let server: EmbeddedPostgres = await startEmbeddedPostgres({ dir, settings: all, port });
+  const { url } = server;
   return {
     url,
     port,

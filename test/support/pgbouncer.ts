@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, chmodSync, constants, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import pg from 'pg';
+import { steadyPort } from './steady-port.ts';
 import { waitFor } from './wait.ts';
 
 /** A pgbouncer in transaction mode before a database. */
@@ -39,7 +39,7 @@ const NOBODY = 'nobody';
 export async function startPgbouncer(databaseUrl: string, servers: number): Promise<Pgbouncer> {
   const folder = mkdtempSync(path.join(tmpdir(), 'wa-replica-pgbouncer-'));
   chmodSync(folder, 0o755);
-  const port = await freePort();
+  const port = await steadyPort();
   const config = path.join(folder, 'pgbouncer.ini');
   writeFileSync(config, configuration(new URL(databaseUrl), port, servers));
   const args = process.geteuid?.() === 0 ? ['-u', NOBODY, config] : [config];
@@ -100,14 +100,4 @@ async function end(pooler: ChildProcess): Promise<void> {
   const ended = once(pooler, 'exit');
   pooler.kill('SIGKILL');
   await ended;
-}
-
-/** Free when it was asked for; nobody else here looks for one in this way at the same time. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }

@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { steadyPort } from './steady-port.ts';
 import { waitFor } from './wait.ts';
 
 /** A TCP proxy on 127.0.0.1 that can be made to fail like a network. */
@@ -76,9 +77,8 @@ export async function startTcpProxy(target: { host: string; port: number }): Pro
     }
   });
 
-  await listen(server, 0);
-  const address = server.address();
-  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const port = await steadyPort();
+  await listen(server, port);
   const reset = () => {
     for (const link of links) for (const end of link.ends) end.resetAndDestroy();
     links.clear();
@@ -107,7 +107,7 @@ export async function startTcpProxy(target: { host: string; port: number }): Pro
     async heal() {
       swallowing = false;
       delayMs = 0;
-      // The port was free for a moment: an outgoing connection of somebody's may have it.
+      // The port was free for a while: somebody who looks for one may be trying it.
       if (!server.listening) {
         await waitFor(() => listen(server, port).then(() => true), { what: `port ${port} to be free again` });
       }

@@ -6,6 +6,7 @@ const MOST_MS = 100;
 export interface WaitOptions {
   /** Completes the sentence "waited for …". */
   readonly what: string;
+  /** Generous: it ends a test that fails, and is no part of what is asserted, but where that is a bound. */
   readonly deadlineMs?: number;
   readonly everyMs?: number;
 }
@@ -17,7 +18,7 @@ export interface WaitOptions {
  */
 export async function waitFor<T>(
   condition: () => T | Promise<T>,
-  { what, deadlineMs = 10_000, everyMs = 20 }: WaitOptions,
+  { what, deadlineMs = 20_000, everyMs = 20 }: WaitOptions,
 ): Promise<NonNullable<T>> {
   const started = performance.now();
   let last: unknown;

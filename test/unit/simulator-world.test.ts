@@ -34,9 +34,11 @@ describe('a world', () => {
   });
 
   test('of 20,000 messages is made in well under a second', () => {
-    const begin = performance.now();
+    const begin = process.threadCpuUsage();
     const world = createWorld();
-    expect(performance.now() - begin).toBeLessThan(1000);
+    // Microseconds, of our own: a busy machine takes none of them.
+    const { user, system } = process.threadCpuUsage(begin);
+    expect(user + system).toBeLessThan(1_000_000);
     expect([...world.connections.values()].reduce((sum, { messages }) => sum + messages.length, 0)).toBe(
       20_000,
     );
