@@ -74,6 +74,10 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   '3D000': 'there is no such database: create it, or check DATABASE_URL',
   '42501': 'the role lacks a privilege: run `wa-replica doctor`',
   '25006': 'the server is read-only (a standby?): point DATABASE_URL at the primary',
+  '25P03':
+    'this process stood still in a transaction, or the role has too short an idle_in_transaction_session_timeout',
+  '25P04':
+    'this process stood still in a transaction, or the role has too short a transaction_timeout: raise it',
   '53100': 'the disk of Postgres is full',
   '53300': 'Postgres has no connection free: raise max_connections, or lower DB_POOL_SIZE',
   DEPTH_ZERO_SELF_SIGNED_CERT:
@@ -176,9 +180,10 @@ export function sqlstate(error: unknown): string | undefined {
     : undefined;
 }
 
-/** SQLSTATEs of what ends by itself: connections cut, deadlocks, a read-only standby, no space or no room left, a lock
- * or a statement that took too long, a server that starts or stops, a fault of its disk. */
-const PASSES = /^(08|25006|40|53|55P03|57014|57P0[1235]|58)/;
+/** SQLSTATEs of what ends by itself: connections cut, deadlocks, a read-only standby, a transaction that stood still or
+ * took too long (this process was frozen in it), no space or no room left, a lock or a statement that took too long, a
+ * server that starts or stops, a fault of its disk. */
+const PASSES = /^(08|25006|25P0[34]|40|53|55P03|57014|57P0[1235]|58)/;
 
 /** Whether it may go well later without anybody's help: Postgres is out of reach, or says so itself. */
 export function mayPass(error: unknown): boolean {

@@ -283,13 +283,28 @@ describe.each(CONDITIONS)('a server that $what', (condition) => {
   }, 60_000);
 });
 
-test('a server that dies under a migration is waited for, and the migration made again', async () => {
+test.each<[what: string, change: () => Promise<void>]>([
+  [
+    'whose server dies',
+    async () => {
+      await postgres.stop('immediate');
+      await postgres.start();
+    },
+  ],
+  [
+    'that is frozen for longer than a transaction may stand still',
+    async () => {
+      const open = `select from pg_stat_activity where datname = '${name}' and state like 'idle in transaction%'`;
+      await waitFor(async () => (await admin(open)).length === 0, { what: 'the server to end it' });
+    },
+  ],
+])('a migration %s is made again', async (_, change) => {
+  await admin(`alter database ${name} set idle_in_transaction_session_timeout = '500ms'`);
   const env = quickSettings(urlOf(name, proxy.port), simulator.url);
   const migrating = startTrapped(env, { point: 'migrating', nth: 1, signal: 'SIGSTOP' });
   try {
     await waitFor(() => migrating.isFrozen(), { what: 'the daemon to be in its migration' });
-    await postgres.stop('immediate');
-    await postgres.start();
+    await change();
     migrating.signal('SIGCONT');
     await migrating.logged('schema migrated');
     await agreed('the backlog');
