@@ -1,7 +1,7 @@
 import { type Loaded, loadSettings, type Needs } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/server.ts';
-import { codeOf, ReplicaError, sqlstate } from '../errors.ts';
+import { recognize } from '../errors.ts';
 import { createLogger, errorFields, type Logger } from '../ops/logger.ts';
 import { assemble, type Replica } from '../replica.ts';
 import type { Listener } from '../sync/events.ts';
@@ -57,19 +57,11 @@ export async function withReplica<T>(
     try {
       return await work(replica, log);
     } catch (error) {
-      throw isOfPostgres(error) ? ReplicaError.from('database', error, 'using Postgres') : error;
+      throw recognize(error) ?? error;
     } finally {
       await replica.close();
     }
   } finally {
     await server?.stop();
   }
-}
-
-/** Whether an error came from Postgres or the way to it; its text stays out of sight. */
-function isOfPostgres(error: unknown): boolean {
-  if (error instanceof ReplicaError) return false;
-  return (
-    sqlstate(error) !== undefined || /^(?!ERR_(?!TLS_))(?:E[A-Z]+|[A-Z]+(?:_[A-Z]+)+)$/.test(codeOf(error))
-  );
 }
