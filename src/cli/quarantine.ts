@@ -196,5 +196,7 @@ async function discard(
 ): Promise<void> {
   const count = await countDeadLetters(db, filter);
   if (count > 0 && !yes) await confirm(terminal, `Discard ${count} entries?`);
-  terminal.stdout.write(`${await discardDeadLetters(db, filter)} discarded\n`);
+  const discarded = await discardDeadLetters(db, filter);
+  terminal.stdout.write(`${discarded} discarded\n`);
+  refuseMissing(filter, discarded);
 }
