@@ -1,7 +1,9 @@
 import type { Kysely } from 'kysely';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { run } from '../../src/cli/run.ts';
 import { loadSettings } from '../../src/config/load.ts';
+import { createLogger } from '../../src/ops/logger.ts';
 import { assemble, prepareSchema, type Replica } from '../../src/replica.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
@@ -321,7 +323,8 @@ describe('a start', () => {
   let onWaiting: (what: string) => void;
   let reached: () => void;
   beforeEach(() => {
-    const env = quickSettings(urlOf(name, proxy.port), simulator.url);
+    // What it waits for must not end by itself, because nothing comes.
+    const env = { ...quickSettings(urlOf(name, proxy.port), simulator.url), LEASE_TTL: '1m' };
     const { settings } = loadSettings(env, { database: true, upstream: true });
     waited = [];
     onWaiting = reached = () => {};
@@ -377,6 +380,22 @@ describe('a start', () => {
     await waitFor(async () => (await waits()).length > 0, { what: 'it to wait' });
     stopping.abort(new DOMException('SIGTERM received', 'AbortError'));
     await expect(start).rejects.toMatchObject({ name: 'AbortError' });
+    expect(await waits()).toHaveLength(1);
+    await other.query('rollback');
+  });
+
+  test('that looks for its connections, behind another’s lock, ends when it is asked to', async () => {
+    await prepare(30_000);
+    const other = await connect();
+    await other.query('begin; lock table whatsapp.connections in share mode');
+    const stopping = new AbortController();
+    const log = createLogger({ level: 'silent', format: 'json', stream: process.stderr });
+    const running = run(replica, log, stopping.signal);
+    const waits = () =>
+      query(`select from pg_locks where relation = 'whatsapp.connections'::regclass and not granted`);
+    await waitFor(async () => (await waits()).length > 0, { what: 'it to wait' });
+    stopping.abort(new DOMException('SIGTERM received', 'AbortError'));
+    await running;
     expect(await waits()).toHaveLength(1);
     await other.query('rollback');
   });
