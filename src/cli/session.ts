@@ -4,6 +4,7 @@ import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/server
 import { recognize } from '../errors.ts';
 import { createLogger, errorFields, type Logger } from '../ops/logger.ts';
 import { assemble, type Replica } from '../replica.ts';
+import { requireCurrentSchema } from '../store/migrator.ts';
 import type { Listener } from '../sync/events.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -64,4 +65,16 @@ export async function withReplica<T>(
   } finally {
     await server?.stop();
   }
+}
+
+/**
+ * Runs `work` with a replica for a command that needs the tables alone.
+ * @throws ReplicaError `schema_newer` or `schema_pending` unless the schema is this program's.
+ */
+export async function onTables<T>(terminal: Terminal, work: (replica: Replica) => Promise<T>): Promise<T> {
+  const options = { needsUpstream: false, listen: () => () => {} };
+  return await withReplica(terminal, options, async (replica) => {
+    await requireCurrentSchema(replica.db, replica.settings.WA_REPLICA_SCHEMA);
+    return await work(replica);
+  });
 }
