@@ -68,7 +68,7 @@ was erased is recognized by hashes under it. Backups of the database are not tou
           if (options.yes) {
             const { id, erasedAt, counts, files } = await erase(db, order);
             terminal.stdout.write(
-              `erasure ${id}, ${erasedAt.toISOString()}\n${table(counts)}${renewed(counts)}`,
+              `erasure ${id}, ${erasedAt.toISOString()}\n${table(counts)}${renewed(counts, order)}`,
             );
             await removeFilesOf(replica, files);
             return;
@@ -141,22 +141,22 @@ function table(counts: ErasureCounts): string {
 }
 
 /** Somebody who was erased before, and of whom nothing came since: what the new moment changes is told instead. */
-function renewed(counts: ErasureCounts): string {
+function renewed(counts: ErasureCounts, { forever }: EraseOrder): string {
   const isNothing = Object.values(counts).every((count) => count === 0);
-  return isNothing ? 'Nothing of them is here. What is from before this erasure is kept out, too.\n' : '';
+  return isNothing && !forever
+    ? 'Nothing of them is here. What is from before this erasure is kept out, too.\n'
+    : '';
 }
 
 /** For whoever has to see that it is the right person: their JIDs and ids are named here, and nowhere else. */
-function describe(
-  { person: { jids, ids }, counts }: Foresight,
-  { connectionId, forever }: EraseOrder,
-): string {
+function describe({ person: { jids, ids }, counts }: Foresight, order: EraseOrder): string {
+  const { connectionId, forever } = order;
   const lines = [...[...jids].sort(), ...ids.map((id) => `${id.connectionId} ${id.personId}`).sort()].map(
     (name) => `  ${name}\n`,
   );
   const where =
     connectionId === undefined ? 'on all connections, those of later too' : `on ${connectionId} alone`;
   const after = forever ? 'and nothing of them will be stored again' : 'what is from after it will be stored';
-  return `Known as\n${lines.join('')}\nWould be removed, ${where}; ${after}:\n${table(counts)}${renewed(counts)}
+  return `Known as\n${lines.join('')}\nWould be removed, ${where}; ${after}:\n${table(counts)}${renewed(counts, order)}
 Nothing was removed: add --yes to do it. It cannot be taken back.\n`;
 }
