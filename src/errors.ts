@@ -52,9 +52,11 @@ const REMEDIES: Partial<Record<ErrorKind, string>> = {
   bad_request: 'the upstream refuses the request; check WHATSAPP_USE_CONNECTION_IDS and the key',
 };
 
-/** Codes for what pg tells by text alone: see `PgClient`. */
+/** Codes for what pg tells by text alone: see `PgClient` and `PgPool`. */
 export const NO_PASSWORD = 'NO_PASSWORD';
 export const NO_CONNECTION = 'NO_CONNECTION';
+export const CONNECTION_LOST = 'CONNECTION_LOST';
+export const POOL_BUSY = 'POOL_BUSY';
 
 /** What to do about a failure of Postgres, by SQLSTATE or network code, where it is known better. */
 const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
@@ -67,6 +69,10 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   ENOENT: 'no socket there: check host and port of DATABASE_URL, and that Postgres runs',
   [NO_CONNECTION]:
     'no answer in time, cut off, or no TLS where the URL wants it: check host, port and sslmode of DATABASE_URL, and firewalls',
+  [CONNECTION_LOST]:
+    'the connection was cut: check that Postgres is up, and what stands between (a pooler, a firewall, a limit of time)',
+  [POOL_BUSY]:
+    'no connection of the pool came free in time: Postgres is slow or does not answer, or DB_POOL_SIZE is too small',
   [NO_PASSWORD]:
     'the server wants a password: put it into DATABASE_URL, or name a passfile there, or set PGPASSWORD',
   '28P01': 'no such user, or wrong password: check DATABASE_URL',
@@ -74,6 +80,10 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   '3D000': 'there is no such database: create it, or check DATABASE_URL',
   '42501': 'the role lacks a privilege: run `wa-replica doctor`',
   '25006': 'the server is read-only (a standby?): point DATABASE_URL at the primary',
+  '25P03':
+    'this process stood still in a transaction, or the role has too short an idle_in_transaction_session_timeout',
+  '25P04':
+    'this process stood still in a transaction, or the role has too short a transaction_timeout: raise it',
   '53100': 'the disk of Postgres is full',
   '53300': 'Postgres has no connection free: raise max_connections, or lower DB_POOL_SIZE',
   DEPTH_ZERO_SELF_SIGNED_CERT:
@@ -121,9 +131,13 @@ export class ReplicaError extends Error {
     return VERDICTS[this.kind];
   }
 
-  /** Wraps a foreign error under a kind, keeping its code and dropping its text; one of ours has its kind already. */
-  static from(kind: ErrorKind, error: unknown, where: string): ReplicaError {
+  /**
+   * Wraps a foreign error under a kind, keeping its code and dropping its text; one of ours has its kind already.
+   * `internal` is for those of which nothing is known: one of Postgres is `database` then.
+   */
+  static from(wanted: ErrorKind, error: unknown, where: string): ReplicaError {
     if (error instanceof ReplicaError) return error;
+    const kind = wanted === 'internal' && isOfPostgres(error) ? 'database' : wanted;
     const wrapped = new ReplicaError(kind, { where, code: codeOf(error) });
     // A fault of this program is found by its place.
     if (kind === 'internal' && error instanceof Error && error.stack !== undefined)
@@ -176,9 +190,28 @@ export function sqlstate(error: unknown): string | undefined {
     : undefined;
 }
 
-/** SQLSTATEs of what ends by itself: connections cut, deadlocks, a read-only standby, no space or no room left, a lock
- * or a statement that took too long, a server that starts or stops, a fault of its disk. */
-const PASSES = /^(08|25006|40|53|55P03|57014|57P0[1235]|58)/;
+/** Errors that Postgres or the way to it gave: of a code such as ECONNRESET alone nobody could tell. */
+const ofPostgres = new WeakSet<Error>();
+
+/** Notes that an error came from Postgres, or the way to it. */
+export function noteOfPostgres(error: Error): void {
+  ofPostgres.add(error);
+}
+
+function isOfPostgres(error: unknown): boolean {
+  return ofPostgres.has(error as Error) || sqlstate(error) !== undefined;
+}
+
+/** An error with its kind and remedy, where these are known: one of ours, or of Postgres. */
+export function recognize(error: unknown): ReplicaError | undefined {
+  if (error instanceof ReplicaError) return error;
+  return isOfPostgres(error) ? ReplicaError.from('database', error, 'using Postgres') : undefined;
+}
+
+/** SQLSTATEs of what ends by itself: connections cut, deadlocks, a read-only standby, a transaction that stood still or
+ * took too long (this process was frozen in it), no space or no room left, a lock or a statement that took too long, a
+ * server that starts or stops, a fault of its disk. */
+const PASSES = /^(08|25006|25P0[34]|40|53|55P03|57014|57P0[1235]|58)/;
 
 /** Whether it may go well later without anybody's help: Postgres is out of reach, or says so itself. */
 export function mayPass(error: unknown): boolean {

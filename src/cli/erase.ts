@@ -10,10 +10,10 @@ import {
   type ErasureCounts,
   ErasureRefused,
   erase,
+  type Foresight,
   foresee,
   type Who,
 } from '../sync/erase.ts';
-import type { Survey } from '../sync/survey.ts';
 import { openStore } from './archiving.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
@@ -67,7 +67,9 @@ was erased is recognized by hashes under it. Backups of the database are not tou
         try {
           if (options.yes) {
             const { id, erasedAt, counts, files } = await erase(db, order);
-            terminal.stdout.write(`erasure ${id}, ${erasedAt.toISOString()}\n${table(counts)}`);
+            terminal.stdout.write(
+              `erasure ${id}, ${erasedAt.toISOString()}\n${table(counts)}${renewed(counts, order)}`,
+            );
             await removeFilesOf(replica, files);
             return;
           }
@@ -130,7 +132,7 @@ const WHAT: Readonly<Record<keyof ErasureCounts, string>> = {
   links: 'links to contacts of the CRM',
 };
 
-function table(counts: Partial<ErasureCounts>): string {
+function table(counts: ErasureCounts): string {
   const rows = Object.entries(counts).map(([name, count]) => [
     WHAT[name as keyof ErasureCounts],
     String(count),
@@ -138,23 +140,23 @@ function table(counts: Partial<ErasureCounts>): string {
   return textTable(['what', 'count'], rows);
 }
 
+/** Somebody who was erased before, and of whom nothing came since: what the new moment changes is told instead. */
+function renewed(counts: ErasureCounts, { forever }: EraseOrder): string {
+  const isNothing = Object.values(counts).every((count) => count === 0);
+  return isNothing && !forever
+    ? 'Nothing of them is here. What is from before this erasure is kept out, too.\n'
+    : '';
+}
+
 /** For whoever has to see that it is the right person: their JIDs and ids are named here, and nowhere else. */
-function describe(found: Survey, { connectionId, forever }: EraseOrder): string {
-  const { jids, ids } = found.scope.person;
+function describe({ person: { jids, ids }, counts }: Foresight, order: EraseOrder): string {
+  const { connectionId, forever } = order;
   const lines = [...[...jids].sort(), ...ids.map((id) => `${id.connectionId} ${id.personId}`).sort()].map(
     (name) => `  ${name}\n`,
   );
   const where =
     connectionId === undefined ? 'on all connections, those of later too' : `on ${connectionId} alone`;
   const after = forever ? 'and nothing of them will be stored again' : 'what is from after it will be stored';
-  return `Known as\n${lines.join('')}\nWould be removed, ${where}; ${after}:\n${table({
-    contacts: found.contacts.length,
-    conversations: found.chats.length,
-    messages: found.removed.length,
-    tombstones: found.blanked.length,
-    mentions: found.redacted.length + found.groups.length,
-    memberships: found.memberships,
-    reactions: found.reactions,
-    quarantined: found.letters.length + found.redactedLetters.length,
-  })}\nNothing was removed: add --yes to do it. It cannot be taken back.\n`;
+  return `Known as\n${lines.join('')}\nWould be removed, ${where}; ${after}:\n${table(counts)}${renewed(counts, order)}
+Nothing was removed: add --yes to do it. It cannot be taken back.\n`;
 }

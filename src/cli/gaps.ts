@@ -1,7 +1,6 @@
 import { Argument, Command, InvalidArgumentError } from 'commander';
 import { acknowledgeGaps, type GapRow, listGaps } from '../store/gaps.ts';
-import { requireCurrentSchema } from '../store/migrator.ts';
-import { withReplica } from './session.ts';
+import { onTables } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
 
@@ -76,8 +75,7 @@ async function onDatabase(
   terminal: Terminal,
   work: (db: Parameters<typeof listGaps>[0]) => Promise<void>,
 ): Promise<void> {
-  await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async ({ db, settings }) => {
-    await requireCurrentSchema(db, settings.WA_REPLICA_SCHEMA);
+  await onTables(terminal, async ({ db }) => {
     await work(db);
   });
 }

@@ -1,8 +1,7 @@
 import { Command } from 'commander';
 import type { LinkReport } from '../crm/linking.ts';
-import { requireCurrentSchema } from '../store/migrator.ts';
 import { linkFromSettings } from './linking.ts';
-import { withReplica } from './session.ts';
+import { onTables } from './session.ts';
 import { printable } from './status.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 
@@ -18,8 +17,7 @@ export function linkCommand(terminal: Terminal): Command {
     .option('--dry-run', 'only says what would come of it')
     .option('--json', 'as a JSON object')
     .action(async ({ dryRun, json }: Options) => {
-      await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async (replica) => {
-        await requireCurrentSchema(replica.db, replica.settings.WA_REPLICA_SCHEMA);
+      await onTables(terminal, async (replica) => {
         const report = await linkFromSettings(replica, dryRun === true, terminal.signal);
         if (report === undefined) throw new CommandFailed('another process is linking now: try again');
         terminal.stdout.write(json ? `${JSON.stringify(report)}\n` : told(report, dryRun === true));

@@ -2,8 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
 import { placesOf } from '../store/media-files.ts';
 import { countMedia, type MediaCounts, retryMedia } from '../store/media-report.ts';
-import { requireCurrentSchema } from '../store/migrator.ts';
-import { withReplica } from './session.ts';
+import { onTables } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
 
@@ -102,14 +101,7 @@ async function onDatabase(
   terminal: Terminal,
   work: (db: Parameters<typeof countMedia>[0], kept: boolean) => Promise<void>,
 ): Promise<void> {
-  await withReplica(
-    terminal,
-    { needsUpstream: false, listen: () => () => {} },
-    async ({ maintenance, settings }) => {
-      await requireCurrentSchema(maintenance, settings.WA_REPLICA_SCHEMA);
-      await work(maintenance, settings.MEDIA_STORE !== 'off');
-    },
-  );
+  await onTables(terminal, ({ maintenance, settings }) => work(maintenance, settings.MEDIA_STORE !== 'off'));
 }
 
 /** Bytes for people. */

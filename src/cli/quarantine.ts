@@ -11,11 +11,10 @@ import {
   listDeadLetters,
   readDeadLetter,
 } from '../store/dead-letters.ts';
-import { requireCurrentSchema } from '../store/migrator.ts';
 import type { Database } from '../store/schema.ts';
 import { retryDeadLetter } from '../sync/retry.ts';
 import { confirm } from './confirm.ts';
-import { withReplica } from './session.ts';
+import { onTables } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
 
@@ -99,11 +98,7 @@ async function onDatabase(
   terminal: Terminal,
   work: (db: Kysely<Database>, settings: Settings, replica: Replica) => Promise<void>,
 ): Promise<void> {
-  await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async (replica) => {
-    const { db, settings } = replica;
-    await requireCurrentSchema(db, settings.WA_REPLICA_SCHEMA);
-    await work(db, settings, replica);
-  });
+  await onTables(terminal, (replica) => work(replica.db, replica.settings, replica));
 }
 
 async function list({ stdout }: Terminal, db: Kysely<Database>, filters: Filters): Promise<void> {
@@ -196,5 +191,7 @@ async function discard(
 ): Promise<void> {
   const count = await countDeadLetters(db, filter);
   if (count > 0 && !yes) await confirm(terminal, `Discard ${count} entries?`);
-  terminal.stdout.write(`${await discardDeadLetters(db, filter)} discarded\n`);
+  const discarded = await discardDeadLetters(db, filter);
+  terminal.stdout.write(`${discarded} discarded\n`);
+  refuseMissing(filter, discarded);
 }

@@ -1,8 +1,7 @@
 import { Command } from 'commander';
-import { requireCurrentSchema } from '../store/migrator.ts';
 import { lockState, startEpoch } from '../store/state.ts';
 import { confirm } from './confirm.ts';
-import { withReplica } from './session.ts';
+import { onTables } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 
 /** `wa-replica resync`: everything again from cursor 0, in a new epoch (R6, R22). */
@@ -13,21 +12,16 @@ export function resyncCommand(terminal: Terminal): Command {
     .option('--yes', 'do not ask')
     .action(async (options: { connection: string; yes?: true }) => {
       const { connection } = options;
-      await withReplica(
-        terminal,
-        { needsUpstream: false, listen: () => () => {} },
-        async ({ db, settings }) => {
-          await requireCurrentSchema(db, settings.WA_REPLICA_SCHEMA);
-          if (!options.yes) await confirm(terminal, `Fetch everything of ${connection} again from cursor 0?`);
-          const epoch = await db.transaction().execute(async (trx) => {
-            const state = await lockState(trx, connection);
-            if (state === undefined) return undefined;
-            await startEpoch(trx, connection, 'resync', false);
-            return state.epoch + 1;
-          });
-          if (epoch === undefined) throw new CommandFailed(`no connection ${connection} is known here`);
-          terminal.stdout.write(`${connection}: epoch ${epoch} begins at cursor 0 with the next poll\n`);
-        },
-      );
+      await onTables(terminal, async ({ db }) => {
+        if (!options.yes) await confirm(terminal, `Fetch everything of ${connection} again from cursor 0?`);
+        const epoch = await db.transaction().execute(async (trx) => {
+          const state = await lockState(trx, connection);
+          if (state === undefined) return undefined;
+          await startEpoch(trx, connection, 'resync', false);
+          return state.epoch + 1;
+        });
+        if (epoch === undefined) throw new CommandFailed(`no connection ${connection} is known here`);
+        terminal.stdout.write(`${connection}: epoch ${epoch} begins at cursor 0 with the next poll\n`);
+      });
     });
 }

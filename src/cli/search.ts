@@ -1,10 +1,9 @@
 import { Argument, Command, InvalidArgumentError } from 'commander';
 import type { Replica } from '../replica.ts';
 import { indexStands, PARTS_INDEX, SEARCH_INDEX } from '../store/indexes.ts';
-import { requireCurrentSchema } from '../store/migrator.ts';
 import { type FoundMessage, searchMessages } from '../store/search.ts';
 import { momentOf } from './moment.ts';
-import { withReplica } from './session.ts';
+import { onTables } from './session.ts';
 import { printable } from './status.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 
@@ -44,8 +43,7 @@ export function searchCommand(terminal: Terminal): Command {
     .option('--limit <n>', `at most so many, up to ${MOST}`, limitOf, LIMIT)
     .option('--json', 'a JSON object a line')
     .action(async (words: string[], options: Options) => {
-      await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async (replica) => {
-        await requireCurrentSchema(replica.db, replica.settings.WA_REPLICA_SCHEMA);
+      await onTables(terminal, async (replica) => {
         await search(terminal, replica, words.join(' '), options);
       });
     });

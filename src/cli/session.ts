@@ -1,9 +1,10 @@
 import { type Loaded, loadSettings, type Needs } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/server.ts';
-import { codeOf, ReplicaError, sqlstate } from '../errors.ts';
+import { recognize } from '../errors.ts';
 import { createLogger, errorFields, type Logger } from '../ops/logger.ts';
 import { assemble, type Replica } from '../replica.ts';
+import { requireCurrentSchema } from '../store/migrator.ts';
 import type { Listener } from '../sync/events.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -57,7 +58,7 @@ export async function withReplica<T>(
     try {
       return await work(replica, log);
     } catch (error) {
-      throw isOfPostgres(error) ? ReplicaError.from('database', error, 'using Postgres') : error;
+      throw recognize(error) ?? error;
     } finally {
       await replica.close();
     }
@@ -66,10 +67,14 @@ export async function withReplica<T>(
   }
 }
 
-/** Whether an error came from Postgres or the way to it; its text stays out of sight. */
-function isOfPostgres(error: unknown): boolean {
-  if (error instanceof ReplicaError) return false;
-  return (
-    sqlstate(error) !== undefined || /^(?!ERR_(?!TLS_))(?:E[A-Z]+|[A-Z]+(?:_[A-Z]+)+)$/.test(codeOf(error))
-  );
+/**
+ * Runs `work` with a replica for a command that needs the tables alone.
+ * @throws ReplicaError `schema_newer` or `schema_pending` unless the schema is this program's.
+ */
+export async function onTables<T>(terminal: Terminal, work: (replica: Replica) => Promise<T>): Promise<T> {
+  const options = { needsUpstream: false, listen: () => () => {} };
+  return await withReplica(terminal, options, async (replica) => {
+    await requireCurrentSchema(replica.db, replica.settings.WA_REPLICA_SCHEMA);
+    return await work(replica);
+  });
 }

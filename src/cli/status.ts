@@ -5,9 +5,8 @@ import { roughDuration } from '../lib/durations.ts';
 import { sleep } from '../lib/wait.ts';
 import { readReport, type StatusReport } from '../ops/status.ts';
 import type { Replica } from '../replica.ts';
-import { requireCurrentSchema } from '../store/migrator.ts';
 import type { ConnectionState, ConnectionStatus, VerificationStatus } from '../store/status.ts';
-import { withReplica } from './session.ts';
+import { onTables } from './session.ts';
 import type { Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
 
@@ -21,8 +20,7 @@ export function statusCommand(terminal: Terminal): Command {
     .option('--json', 'as JSON, for programs; the form is stable')
     .option('--watch', 'look again every two seconds, until Ctrl-C')
     .action(async (options: { json?: true; watch?: true }) => {
-      await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async (replica) => {
-        await requireCurrentSchema(replica.db, replica.settings.WA_REPLICA_SCHEMA);
+      await onTables(terminal, async (replica) => {
         if (!options.watch) await show(terminal, replica, options.json === true);
         else await watch(terminal, replica, options.json === true);
       });

@@ -11,9 +11,8 @@ import {
   registerConsumer,
   TOO_LATE,
 } from '../store/feed.ts';
-import { requireCurrentSchema } from '../store/migrator.ts';
 import { changesChannel, listen } from '../store/notify.ts';
-import { withReplica } from './session.ts';
+import { onTables } from './session.ts';
 import { printable } from './status.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 
@@ -39,8 +38,7 @@ export function tailCommand(terminal: Terminal): Command {
       consumerOf,
     )
     .action(async (options: TailOptions) => {
-      await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async (replica) => {
-        await requireCurrentSchema(replica.db, replica.settings.WA_REPLICA_SCHEMA);
+      await onTables(terminal, async (replica) => {
         await tail(terminal, replica, options);
       });
     });

@@ -1,6 +1,6 @@
 import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
-import { codeOf, ReplicaError } from '../errors.ts';
+import { codeOf, recognize } from '../errors.ts';
 
 export type { Logger };
 
@@ -32,9 +32,9 @@ export function createLogger({ level, format, stream }: LogOptions): Logger {
 
 /** The fields of an error that are safe to log. */
 export function errorFields(error: unknown): Record<string, unknown> {
-  const known = error instanceof ReplicaError;
+  const known = recognize(error);
   const fields = known
-    ? { kind: error.kind, error: error.message, ...(error.hint === undefined ? {} : { hint: error.hint }) }
+    ? { kind: known.kind, error: known.message, ...(known.hint === undefined ? {} : { hint: known.hint }) }
     : { kind: 'internal', error: codeOf(error) };
   return fields.kind === 'internal' ? { ...fields, at: framesOf(error) } : fields;
 }

@@ -1,6 +1,6 @@
 import type { Kysely } from 'kysely';
 import { createTask, type ScheduledTask } from 'node-cron';
-import { codeOf, ReplicaError } from '../errors.ts';
+import { codeOf, recognize } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Database } from '../store/schema.ts';
 import { nextFor, noteDone } from '../store/upkeep.ts';
@@ -163,7 +163,8 @@ export class Upkeep {
       if (!(await job.run(connectionId, signal))) return false;
     } catch (error) {
       if (signal.aborted) return false;
-      failed = error instanceof ReplicaError ? `${error.kind}: ${error.message}` : codeOf(error);
+      const known = recognize(error);
+      failed = known === undefined ? codeOf(error) : `${known.kind}: ${known.message}`;
       log.warn({ job: job.name, connection_id: connectionId, ...errorFields(error) }, 'upkeep failed');
     }
     await noteDone(db, job.name, connectionId, startedAt, failed);

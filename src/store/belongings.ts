@@ -170,6 +170,23 @@ export async function countBeside(
   return rows[0]!;
 }
 
+/** How much goes with messages, and how many links of the CRM with numbers (E.164). */
+export async function countAlong(
+  db: Db,
+  messages: readonly Key[],
+  phones: readonly string[],
+): Promise<{ readonly revisions: number; readonly attachments: number; readonly links: number }> {
+  const { rows } = await sql<{ revisions: number; attachments: number; links: number }>`
+    select
+      (select count(*)::integer from ${sql.table('message_revisions')}
+        where (connection_id, message_id) in ${keySet(messages)}) as revisions,
+      (select count(*)::integer from ${sql.table('media')}
+        where (connection_id, message_id) in ${keySet(messages)}) as attachments,
+      (select count(*)::integer from ${sql.table('crm_links')}
+        where phone_e164 = any(${[...phones]}::text[])) as links`.execute(db);
+  return rows[0]!;
+}
+
 /** SQL: whether a participant `p` is the person. */
 export function memberIs(p: string, scope: Scope): RawBuilder<unknown> {
   return sql`(${is(jidOf(`${p}.participant_jid`), scope)}

@@ -1,16 +1,17 @@
 import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import pg from 'pg';
-import { codeOf, NO_CONNECTION, NO_PASSWORD } from '../errors.ts';
+import { CONNECTION_LOST, codeOf, NO_CONNECTION, NO_PASSWORD, noteOfPostgres } from '../errors.ts';
 
 type Callback = ((error: Error) => void) | ((error: null, client: pg.Client) => void);
 
 /**
- * pg's client, whose failures to connect all have a code: pg tells by text alone that a password is missing, that the
- * server has no TLS, or that no answer came in time.
+ * pg's client, whose failures all have a code, and are known for Postgres' (`recognize`): pg tells by text alone that a
+ * password is missing, that the server has no TLS, that no answer came in time, or that the connection was cut.
  */
 export class PgClient extends pg.Client {
   #askedForPassword = false;
+  #over = false;
 
   constructor(config?: string | pg.ClientConfig) {
     super(config);
@@ -19,6 +20,12 @@ export class PgClient extends pg.Client {
         this.#askedForPassword = true;
       });
     }
+    // An override would have to repeat the many forms of it.
+    const query = this.query as (...args: unknown[]) => unknown;
+    this.query = ((...args: unknown[]) => {
+      const result = query.apply(this, args);
+      return result instanceof Promise ? result.catch((error: unknown) => this.#fail(error)) : result;
+    }) as typeof this.query;
   }
 
   get #insides(): EventEmitter & { readonly stream: Socket } {
@@ -30,20 +37,41 @@ export class PgClient extends pg.Client {
   override connect(callback?: Callback): Promise<pg.Client> | undefined {
     if (callback === undefined) {
       return super.connect().catch((error: unknown) => {
-        throw this.#coded(error);
+        throw this.#refused(error);
       });
     }
     const told = callback as (error: Error | null, client: pg.Client) => void;
-    super.connect((error?: Error | null) => told(error ? this.#coded(error) : null, this));
+    super.connect((error?: Error | null) => told(error ? this.#refused(error) : null, this));
     return undefined;
   }
 
+  /** What is told of a connection that is lost while no statement runs on it. */
+  override emit(event: string | symbol, ...args: unknown[]): boolean {
+    if (event === 'end' || event === 'error') this.#over = true;
+    return super.emit(event, ...(event === 'error' ? [this.#coded(args[0])] : args));
+  }
+
+  #fail(error: unknown): never {
+    throw this.#coded(error);
+  }
+
+  /** Of a session that began. One that goes on had a statement that was not answered in time (query_timeout). */
   #coded(error: unknown): Error {
-    const known = error instanceof Error ? error : new Error('connecting failed', { cause: error });
-    if (codeOf(known) !== 'Error') return known;
+    return coded(error, this.#over || this.#insides.stream.destroyed ? CONNECTION_LOST : 'ETIMEDOUT');
+  }
+
+  /** Of one that did not begin. */
+  #refused(error: unknown): Error {
+    const refused = coded(error, this.#askedForPassword && !this.password ? NO_PASSWORD : NO_CONNECTION);
     // The server would wait for the password, and keep a connection for it, for a minute.
     this.#insides.stream.destroy();
-    const code = this.#askedForPassword && !this.password ? NO_PASSWORD : NO_CONNECTION;
-    return Object.assign(known, { code });
+    return refused;
   }
+}
+
+/** An error of Postgres, or of the way to it; with this code where it has none of its own. */
+export function coded(error: unknown, code: string): Error {
+  const known = error instanceof Error ? error : new Error('no error', { cause: error });
+  noteOfPostgres(known);
+  return codeOf(known) === 'Error' ? Object.assign(known, { code }) : known;
 }

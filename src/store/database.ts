@@ -12,8 +12,8 @@ import {
   type SchemableIdentifierNode,
   type Transaction,
 } from 'kysely';
-import pg from 'pg';
-import { PgClient } from './client.ts';
+import type pg from 'pg';
+import { PgPool } from './pool.ts';
 import { type Database, TABLES } from './schema.ts';
 import { naming } from './session.ts';
 import { cutWhenSilent } from './silence.ts';
@@ -47,14 +47,13 @@ const CONNECT_TIMEOUT = 10_000;
  * quicker for it is in `session.ts`.
  */
 export function openDatabase(options: DatabaseOptions): Kysely<Database> {
-  const pool = new pg.Pool({
+  const pool = new PgPool({
     ...(options.url === undefined ? {} : { connectionString: options.url }),
     max: options.poolSize,
     connectionTimeoutMillis: Math.min(CONNECT_TIMEOUT, options.silenceTimeout ?? CONNECT_TIMEOUT),
     idleTimeoutMillis: 30_000,
     keepAlive: true,
     application_name: options.applicationName,
-    Client: PgClient,
   });
   pool.on('error', options.onIdleError);
   // The pool listens on idle connections only; one that is lost between two statements of a transaction would end

@@ -21,8 +21,8 @@ export interface TransactionLimits {
 /** `anew`: planned each time. `kept`: of statements on the state row alone. `kept where large`: of messages too. */
 export type Plans = 'anew' | 'kept' | 'kept where large';
 
-/** From how many bytes on `messages` is large; some 8,000 rows. */
-const LARGE = 8 * 1024 * 1024;
+/** From how many bytes on `messages` is large; some 5,000 rows. */
+const LARGE = 2 * 1024 * 1024;
 
 /** Sets the limits, in milliseconds, for the transaction at hand, and whether plans of earlier ones may serve it. */
 export async function limitTransaction(

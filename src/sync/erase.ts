@@ -4,6 +4,7 @@ import { sqlstate } from '../errors.ts';
 import type { ErasureKey } from '../lib/erasure-key.ts';
 import { identifier } from '../lib/identifiers.ts';
 import type { ConnectionId } from '../model.ts';
+import { countAlong } from '../store/belongings.ts';
 import { deleteLinks, holdLinks } from '../store/crm-links.ts';
 import type { Db } from '../store/database.ts';
 import { blankChanges, hasConsumers, type Told, tell } from '../store/erased-changes.ts';
@@ -62,12 +63,44 @@ export interface Receipt {
   readonly files: readonly string[];
 }
 
+/** What an erasure would do. */
+export interface Foresight {
+  readonly person: Person;
+  readonly counts: ErasureCounts;
+}
+
 /**
  * What an erasure would remove. Locks nothing: until it is done, more may come.
  * @throws ErasureRefused where nobody like that is known, or who is meant is not clear.
  */
-export async function foresee(db: Kysely<Database>, order: EraseOrder): Promise<Survey> {
-  return await find(db, order, await scopeOf(db, order));
+export async function foresee(db: Kysely<Database>, order: EraseOrder): Promise<Foresight> {
+  const found = await find(db, order, await scopeOf(db, order));
+  const { removed, blanked, memberships, reactions } = found;
+  const { person } = found.scope;
+  const along = await countAlong(db, [...removed, ...blanked], phonesFor(order, person));
+  return { person, counts: countsOf(found, { ...along, memberships, reactions }) };
+}
+
+/** What is counted by the records themselves, and what goes along with them. */
+function countsOf(found: Survey, along: Along): ErasureCounts {
+  const { revisions, reactions, memberships, attachments, links } = along;
+  return {
+    contacts: found.contacts.length,
+    conversations: found.chats.length,
+    messages: found.removed.length,
+    tombstones: found.blanked.length,
+    mentions: found.redacted.length + found.groups.length,
+    ...{ revisions, reactions, memberships },
+    quarantined: found.letters.length + found.redactedLetters.length,
+    ...{ attachments, links },
+  };
+}
+
+type Along = Pick<ErasureCounts, 'revisions' | 'reactions' | 'memberships' | 'attachments' | 'links'>;
+
+/** The numbers whose links go: the CRM's contacts have no connection. */
+function phonesFor({ connectionId }: EraseOrder, { jids }: Person): string[] {
+  return connectionId === undefined ? phonesOf(jids) : [];
 }
 
 /**
@@ -177,8 +210,7 @@ async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receip
   await erasures.deleteChats(trx, chatIds);
   const left = await erasures.leaveGroups(trx, scope);
   await erasures.deleteContacts(trx, scope, contacts);
-  // The CRM's contacts have no connection.
-  const links = connectionId === undefined ? await deleteLinks(trx, phonesOf(scope.person.jids)) : 0;
+  const links = await deleteLinks(trx, phonesFor(order, scope.person));
   await erasures.deleteLetters(trx, found.letters);
   for (const { id, json, sha256 } of found.redactedLetters)
     await erasures.redactLetter(trx, id, json, sha256);
@@ -186,16 +218,7 @@ async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receip
   await tell(trx, await toldOf(trx, found, left), changes);
   const gone = { conversations: chats, contacts, messages: removed };
   await erasures.noteInState(trx, scope.connections, key.fingerprint, gone);
-  const counts = {
-    contacts: contacts.length,
-    conversations: chats.length,
-    messages: removed.length,
-    tombstones: blanked.length,
-    mentions: redacted.length + groups.length,
-    ...{ revisions, reactions, memberships: left.length },
-    quarantined: found.letters.length + found.redactedLetters.length,
-    ...{ attachments, links },
-  };
+  const counts = countsOf(found, { revisions, reactions, memberships: left.length, attachments, links });
   const erasure = await erasures.addErasure(trx, connectionId, key.fingerprint, forever, counts);
   await erasures.renew(trx, erasure.id, connectionId, hashesOf(key, scope.person));
   await erasures.suppress(trx, erasure.id, suppressionsOf(order, found));

@@ -154,7 +154,7 @@ export class Worker {
   async stop(): Promise<boolean> {
     this.#stopping.abort();
     this.#context.reached('stopping');
-    const ended = Promise.allSettled([...this.#held.values()].map((held) => held.done));
+    const ended = this.#ended();
     const work = (async () => {
       // First, so that the shares of the others have grown when the leases come free: a page that takes long keeps
       // back its own connection only.
@@ -162,7 +162,8 @@ export class Worker {
       await ended;
       this.#tending.abort();
       await this.#tended;
-      // Again: a heartbeat may have been on its way.
+      // Again: leases may have been claimed, and a heartbeat have been on its way.
+      await this.#ended();
       await signOff(this.#options.control, this.id);
       await announceLeases(this.#options.control);
     })();
@@ -177,6 +178,11 @@ export class Worker {
     late.abort();
     this.#tending.abort();
     return finished;
+  }
+
+  /** Waits for the loops that there are. */
+  async #ended(): Promise<void> {
+    await Promise.allSettled([...this.#held.values()].map((held) => held.done));
   }
 
   async #run(

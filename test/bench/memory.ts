@@ -1,13 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { catchUp, finish } from './backlog.ts';
 import { type BenchDatabase, SCHEMA } from './postgres.ts';
+import { MB } from './proc.ts';
 import { alternate, type BenchResult, number, type Sample, type Series, spread } from './result.ts';
 import type { Stage } from './stage.ts';
 import { expectCount, expectTruth } from './truth.ts';
 import type { Upstream } from './upstream.ts';
 
-/** As the targets have it. */
-const MB = 1e6;
 /** The most that a run's rows are held in memory for, to be compared with the truth. */
 const COMPARED = 300_000;
 /** Messages at each end of a backlog whose rates are compared, at most; less where a tenth is less. */

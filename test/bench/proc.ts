@@ -5,6 +5,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 /** Ticks a second in `/proc/PID/stat`: USER_HZ, which is 100 on every architecture that Node runs on. */
 const TICKS = 100;
 
+/** Bytes in the unit that memory is told in, as the targets have it. */
+export const MB = 1e6;
+
 interface Stat {
   readonly parent: number;
   /** Seconds of CPU, in user and kernel mode. */

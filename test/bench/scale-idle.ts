@@ -1,10 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { untilCaughtUp } from './leases.ts';
+import { MB } from './proc.ts';
 import { number, type Sample, type Table } from './result.ts';
 import type { Stage } from './stage.ts';
 import { expectCount } from './truth.ts';
-
-const MIB = 2 ** 20;
 
 /** What connections cost that have nothing new: one process that polls each of them every 30 s. */
 export async function idle(stage: Stage): Promise<Table> {
@@ -32,14 +31,14 @@ export async function idle(stage: Stage): Promise<Table> {
       details: {
         'Postgres CPU %': share(stage.postgres.cpu(), from.postgres),
         'upstream CPU %': share(upstream.cpu(), from.upstream),
-        'RSS MiB': daemon.memory().rss / MIB,
-        'peak RSS MiB': daemon.memory().peak / MIB,
+        'RSS MB': daemon.memory().rss / MB,
+        'peak RSS MB': daemon.memory().peak / MB,
         'polls/s': (await upstream.report()).pages / seconds,
       },
     };
     samples.push(sample);
     const { value, details } = sample;
-    stage.note(`round ${round + 1}  idle: ${number(value)} %, ${number(details['RSS MiB'])} MiB`);
+    stage.note(`round ${round + 1}  idle: ${number(value)} %, ${number(details['RSS MB'])} MB`);
   }
   await daemon.stop();
   await database.drop();
@@ -49,7 +48,7 @@ export async function idle(stage: Stage): Promise<Table> {
     unit: '% of a core',
     series: [{ name, samples }],
     ratios: [],
-    targets: { [name]: '< 10 %, < 200 MiB' },
+    targets: { [name]: '< 10 %, < 200 MB' },
     notes: [`A round is ${number(interval / 1000)} s of the same process.`],
   };
 }

@@ -43,6 +43,9 @@ async function attach(name: string, ...messages: string[]): Promise<string> {
   return file;
 }
 
+/** The rows of the table, of a preview or a receipt. */
+const countsIn = (text: string) => text.match(/^\w.* {2}\d+$/gm);
+
 beforeEach(async () => {
   await bring(world());
 });
@@ -59,11 +62,20 @@ test('the preview names whom it means and removes nothing; --yes does it, and te
   const done = await run(['erase', '--phone', `+${PHONE}`, '--yes']);
   expect(done).toMatchObject({ status: 0, stderr: '' });
   expect(done.stdout).toMatch(/^erasure 1, \d{4}-\d\d-\d\dT/);
-  expect(done.stdout).toMatch(/messages removed +2\n/);
+  // What is foreseen is what is done.
+  expect(countsIn(done.stdout)).toHaveLength(11);
+  expect(countsIn(done.stdout)).toEqual(countsIn(preview.stdout));
   for (const name of HERS) expect(done.stdout).not.toContain(name);
   expect(traces(await dump(database), HERS)).toEqual([]);
   const [receipt] = await database.query('select connection_id, forever, counts from whatsapp.erasures');
   expect(receipt).toMatchObject({ connection_id: '', forever: false, counts: { messages: 2, contacts: 1 } });
+
+  // Once more is no mistake: what came since, and was not stored yet, is from before it too.
+  const again = await run(['erase', '--phone', `+${PHONE}`, '--yes']);
+  expect(again).toMatchObject({
+    status: 0,
+    stdout: expect.stringMatching(/^erasure 2, [\s\S]*Nothing of them is here/),
+  });
 });
 
 test('files go with the last message that has them, and links with the number; neither comes back', async () => {
@@ -72,7 +84,9 @@ test('files go with the last message that has them, and links with the number; n
   expect(await run(['link'], crm)).toMatchObject({ status: 0 });
   const hers = await attach('00', 'm_group');
   const shared = await attach('01', 'm_in', 'm_bob');
+  const preview = await run(['erase', '--phone', `+${PHONE}`]);
   const done = await run(['erase', '--phone', `+${PHONE}`, '--yes']);
+  expect(countsIn(preview.stdout)).toEqual(countsIn(done.stdout));
   expect(done).toMatchObject({ status: 0 });
   expect(done.stdout).toMatch(/attachments +2\n/);
   expect(done.stdout).toMatch(/links to contacts of the CRM +1\n/);

@@ -272,17 +272,10 @@ describe('scope', () => {
     // A reaction that goes with its message, beside the one to Bob's.
     await bring(page({ messages: [message('m_kept', { ...direct, reactions: { [EVE.phone]: '👍' } })] }));
     const before = await dump(database);
-    const found = await foresee(db, order());
+    const foreseen = await foresee(db, order());
     expect(await dump(database)).toEqual(before);
     const { counts } = await erase(db, order());
-    expect(counts).toMatchObject({
-      contacts: found.contacts.length,
-      messages: found.removed.length,
-      tombstones: found.blanked.length,
-      memberships: found.memberships,
-      reactions: found.reactions,
-      quarantined: found.letters.length + found.redactedLetters.length,
-    });
+    expect(foreseen.counts).toEqual(counts);
   });
 });
 

@@ -1,7 +1,9 @@
 import type { Kysely } from 'kysely';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { run } from '../../src/cli/run.ts';
 import { loadSettings } from '../../src/config/load.ts';
+import { createLogger } from '../../src/ops/logger.ts';
 import { assemble, prepareSchema, type Replica } from '../../src/replica.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
@@ -300,13 +302,28 @@ test('what goes on beside the loops, and hangs, has no time of its own at the en
   await expectOrderlyEnd();
 });
 
-test('a server that dies under a migration is waited for, and the migration made again', async () => {
+test.each<[what: string, change: () => Promise<void>]>([
+  [
+    'whose server dies',
+    async () => {
+      await postgres.stop('immediate');
+      await postgres.start();
+    },
+  ],
+  [
+    'that is frozen for longer than a transaction may stand still',
+    async () => {
+      const open = `select from pg_stat_activity where datname = '${name}' and state like 'idle in transaction%'`;
+      await waitFor(async () => (await admin(open)).length === 0, { what: 'the server to end it' });
+    },
+  ],
+])('a migration %s is made again', async (_, change) => {
+  await admin(`alter database ${name} set idle_in_transaction_session_timeout = '500ms'`);
   const env = quickSettings(urlOf(name, proxy.port), simulator.url);
   const migrating = startTrapped(env, { point: 'migrating', nth: 1, signal: 'SIGSTOP' });
   try {
     await waitFor(() => migrating.isFrozen(), { what: 'the daemon to be in its migration' });
-    await postgres.stop('immediate');
-    await postgres.start();
+    await change();
     migrating.signal('SIGCONT');
     await migrating.logged('schema migrated');
     await agreed('the backlog');
@@ -323,7 +340,8 @@ describe('a start', () => {
   let onWaiting: (what: string) => void;
   let reached: () => void;
   beforeEach(() => {
-    const env = quickSettings(urlOf(name, proxy.port), simulator.url);
+    // What it waits for must not end by itself, because nothing comes.
+    const env = { ...quickSettings(urlOf(name, proxy.port), simulator.url), LEASE_TTL: '1m' };
     const { settings } = loadSettings(env, { database: true, upstream: true });
     waited = [];
     onWaiting = reached = () => {};
@@ -379,6 +397,22 @@ describe('a start', () => {
     await waitFor(async () => (await waits()).length > 0, { what: 'it to wait' });
     stopping.abort(new DOMException('SIGTERM received', 'AbortError'));
     await expect(start).rejects.toMatchObject({ name: 'AbortError' });
+    expect(await waits()).toHaveLength(1);
+    await other.query('rollback');
+  });
+
+  test('that looks for its connections, behind another’s lock, ends when it is asked to', async () => {
+    await prepare(30_000);
+    const other = await connect();
+    await other.query('begin; lock table whatsapp.connections in share mode');
+    const stopping = new AbortController();
+    const log = createLogger({ level: 'silent', format: 'json', stream: process.stderr });
+    const running = run(replica, log, stopping.signal);
+    const waits = () =>
+      query(`select from pg_locks where relation = 'whatsapp.connections'::regclass and not granted`);
+    await waitFor(async () => (await waits()).length > 0, { what: 'it to wait' });
+    stopping.abort(new DOMException('SIGTERM received', 'AbortError'));
+    await running;
     expect(await waits()).toHaveLength(1);
     await other.query('rollback');
   });

@@ -98,13 +98,16 @@ describe('the command', () => {
     expect(await bodyOf('r2')).toBe('refuse:22003');
   });
 
-  test('retry: an entry that is named and not open is no success', async () => {
-    const missing = await quarantine('retry', '999999999');
-    expect(missing).toMatchObject({
-      status: 1,
-      stderr: expect.stringContaining('1 of the entries named is not open'),
-    });
-  });
+  test.each([['retry'], ['discard', '--yes']])(
+    '%s: an entry that is named and not open is no success',
+    async (...how) => {
+      const missing = await quarantine(...how, '999999999');
+      expect(missing).toMatchObject({
+        status: 1,
+        stderr: expect.stringContaining('1 of the entries named is not open'),
+      });
+    },
+  );
 
   test('discard: closes what matches and keeps its JSON; asks first', async () => {
     await bench.bring({ messages: [message('d1', 1, 1), message('d2', 1, 'refuse:22023')] });

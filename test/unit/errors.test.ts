@@ -5,6 +5,7 @@ import {
   codeOf,
   type ErrorKind,
   kindOfStatus,
+  mayPass,
   parks,
   ReplicaError,
   refusesData,
@@ -130,6 +131,18 @@ describe('a SQLSTATE', () => {
     ['XX000', false],
     ['EPIPE', false],
   ])('%s refuses data: %s', (code, refuses) => expect(refusesData({ code })).toBe(refuses));
+});
+
+describe('what may pass by itself', () => {
+  test.each([
+    ...['08006', '25006', '25P03', '25P04', '40P01', '53300', '55P03', '57014', '57P01', '58030'],
+    ...['ECONNREFUSED', 'NO_CONNECTION'],
+  ])('is %s', (code) => expect(mayPass({ code })).toBe(true));
+
+  test.each(['25001', '25P02', '28P01', '3D000', '42501', '42P07', '57P04', 'NO_PASSWORD'])(
+    'is not %s',
+    (code) => expect(mayPass({ code })).toBe(false),
+  );
 });
 
 describe('a ReplicaError', () => {
