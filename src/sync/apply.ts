@@ -85,7 +85,7 @@ async function attempt(
   carefully: boolean,
 ): Promise<Applied> {
   const { numbering } = at;
-  const plans = carefully ? 'anew' : plansOf(changes);
+  const plans = plansOf(changes);
   try {
     const applied = await context.db.transaction().execute(async (trx) => {
       await limitTransaction(trx, context.limits, plans);

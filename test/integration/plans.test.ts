@@ -1,5 +1,6 @@
 import { type Kysely, sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
+import { ErasureKey } from '../../src/lib/erasure-key.ts';
 import { openDatabase } from '../../src/store/database.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
@@ -95,6 +96,20 @@ describe('plans', () => {
     await fill();
     await page({ messages: [message('wrong', { sent_at: 'never' })] });
     await pages(6);
+    expect(await kept('messages')).toBe(0);
+  });
+
+  test('are made anew once somebody was erased', async () => {
+    await fill();
+    const key = new ErasureKey('k'.repeat(32));
+    const erased = { forgetting: { key, retain: undefined } };
+    await database.query(
+      `insert into whatsapp.erasures (connection_id, key_fingerprint, forever) values ('', $1, false)`,
+      [key.fingerprint],
+    );
+    for (let n = 0; n < 6; n++) {
+      await applyAnswer(db, { cursor: ++cursor, messages: [message(`m${cursor}`)] }, erased);
+    }
     expect(await kept('messages')).toBe(0);
   });
 
