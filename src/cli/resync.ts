@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { lockState, startEpoch } from '../store/state.ts';
+import { inTransaction } from '../store/transaction.ts';
 import { confirm } from './confirm.ts';
 import { onTables } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
@@ -14,7 +15,7 @@ export function resyncCommand(terminal: Terminal): Command {
       const { connection } = options;
       await onTables(terminal, async ({ db }) => {
         if (!options.yes) await confirm(terminal, `Fetch everything of ${connection} again from cursor 0?`);
-        const epoch = await db.transaction().execute(async (trx) => {
+        const epoch = await inTransaction(db, async (trx) => {
           const state = await lockState(trx, connection);
           if (state === undefined) return undefined;
           await startEpoch(trx, connection, 'resync', false);

@@ -5,6 +5,11 @@ import { CONNECTION_LOST, codeOf, NO_CONNECTION, NO_PASSWORD, noteOfPostgres } f
 
 type Callback = ((error: Error) => void) | ((error: null, client: pg.Client) => void);
 
+type StartupParameters = Readonly<Record<string, string>>;
+
+/** What pg has and its types do not tell. */
+const proto = pg.Client.prototype as unknown as { getStartupConf(): StartupParameters };
+
 /**
  * pg's client, whose failures all have a code, and are known for Postgres' (`recognize`): pg tells by text alone that a
  * password is missing, that the server has no TLS, that no answer came in time, or that the connection was cut.
@@ -43,6 +48,15 @@ export class PgClient extends pg.Client {
     const told = callback as (error: Error | null, client: pg.Client) => void;
     super.connect((error?: Error | null) => told(error ? this.#refused(error) : null, this));
     return undefined;
+  }
+
+  /**
+   * What pg greets the server with, and what this program counts on whatever the role, the database or the server has
+   * for a default: times and literals in one form. As parameters of the start-up, since those are the client's with a
+   * pooler too; PgBouncer refuses `options`.
+   */
+  getStartupConf(): StartupParameters {
+    return { ...proto.getStartupConf.call(this), DateStyle: 'ISO', standard_conforming_strings: 'on' };
   }
 
   /** What is told of a connection that is lost while no statement runs on it. */

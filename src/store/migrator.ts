@@ -6,6 +6,7 @@ import { FileMigrationProvider, type Migration, type MigrationProvider, Migrator
 import { mayPass, ReplicaError } from '../errors.ts';
 import { openDatabase } from './database.ts';
 import type { Database } from './schema.ts';
+import { inTransaction } from './transaction.ts';
 
 /** Where the migrations are, in the sources and in `dist` alike. */
 const MIGRATIONS = fileURLToPath(new URL('../../migrations', import.meta.url));
@@ -55,18 +56,14 @@ export async function migrate(
   try {
     let failed = 'the preparation';
     try {
-      // Whatever the role's default: what the one before has done must be seen once the lock is had.
-      return await db
-        .transaction()
-        .setIsolationLevel('read committed')
-        .execute(async (trx) => {
-          await lock(trx);
-          clearTimeout(waiting);
-          const { error, results = [] } = await migrator(trx, schema, reached).migrateToLatest();
-          failed = results.find((result) => result.status === 'Error')?.migrationName ?? failed;
-          if (error !== undefined) throw error;
-          return results.map((result) => result.migrationName);
-        });
+      return await inTransaction(db, async (trx) => {
+        await lock(trx);
+        clearTimeout(waiting);
+        const { error, results = [] } = await migrator(trx, schema, reached).migrateToLatest();
+        failed = results.find((result) => result.status === 'Error')?.migrationName ?? failed;
+        if (error !== undefined) throw error;
+        return results.map((result) => result.migrationName);
+      });
     } catch (error) {
       // Nothing of it is left, and it is no fault of the migration's: the caller may try again.
       if (mayPass(error)) throw error;

@@ -1,5 +1,6 @@
-import { type RawBuilder, sql } from 'kysely';
+import { type Kysely, type RawBuilder, sql, type Transaction } from 'kysely';
 import type { Db } from './database.ts';
+import type { Database } from './schema.ts';
 
 /*
  * How a page's transaction runs: what Postgres limits of it, and whether its plans are kept.
@@ -23,6 +24,17 @@ export type Plans = 'anew' | 'kept' | 'kept where large';
 
 /** From how many bytes on `messages` is large; some 5,000 rows. */
 const LARGE = 2 * 1024 * 1024;
+
+/**
+ * Does `work` in a transaction in which each statement sees what was committed before it, whatever the role or the
+ * database has for a default: who has waited for a lock goes on with what its holder has written.
+ */
+export function inTransaction<T>(
+  db: Kysely<Database>,
+  work: (trx: Transaction<Database>) => Promise<T>,
+): Promise<T> {
+  return db.transaction().setIsolationLevel('read committed').execute(work);
+}
 
 /** Sets the limits, in milliseconds, for the transaction at hand, and whether plans of earlier ones may serve it. */
 export async function limitTransaction(

@@ -12,6 +12,7 @@ import {
 } from '../store/connections.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
+import { inTransaction } from '../store/transaction.ts';
 import type { UpstreamClient } from '../upstream/client.ts';
 import type { Admission } from './admission.ts';
 import type { Directory, Looked } from './directory.ts';
@@ -151,7 +152,7 @@ export class Discovery {
       if (status?.paired === false) unpaired = true;
       if (status?.jid == null) undecided.push(id);
       if (account === undefined || status?.jid !== account) continue;
-      const renamed = await maintenance.transaction().execute(async (trx) => {
+      const renamed = await inTransaction(maintenance, async (trx) => {
         await lockState(trx, UNNAMED_CONNECTION);
         return await renameConnection(trx, UNNAMED_CONNECTION, id);
       });

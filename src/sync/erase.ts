@@ -13,6 +13,7 @@ import { accountsAmong, allJids, everyNameOf, type Person, personIds, phonesOf }
 import type { Database } from '../store/schema.ts';
 import { lockStates } from '../store/state.ts';
 import { keyFingerprints } from '../store/suppressions.ts';
+import { inTransaction } from '../store/transaction.ts';
 import { snapshotName } from './subjects.ts';
 import { isEmpty, type Survey, survey } from './survey.ts';
 
@@ -122,9 +123,7 @@ export async function erase(db: Kysely<Database>, order: EraseOrder): Promise<Re
 const DEADLOCK = '40P01';
 
 async function eraseOnce(db: Kysely<Database>, order: EraseOrder): Promise<Receipt> {
-  // Each statement sees what was committed before it, whatever the database's default is: the locks come first.
-  const transaction = db.transaction().setIsolationLevel('read committed');
-  return await transaction.execute(async (trx) => {
+  return await inTransaction(db, async (trx) => {
     // Nobody links what the CRM has meanwhile: whoever does, waits, and then knows of this.
     await holdLinks(trx, order.schema);
     // No connection becomes known meanwhile: its pages would not know of this.

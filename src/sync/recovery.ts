@@ -4,6 +4,7 @@ import type { ConnectionId, Cursor } from '../model.ts';
 import { notePairing } from '../store/connections.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState, type Position, startEpoch, startedAutomatically } from '../store/state.ts';
+import { inTransaction } from '../store/transaction.ts';
 import type { ApiKey } from '../upstream/client.ts';
 import { readPage } from '../upstream/page.ts';
 import type { Listener } from './events.ts';
@@ -149,7 +150,7 @@ export class Recovery {
   async #startOver(at: Position): Promise<Position | undefined> {
     const { db, listen } = this.#context;
     const connectionId = this.#connectionId;
-    const now = await db.transaction().execute(async (trx) => {
+    const now = await inTransaction(db, async (trx) => {
       const state = await lockState(trx, connectionId);
       if (
         state === undefined ||

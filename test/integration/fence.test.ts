@@ -26,10 +26,10 @@ beforeEach(async () => {
 
 const message = { message_id: 'm', conversation_id: 'c', seq: 1 };
 
-function write(at: Position, to = 10) {
+function write(at: Position, to = 10, into = db) {
   const page = parsePage(bodyOf({ cursor: to, messages: [message] }), at.cursor);
   const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
-  return apply(contextOf(db), CONNECTION, at, page, pack(page).changes, timing);
+  return apply(contextOf(into), CONNECTION, at, page, pack(page).changes, timing);
 }
 
 const nothingWritten = async () => {
@@ -65,6 +65,21 @@ test('of two that write the same page at once, one does', async () => {
   const results = await Promise.all([write(at), write(at), write(at)]);
   expect(results.filter((result) => result.done)).toHaveLength(1);
   expect(await database.query('select from whatsapp.sync_pages')).toHaveLength(1);
+});
+
+test('so it is where the database has another isolation for its default', async () => {
+  await database.query(
+    `alter database ${database.name} set default_transaction_isolation = 'repeatable read'`,
+  );
+  const isolated = openTestDatabase(database.url);
+  try {
+    const at = (await readPosition(db, CONNECTION))!;
+    const results = await Promise.all([1, 2, 3].map(() => write(at, 10, isolated)));
+    expect(results.filter((result) => result.done)).toHaveLength(1);
+  } finally {
+    await isolated.destroy();
+    await database.query(`alter database ${database.name} reset default_transaction_isolation`);
+  }
 });
 
 describe('leases (R15)', () => {
