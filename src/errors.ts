@@ -27,6 +27,7 @@ const VERDICTS = {
   not_paired: 'park',
   bad_request: 'park',
   erasure_key: 'park',
+  database_unfit: 'fatal',
   schema_newer: 'fatal',
   schema_pending: 'fatal',
   migration_failed: 'fatal',

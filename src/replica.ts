@@ -12,6 +12,7 @@ import type { ConnectionId } from './model.ts';
 import { openDatabase } from './store/database.ts';
 import { migrate, requireCurrentSchema } from './store/migrator.ts';
 import type { Database } from './store/schema.ts';
+import { requireFit, staleCollation, type Unfit } from './store/server.ts';
 import { keyFingerprints } from './store/suppressions.ts';
 import type { TransactionLimits } from './store/transaction.ts';
 import { Admission } from './sync/admission.ts';
@@ -224,14 +225,20 @@ export function givenConnections(settings: Settings): readonly ConnectionId[] | 
 /**
  * Brings the schema up to date, or checks that it is, and that the key of the erasures is there. A server that is not up
  * yet, or goes away meanwhile, is waited for.
+ * @param onStale called where the indexes may be out of order.
  * @param patience how long without it, in milliseconds.
  * @returns the migrations that were run.
- * @throws ReplicaError `database` where the server cannot be used; the schema's errors of `migrator.ts`. ConfigError
+ * @throws ReplicaError `database` where the server cannot be used, `database_unfit` where it never can; the schema's errors of `migrator.ts`. ConfigError
  * where ERASURE_KEY is not that of the erasures.
  */
 export async function prepareSchema(
   replica: Replica,
-  options: { migrate: boolean; patience: number; onWaiting: (what: string) => void },
+  options: {
+    migrate: boolean;
+    patience: number;
+    onWaiting: (what: string) => void;
+    onStale?: (collation: Unfit) => void;
+  },
   signal: AbortSignal,
 ): Promise<string[]> {
   const { maintenance: db, settings } = replica;
@@ -245,6 +252,7 @@ export async function prepareSchema(
   const prepare = async () => {
     attemptAt = performance.now();
     served = false;
+    await requireFit(db);
     if (options.migrate) {
       const onWaiting = () => {
         served = true;
@@ -257,6 +265,8 @@ export async function prepareSchema(
       migrations.push(...(await migrate(db, schema, onWaiting, reached)));
     } else await requireCurrentSchema(db, schema);
     await requireErasureKey(replica);
+    const stale = options.onStale && (await staleCollation(db));
+    if (stale !== undefined) options.onStale?.(stale);
   };
   const trying = pRetry(prepare, {
     signal,

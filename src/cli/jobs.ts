@@ -10,6 +10,7 @@ import { unverifiedGaps } from '../store/gaps.ts';
 import { foldLedger } from '../store/ledger.ts';
 import { type MissedPosition, redactMedia } from '../store/media-queue.ts';
 import { tendSearch } from '../store/search.ts';
+import { staleCollation, type Unfit } from '../store/server.ts';
 import { neverDone, settledAmong } from '../store/upkeep.ts';
 import { forgetVerifications, sums } from '../store/verifications.ts';
 import { forgetDeadWorkers } from '../store/workers.ts';
@@ -44,6 +45,16 @@ export function upkeepJobs(replica: Replica, log: Logger, archiving?: Archiving)
       },
     },
     {
+      // A server may be replaced under a daemon that goes on.
+      name: 'collation',
+      cron: '52 * * * *',
+      each: 'worker',
+      async run() {
+        const stale = await staleCollation(control);
+        if (stale !== undefined) tellOfCollation(log, stale);
+      },
+    },
+    {
       name: 'ledger',
       cron: '41 2 * * *',
       each: 'connection',
@@ -68,6 +79,11 @@ export function upkeepJobs(replica: Replica, log: Logger, archiving?: Archiving)
     ...(VERIFY_CRON === 'off' ? [] : [verifyJob(replica, VERIFY_CRON, log)]),
     ...(archiving === undefined ? [] : mediaJobs(replica, archiving, log)),
   ];
+}
+
+/** The log's line of indexes that may be out of order. */
+export function tellOfCollation(log: Logger, { what, remedy }: Unfit): void {
+  log.error({ error: what, hint: remedy }, 'the collation has changed');
 }
 
 /** Every minute: little waits in the index's list then, and a backlog is not held up by clearing it row by row. */

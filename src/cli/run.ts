@@ -16,12 +16,13 @@ import type { WindowWatch } from '../ops/window-watch.ts';
 import { prepareSchema, type Replica } from '../replica.ts';
 import { requireKnownSchema } from '../store/migrator.ts';
 import { listen } from '../store/notify.ts';
+import type { Unfit } from '../store/server.ts';
 import { discover } from '../sync/discovery.ts';
 import { supervise } from '../sync/supervisor.ts';
 import { VERSION } from '../version.ts';
 import { openArchive } from './archiving.ts';
 import { indexing } from './indexing.ts';
-import { upkeepJobs } from './jobs.ts';
+import { tellOfCollation, upkeepJobs } from './jobs.ts';
 import { healthOptions, serveHttp, windowWatch } from './serving.ts';
 import { EMBEDDED_DIR, type EmbeddedOption, withReplica } from './session.ts';
 import type { Terminal } from './terminal.ts';
@@ -129,7 +130,8 @@ async function replicate(
   const { settings, worker, workerOptions, directory, discovery, control, looks } = replica;
   try {
     const onWaiting = (what: string) => log.info({ for: what }, 'waiting');
-    const options = { migrate: settings.MIGRATE_ON_START, patience: PATIENCE, onWaiting };
+    const onStale = (collation: Unfit) => tellOfCollation(log, collation);
+    const options = { migrate: settings.MIGRATE_ON_START, patience: PATIENCE, onWaiting, onStale };
     service.starting();
     const migrations = await prepareSchema(replica, options, signal);
     if (migrations.length > 0) log.info({ migrations }, 'schema migrated');

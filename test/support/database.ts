@@ -16,6 +16,8 @@ export interface TestDatabase {
 export interface TestDatabaseOptions {
   /** With the project's schema in it; otherwise empty. */
   readonly migrated?: boolean;
+  /** Of its text; the server's where absent. */
+  readonly encoding?: string;
 }
 
 /** The schema that migrated test databases have. */
@@ -27,10 +29,14 @@ const APPLICATION = 'wa-replica test support';
 /** Makes a fresh database on the tests' server. */
 export async function createTestDatabase({
   migrated = false,
+  encoding,
 }: TestDatabaseOptions = {}): Promise<TestDatabase> {
   const name = `wa_test_${inject('runId')}_${randomBytes(5).toString('hex')}`;
   const template = migrated ? await migratedTemplate() : 'template0';
-  await onServer((server) => server.query(`create database ${name} template ${template}`));
+  await onServer(async (server) => {
+    const as = encoding === undefined ? '' : await inEncoding(server, encoding);
+    await server.query(`create database ${name} template ${template} ${as}`);
+  });
   const url = urlOf(name);
   const pool = poolOf(url);
   return {
@@ -93,6 +99,15 @@ export async function expectNoConnections(name: string, deadlineMs = 20_000): Pr
       throw new Error(`leaked connections to ${name}: ${JSON.stringify(open)}`, { cause: error });
     },
   );
+}
+
+/** What makes a database of an encoding: a locale that goes with all of them, and who provides that. */
+async function inEncoding(server: pg.Client, encoding: string): Promise<string> {
+  const { rows } = await server.query<{ version: number }>(
+    `select current_setting('server_version_num')::integer as version`,
+  );
+  const provider = rows[0]!.version >= 150_000 ? 'locale_provider libc' : '';
+  return `encoding '${encoding}' lc_collate 'C' lc_ctype 'C' ${provider}`;
 }
 
 /** The name of this run's template, made by the first who asks, in whichever worker. */

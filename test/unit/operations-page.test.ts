@@ -303,6 +303,7 @@ test('the kinds of errors are all there, with their verdicts', () => {
     not_paired: true,
     bad_request: true,
     erasure_key: true,
+    database_unfit: true,
     schema_newer: true,
     schema_pending: true,
     migration_failed: true,

@@ -5,6 +5,7 @@ import { readFeed } from '../../store/feed.ts';
 import { type SchemaVersion, schemaVersion } from '../../store/migrator.ts';
 import { probeListen } from '../../store/notify.ts';
 import { type Database, TABLES } from '../../store/schema.ts';
+import { type ServerFacts, serverFacts, staleCollation, unfit } from '../../store/server.ts';
 import { clockFinding, type Finding, ok, problem, warning } from './finding.ts';
 
 export interface DatabaseCheck {
@@ -17,32 +18,28 @@ export interface DatabaseCheck {
   readonly changesRetention: number;
 }
 
-/** Oldest Postgres that the tables work on. */
-const OLDEST = 140_000;
-
-/** Checks reach, version, role, privileges, schema, pooler and clock; stops at what makes the rest pointless. */
+/** Checks reach, version, encoding, collation, role, privileges, schema, pooler and clock; stops at what makes the rest pointless. */
 export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   const { db, schema } = check;
   const findings: Finding[] = [];
   const before = Date.now();
-  let server: { version: number; name: string; read_only: boolean; now: Date };
+  let server: ServerFacts;
   try {
-    const { rows } = await sql<typeof server>`
-      select current_setting('server_version_num')::integer as version, current_setting('server_version') as name,
-        current_setting('transaction_read_only')::boolean or pg_is_in_recovery() as read_only,
-        clock_timestamp() as now`.execute(db);
-    server = rows[0]!;
+    server = await serverFacts(db);
   } catch (error) {
     const code = codeOf(error);
     return [problem(`database: not reachable (${code})`, remedy('database', code) ?? 'check DATABASE_URL')];
   }
   const after = Date.now();
+  const wrong = unfit(server);
   findings.push(
-    server.version >= OLDEST
+    wrong === undefined
       ? ok(`database: reachable, PostgreSQL ${server.name}`)
-      : problem(`database: PostgreSQL ${server.name} is too old`, 'use PostgreSQL 14 or newer'),
+      : problem(`database: ${wrong.what}`, wrong.remedy),
   );
-  if (server.read_only) {
+  const stale = await staleCollation(db);
+  if (stale !== undefined) findings.push(problem(`collation: ${stale.what}`, stale.remedy));
+  if (server.readOnly) {
     findings.push(problem('database: read-only (a standby?)', 'point DATABASE_URL at the primary'));
   }
   findings.push(clockFinding('the database', server.now.getTime(), [before, after]));
