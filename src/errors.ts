@@ -87,6 +87,8 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
     'this process stood still in a transaction, or the role has too short a transaction_timeout: raise it',
   '53100': 'the disk of Postgres is full',
   '53300': 'Postgres has no connection free: raise max_connections, or lower DB_POOL_SIZE',
+  '57014':
+    'a statement took too long: Postgres is slow, something is locked, or the role has too short a statement_timeout',
   DEPTH_ZERO_SELF_SIGNED_CERT:
     'the certificate is self-signed: name its CA by sslrootcert, or NODE_EXTRA_CA_CERTS',
   SELF_SIGNED_CERT_IN_CHAIN: 'the CA is not known here: name it by sslrootcert, or NODE_EXTRA_CA_CERTS',

@@ -32,7 +32,7 @@ export interface DatabaseOptions {
   /**
    * A connection on which nothing comes or goes for so many milliseconds is cut. Above statement_timeout, so that it
    * meets only what Postgres cannot end itself: a network that swallows everything. Undefined: never, for statements
-   * that may take long.
+   * that may take long; nor are these ended by a timeout that the role has.
    */
   readonly silenceTimeout?: number;
 }
@@ -64,7 +64,7 @@ export function openDatabase(options: DatabaseOptions): Kysely<Database> {
   });
   dropReadOnly(pool);
   const db = new Kysely<Database>({
-    dialect: new PooledDialect({ pool: naming(pool) }),
+    dialect: new PooledDialect({ pool: naming(pool, options.silenceTimeout === undefined) }),
     plugins: [new SchemaPlugin(options.schema)],
   });
   pools.set(db, pool);

@@ -23,8 +23,12 @@ const ASTRAY: readonly unknown[] = ['26000', '42P05', '0A000'];
 const times = new Map<string, number>();
 const names = new Map<string, string>();
 
-/** A pool as Kysely wants it, whose sessions give names to statements where that is safe. */
-export function naming(pool: pg.Pool): PostgresPool {
+/**
+ * A pool as Kysely wants it, whose sessions give names to statements where that is safe.
+ * @param patient whether statements may take however long, whatever the role has for its timeouts: building an index, a
+ * migration. Behind a pooler the role's count.
+ */
+export function naming(pool: pg.Pool, patient: boolean): PostgresPool {
   const sessions = new WeakMap<pg.PoolClient, Session>();
   return {
     options: pool.options,
@@ -37,7 +41,7 @@ export function naming(pool: pg.Pool): PostgresPool {
           await known.refresh();
           return known;
         }
-        const session = new Session(client, await isDirect(client));
+        const session = new Session(client, await isDirect(client, patient));
         sessions.set(client, session);
         return session;
       } catch (error) {
@@ -49,11 +53,12 @@ export function naming(pool: pg.Pool): PostgresPool {
 }
 
 /** Whether the session is Postgres' own, and then prepares it. */
-async function isDirect(client: pg.PoolClient): Promise<boolean> {
+async function isDirect(client: pg.PoolClient, patient: boolean): Promise<boolean> {
   const { processID } = client as pg.PoolClient & { readonly processID: number | null };
   const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
   if (rows[0]?.pid !== processID) return false;
   await client.query('set plan_cache_mode = force_custom_plan');
+  if (patient) await client.query('set statement_timeout = 0; set idle_in_transaction_session_timeout = 0');
   return true;
 }
 

@@ -69,6 +69,29 @@ test('what an attempt that was cut off has left is built again', async () => {
   expect(await found()).toMatchObject([{ valid: true }]);
 });
 
+test('however long it takes, whatever the role has for its timeouts', async () => {
+  for (const name of ['statement_timeout', 'idle_in_transaction_session_timeout']) {
+    await database.query(`alter database ${database.name} set ${name} = '1s'`);
+  }
+  const patient = openTestDatabase(database.url);
+  const writer = new pg.Client({ connectionString: database.url });
+  await writer.connect();
+  await writer.query('set idle_in_transaction_session_timeout = 0; begin');
+  await writer.query(`insert into whatsapp.messages (connection_id, message_id) values ('c', 'open')`);
+  const building = buildIndexes(patient, SCHEMA, [BY_SENDER]);
+  const waits = `select from pg_stat_activity where datname = current_database()
+    and query like 'create index%' and clock_timestamp() - query_start > interval '1.5 seconds'`;
+  try {
+    const longEnough = async () => (await database.query(waits)).length > 0;
+    await Promise.race([waitFor(longEnough, { what: 'the building to take long' }), building]);
+    await writer.query('commit');
+    expect(await building).toEqual(['messages_by_sender']);
+  } finally {
+    await writer.end();
+    await patient.destroy();
+  }
+});
+
 test('writes go on while it is built, and others neither wait nor build it too', async () => {
   // An open write keeps the builder waiting.
   const writer = new pg.Client({ connectionString: database.url });
