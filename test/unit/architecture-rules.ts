@@ -80,6 +80,9 @@ const WRITERS = [
   'cli/resync.ts',
 ];
 
+/** Where a transaction is begun, for all of them with the same isolation. */
+const BEGINNER = 'store/transaction.ts';
+
 /** Changes the schema, under a lock that keeps others of its kind away. */
 const MIGRATOR = 'store/migrator.ts';
 
@@ -95,7 +98,8 @@ export function breaches(sources: readonly Source[], packages: readonly string[]
     const code = withoutComments(source.text);
     const found = importsOf(source).flatMap((specifier) => importBreach(file, specifier, packages) ?? []);
     if (moduleOf(file) in MODULES === false) found.push('is in a module without rules');
-    if (file !== MIGRATOR && /\.transaction\(/.test(code)) {
+    if (file !== BEGINNER && /\.transaction\(/.test(code)) found.push('begins a transaction by itself');
+    if (file !== MIGRATOR && file !== BEGINNER && /\binTransaction\(/.test(code)) {
       if (!WRITERS.includes(file)) found.push('opens a transaction');
       if (!/\blockStates?\(/.test(code)) found.push('opens a transaction without lockState');
     }

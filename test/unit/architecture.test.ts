@@ -128,15 +128,21 @@ describe('what only few may do is found', () => {
   const locked = 'await lockState(trx, connectionId);';
 
   test.each([
-    ['store/upsert.ts', 'await db.transaction().execute(async () => {});'],
-    ['sync/turn.ts', 'await context.db\n  .transaction()\n  .execute(write);'],
-    ['cli/run.ts', 'await db.transaction().execute(write);'],
+    ['store/upsert.ts', 'await inTransaction(db, async () => {});'],
+    ['sync/turn.ts', 'await inTransaction(\n  context.db, write);'],
+    ['cli/run.ts', 'await inTransaction(db, write);'],
   ])('a transaction of %s', (file, text) =>
     expect(wrong(file, `${text}\n${locked}`)).toEqual(['opens a transaction']),
   );
 
+  test.each(['sync/apply.ts', 'store/migrator.ts'])('one that %s begins by itself', (file) => {
+    const text = 'await context.db\n  .transaction()\n  .execute(write);';
+    expect(wrong(file, text)).toEqual(['begins a transaction by itself']);
+    expect(wrong('store/transaction.ts', text)).toEqual([]);
+  });
+
   test.each(['sync/apply.ts', 'cli/resync.ts'])('but of %s only one without the lock', (file) => {
-    const text = 'await db.transaction().execute(write);';
+    const text = 'await inTransaction(db, write);';
     expect(wrong(file, `${text}\n${locked}`)).toEqual([]);
     expect(wrong(file, `${text}\n// ${locked}`)).toEqual(['opens a transaction without lockState']);
   });
