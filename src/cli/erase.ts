@@ -16,7 +16,7 @@ import {
 } from '../sync/erase.ts';
 import { openStore } from './archiving.ts';
 import { withReplica } from './session.ts';
-import { CommandFailed, type Terminal } from './terminal.ts';
+import { CommandFailed, printable, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
 
 interface Options {
@@ -152,7 +152,7 @@ function renewed(counts: ErasureCounts, { forever }: EraseOrder): string {
 function describe({ person: { jids, ids }, counts }: Foresight, order: EraseOrder): string {
   const { connectionId, forever } = order;
   const lines = [...[...jids].sort(), ...ids.map((id) => `${id.connectionId} ${id.personId}`).sort()].map(
-    (name) => `  ${name}\n`,
+    (name) => `  ${printable(name)}\n`,
   );
   const where =
     connectionId === undefined ? 'on all connections, those of later too' : `on ${connectionId} alone`;
