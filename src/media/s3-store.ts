@@ -81,11 +81,12 @@ export class S3Store implements MediaStore {
     }
   }
 
-  async remove(location: string): Promise<void> {
+  async remove(location: string): Promise<boolean> {
     const key = this.#keyOf(location);
-    if (key === undefined) return;
+    if (key === undefined) return false;
     try {
       await this.#client.send(new DeleteObjectCommand({ Bucket: this.#bucket, Key: key }));
+      return true;
     } catch (error) {
       throw failure(error, 'removing an attachment');
     }

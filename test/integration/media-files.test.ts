@@ -131,7 +131,7 @@ describe.each([
     await row('m2', location, 'conn_b');
     await row('m3', alone);
     expect(await removeMedia(db, ID, ['m1', 'm3', 'of nobody'])).toEqual([alone]);
-    expect(await removeFiles(db, store, [alone, location])).toBe(1);
+    expect(await removeFiles(db, store, [alone, location])).toEqual({ removed: 1, elsewhere: [] });
     expect([await scene.has(alone), await scene.has(location)]).toEqual([false, true]);
     expect(await removeMedia(db, 'conn_b', ['m2'])).toEqual([location]);
     expect(await removeMedia(db, 'conn_b', ['m2'])).toEqual([]);
@@ -144,7 +144,7 @@ describe.each([
         throw new Error('no');
       })
       .catch(() => [location]);
-    expect(await removeFiles(db, store, rolledBack)).toBe(0);
+    expect(await removeFiles(db, store, rolledBack)).toEqual({ removed: 0, elsewhere: [] });
     expect(await scene.has(location)).toBe(true);
   });
 
