@@ -1,5 +1,5 @@
 import { createReadStream } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import { lstat, mkdir, rm } from 'node:fs/promises';
 import { tmpdir, userInfo } from 'node:os';
 import path from 'node:path';
 import {
@@ -115,6 +115,7 @@ export class S3Store implements MediaStore {
   }
 
   async clearIncoming(time: Date): Promise<number> {
+    await this.#makeIncoming();
     return await clearFolder(this.incoming, time);
   }
 
@@ -124,7 +125,7 @@ export class S3Store implements MediaStore {
       throw storeError({ code: 'no region' }, 'opening the archive', 'set MEDIA_S3_REGION');
     });
     try {
-      await mkdir(this.incoming, { recursive: true, mode: 0o700 });
+      await this.#makeIncoming();
       const text = await this.#read(object);
       if (text !== undefined && text !== '' && !isOwner(text, identity)) throw othersStore();
       // Each time: it proves that one may write.
@@ -147,6 +148,15 @@ export class S3Store implements MediaStore {
     if (!location.startsWith(this.#root)) return undefined;
     const inside = location.slice(this.#root.length);
     return isOurs(inside) ? this.#prefix + inside : undefined;
+  }
+
+  /** In a folder that all accounts share anyone can be first: what is put there, and taken away, would be theirs. */
+  async #makeIncoming(): Promise<void> {
+    await mkdir(this.incoming, { recursive: true, mode: 0o700 });
+    const found = await lstat(this.incoming);
+    if (found.isDirectory() && found.uid === userInfo().uid && (found.mode & 0o022) === 0) return;
+    const hint = `another account has made ${path.basename(this.incoming)} in the temporary folder: remove it, or set TMPDIR`;
+    throw storeError({ code: 'EPERM' }, 'opening the archive', hint);
   }
 
   /** Undefined where there is no such object. */

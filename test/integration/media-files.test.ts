@@ -1,6 +1,6 @@
 /** Files that messages share, and files that nothing refers to. */
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Kysely } from 'kysely';
@@ -313,4 +313,28 @@ describe('in a bucket', () => {
     expect(unreachable).toMatchObject({ kind: 'media_store', code: 'ECONNREFUSED' });
     expect(JSON.stringify(unreachable)).not.toContain('127.0.0.1');
   });
+});
+
+test('a folder on the way to a bucket that somebody else made is neither used nor swept', async () => {
+  const before = process.env.TMPDIR;
+  const folder = mediaFolder();
+  const theirs = path.join(folder.path, 'theirs');
+  mkdirSync(theirs, { recursive: true });
+  const old = path.join(theirs, 'old');
+  writeFileSync(old, 'x');
+  utimesSync(old, 0, 0);
+  process.env.TMPDIR = folder.path;
+  const scene = await inBucket();
+  try {
+    symlinkSync(theirs, scene.store.incoming);
+    const refused = { kind: 'media_store', code: 'EPERM', hint: expect.stringContaining('TMPDIR') };
+    await expect(scene.store.check('x')).rejects.toMatchObject(refused);
+    await expect(sweep(db, scene.store, signal)).rejects.toMatchObject(refused);
+    expect(existsSync(old)).toBe(true);
+  } finally {
+    if (before === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = before;
+    await scene.close();
+    folder.remove();
+  }
 });
