@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
 import { lstat, mkdir, rm } from 'node:fs/promises';
-import { tmpdir, userInfo } from 'node:os';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import {
   DeleteObjectCommand,
@@ -30,12 +30,17 @@ export class S3Store implements MediaStore {
   readonly #bucket: string;
   readonly #prefix: string;
   readonly #client: S3Client;
+  readonly #account: number | undefined;
   readonly incoming: string;
 
-  constructor({ bucket, prefix }: { bucket: string; prefix: string }, { endpoint, region }: S3Options) {
+  constructor(
+    { bucket, prefix }: { bucket: string; prefix: string },
+    { endpoint, region, account }: S3Options,
+  ) {
+    this.#account = account;
     this.#bucket = bucket;
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
-    this.incoming = path.join(tmpdir(), `wa-replica-media-${userInfo().uid}`);
+    this.incoming = path.join(tmpdir(), `wa-replica-media-${account ?? ''}`);
     // A server of one's own often has no region, and is addressed by path; the SDK wants to hear of one.
     const where = region ?? (endpoint === undefined ? undefined : 'us-east-1');
     this.#client = new S3Client({
@@ -154,7 +159,8 @@ export class S3Store implements MediaStore {
   async #makeIncoming(): Promise<void> {
     await mkdir(this.incoming, { recursive: true, mode: 0o700 });
     const found = await lstat(this.incoming);
-    if (found.isDirectory() && found.uid === userInfo().uid && (found.mode & 0o022) === 0) return;
+    const isOurs = this.#account === undefined || (found.uid === this.#account && (found.mode & 0o022) === 0);
+    if (found.isDirectory() && isOurs) return;
     const hint = `another account has made ${path.basename(this.incoming)} in the temporary folder: remove it, or set TMPDIR`;
     throw storeError({ code: 'EPERM' }, 'opening the archive', hint);
   }

@@ -1,4 +1,5 @@
 /** Files that messages share, and files that nothing refers to. */
+import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
@@ -18,6 +19,7 @@ import { type MediaFolder, mediaFolder } from '../support/media.ts';
 import { openTestDatabase } from '../support/replica.ts';
 import { startS3 } from '../support/s3.ts';
 
+const ARCHIVING = new URL('../../src/cli/archiving.ts', import.meta.url).href;
 const database = useTestDatabase({ migrated: true });
 const { signal } = new AbortController();
 let db: Kysely<Database>;
@@ -68,7 +70,7 @@ async function inFolder(): Promise<Scene> {
   const folder = mediaFolder();
   const store = await openMediaStore(
     { kind: 'file', folder: folder.path },
-    { endpoint: undefined, region: undefined },
+    { endpoint: undefined, region: undefined, account: process.geteuid?.() },
   );
   return {
     store,
@@ -81,7 +83,11 @@ async function inFolder(): Promise<Scene> {
 async function inBucket(): Promise<Scene> {
   const s3 = await startS3('archive');
   const url = { kind: 's3', bucket: 'archive', prefix: 'of/this replica'.replace(' ', '-') } as const;
-  const store = await openMediaStore(url, { endpoint: s3.endpoint, region: undefined });
+  const store = await openMediaStore(url, {
+    endpoint: s3.endpoint,
+    region: undefined,
+    account: process.geteuid?.(),
+  });
   return {
     store,
     put: (content, type) => put(store, content, type),
@@ -234,7 +240,7 @@ describe('in a folder', () => {
     folder = mediaFolder();
     store = await openMediaStore(
       { kind: 'file', folder: folder.path },
-      { endpoint: undefined, region: undefined },
+      { endpoint: undefined, region: undefined, account: process.geteuid?.() },
     );
     await store.check('me');
   });
@@ -243,7 +249,11 @@ describe('in a folder', () => {
 
   test('a place where no folder can be made is refused, and not tried for ever', async () => {
     const url = { kind: 'file', folder: '/proc/wa-replica/media' } as const;
-    const nowhere = await openMediaStore(url, { endpoint: undefined, region: undefined });
+    const nowhere = await openMediaStore(url, {
+      endpoint: undefined,
+      region: undefined,
+      account: process.geteuid?.(),
+    });
     await expect(nowhere.check('me')).rejects.toMatchObject({ kind: 'media_store' });
   });
 
@@ -290,7 +300,11 @@ describe('in a bucket', () => {
   const failing = async (more: { endpoint?: URL; bucket?: string }) => {
     const s3 = await startS3('archive');
     const url = { kind: 's3', bucket: more.bucket ?? 'archive', prefix: '' } as const;
-    const store = await openMediaStore(url, { endpoint: more.endpoint ?? s3.endpoint, region: undefined });
+    const store = await openMediaStore(url, {
+      endpoint: more.endpoint ?? s3.endpoint,
+      region: undefined,
+      account: process.geteuid?.(),
+    });
     return await store
       .check('me')
       .then(
@@ -337,4 +351,16 @@ test('a folder on the way to a bucket that somebody else made is neither used no
     await scene.close();
     folder.remove();
   }
+});
+
+test('a bucket under an account without a name, as containers have them', (context) => {
+  const nobody = { uid: 54_321, gid: 54_321, encoding: 'utf8' as const, cwd: '/' };
+  const node = (script: string) => spawnSync(process.execPath, ['--input-type=module', '-e', script], nobody);
+  context.skip(node(`import ${JSON.stringify(ARCHIVING)}`).status !== 0, 'only root can be somebody else');
+  const { stdout, stderr } = node(`
+    import { openStore } from ${JSON.stringify(ARCHIVING)};
+    const url = { kind: 's3', bucket: 'archive', prefix: '' };
+    const store = await openStore({ settings: { MEDIA_STORE: url } });
+    console.log(store.incoming);`);
+  expect([stdout, stderr]).toEqual([expect.stringMatching(/wa-replica-media-54321\n$/), '']);
 });
