@@ -39,6 +39,14 @@ export function patternOf({ jids, ids }: Person): string {
   return `(^|[^0-9A-Za-z])(${escaped.join('|')})([^0-9A-Za-z]|$)`;
 }
 
+/** SQL: whether JSON as text may name the person; numbers are known as people write them, too: "+49 151 00000001". */
+function mayName(json: string, { person }: Scope): RawBuilder<unknown> {
+  const text = sql.raw(json);
+  const pattern = patternOf(person);
+  return sql`coalesce(${text} ~ ${pattern}
+    or (${text} like '%"+%' and translate(${text}, ' ().-', '') ~ ${pattern}), false)`;
+}
+
 export async function contactsOf(db: Db, scope: Scope): Promise<Key[]> {
   const { rows } = await sql<Key>`
     select c.connection_id as "connectionId", c.person_id as id from ${sql.table('contacts')} c
@@ -85,7 +93,7 @@ export async function messagesOf(db: Db, scope: Scope, chats: readonly Key[]): P
       select m.*, coalesce(${is(jidOf('m.chat_jid'), scope)}, false)
           or coalesce((m.connection_id, m.conversation_id) in ${keySet(chats)}, false) as direct,
         coalesce(${is(jidOf('m.sender_jid'), scope)}, false) as theirs,
-        coalesce(m.reactions::text ~ ${pattern}, false) or coalesce(m.extra::text ~ ${pattern}, false)
+        ${mayName('m.reactions::text', scope)} or ${mayName('m.extra::text', scope)}
           or coalesce(m.reply_to_wa_id ~ ${pattern}, false) as mentions
       from ${sql.table('messages')} m where ${on('m', scope)}
     ) m
@@ -109,22 +117,21 @@ export async function extrasNaming(
   contacts: readonly Key[],
   chats: readonly Key[],
 ): Promise<Extra[]> {
-  const pattern = patternOf(scope.person);
   const { rows } = await sql<Extra>`
     select 'contact' as kind, c.connection_id as "connectionId", c.person_id as id, null as member,
       c.extra::text as extra
     from ${sql.table('contacts')} c
-    where ${on('c', scope)} and c.extra::text ~ ${pattern}
+    where ${on('c', scope)} and ${mayName('c.extra::text', scope)}
       and (c.connection_id, c.person_id) not in ${keySet(contacts)}
     union all
     select 'conversation', v.connection_id, v.conversation_id, null, v.extra::text
     from ${sql.table('conversations')} v
-    where ${on('v', scope)} and v.extra::text ~ ${pattern}
+    where ${on('v', scope)} and ${mayName('v.extra::text', scope)}
       and (v.connection_id, v.conversation_id) not in ${keySet(chats)}
     union all
     select 'participant', p.connection_id, p.conversation_id, p.participant_jid, p.extra::text
     from ${sql.table('conversation_participants')} p
-    where ${on('p', scope)} and p.extra::text ~ ${pattern} and not coalesce(${memberIs('p', scope)}, false)
+    where ${on('p', scope)} and ${mayName('p.extra::text', scope)} and not coalesce(${memberIs('p', scope)}, false)
       and (p.connection_id, p.conversation_id) not in ${keySet(chats)}`.execute(db);
   return rows;
 }
@@ -170,7 +177,7 @@ export async function lettersOf(db: Db, scope: Scope, records: readonly Key[]): 
     select q.quarantine_id as id, q.connection_id as "connectionId", q.kind, q.record_id as "recordId",
       q.record_json as json, q.record_bytes as bytes
     from ${sql.table('quarantine')} q
-    where ${on('q', scope)} and (q.record_json ~ ${patternOf(scope.person)}
+    where ${on('q', scope)} and (${mayName('q.record_json', scope)}
       -- digits may stand in it as escapes
       or q.record_json like '%\\\\u00%' or q.record_bytes is not null
       or (q.connection_id, q.record_id) in ${keySet(records)}

@@ -72,8 +72,8 @@ interface Tied {
 }
 
 /** A LID's digits are no number, even where a contact has them as one. */
-const CONTACT_PHONE = `case when ltrim(c.phone_e164, '+') is distinct from split_part(c.lid_jid, '@', 1)
-      then '+' || ltrim(c.phone_e164, '+') end`;
+const CONTACT_PHONE = `case when translate(c.phone_e164, ' ().+-', '') is distinct from split_part(c.lid_jid, '@', 1)
+      then '+' || translate(c.phone_e164, ' ().+-', '') end`;
 
 async function tied(db: Db, person: Person): Promise<Tied[]> {
   const jids = sql`${[...person.jids]}::text[]`;

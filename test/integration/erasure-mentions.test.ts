@@ -161,6 +161,25 @@ test('the feed names neither a chat nor a message whose id says whose it is, nor
   expect(feed).toEqual({ whole: true, odd: '0' });
 });
 
+test('numbers as people write them', async () => {
+  const number = `+${PHONE.slice(0, 2)} (${PHONE.slice(2, 5)}) ${PHONE.slice(5, 9)}-${PHONE.slice(9)}`;
+  const [, bob] = contacts();
+  await bring([
+    ...world(),
+    {
+      cursor: 70,
+      contacts: [
+        { ...bob, partner: number },
+        { person_id: 'per_only', display_name: 'HERWORD', phone_e164: number },
+        { person_id: 'per_bad', display_name: 7, phone_e164: number },
+      ],
+      messages: [message('m_quoting', { quoted_number: number })],
+    },
+  ]);
+  await erase(db, order());
+  expect(traces(await dump(database), [number, ...HERS])).toEqual([]);
+});
+
 test('JIDs in other forms than the one that the person is known by', async () => {
   await bring([
     ...world(),
