@@ -4,7 +4,7 @@ import { createProgram } from './cli/program.ts';
 import { CommandFailed, type Terminal } from './cli/terminal.ts';
 import { ConfigError } from './config/load.ts';
 import { EmbeddedPostgresError } from './embedded/errors.ts';
-import { ReplicaError } from './errors.ts';
+import { codeOf, ReplicaError } from './errors.ts';
 import { errorFields } from './ops/logger.ts';
 
 /** argv → command → exit status. The only place that touches the process. */
@@ -17,23 +17,21 @@ export async function main(): Promise<void> {
       stopping.abort(new DOMException(`${signal} received`, 'AbortError'));
     });
   }
-  // A reader that went away (`| head`) is no failure of ours.
-  for (const stream of [process.stdout, process.stderr]) {
-    stream.on('error', (error: NodeJS.ErrnoException) => {
-      if (error.code !== 'EPIPE') throw error;
-    });
-  }
-  const terminal: Terminal = {
-    env: environment(),
-    stdout: process.stdout,
-    stderr: process.stderr,
-    signal: stopping.signal,
-  };
+  // A log that cannot be written (a full disk) ends nothing, and nobody could be told of it.
+  process.stderr.on('error', () => {});
+  const around = { stdout: process.stdout, stderr: process.stderr, signal: stopping.signal };
   let status = 0;
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    // A reader that went away (`| head`) is no failure of ours.
+    if (error.code === 'EPIPE' || status !== 0) return;
+    // Told late, where the command may have ended already.
+    status = explain(new CommandFailed(`cannot write the output (${codeOf(error)})`), around);
+    process.exitCode = status;
+  });
   try {
-    await createProgram(terminal).parseAsync(process.argv);
+    await createProgram({ ...around, env: environment() }).parseAsync(process.argv);
   } catch (error) {
-    status = explain(error, terminal);
+    status = explain(error, around);
   }
   process.exitCode = status;
   // A socket that is slow to close must not keep a finished command alive.
@@ -41,14 +39,19 @@ export async function main(): Promise<void> {
 }
 
 /** The environment over the `.env` file, where there is one. It is put into the process's own, where pg looks for
- * libpq's variables and undici for the proxy's. */
+ * libpq's variables and undici for the proxy's.
+ * @throws ConfigError where it cannot be read. */
 function environment(): Terminal['env'] {
-  if (existsSync('.env')) process.loadEnvFile('.env');
+  try {
+    if (existsSync('.env')) process.loadEnvFile('.env');
+  } catch (error) {
+    throw new ConfigError([`.env in this folder is no file that can be read (${codeOf(error)})`]);
+  }
   return process.env;
 }
 
 /** Says on stderr what went wrong, in the words of whoever can mend it. */
-export function explain(error: unknown, { stderr, signal }: Terminal): number {
+export function explain(error: unknown, { stderr, signal }: Pick<Terminal, 'stderr' | 'signal'>): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof ConfigError) {
     stderr.write(`wa-replica: wrong configuration:\n${error.problems.map((one) => `  - ${one}\n`).join('')}`);

@@ -30,7 +30,9 @@ const SILENCE = 30_000;
 /** @returns undefined with MEDIA_STORE=off. */
 export async function openStore({ settings }: Pick<Replica, 'settings'>): Promise<MediaStore | undefined> {
   const { MEDIA_STORE: url, MEDIA_S3_ENDPOINT: endpoint, MEDIA_S3_REGION: region } = settings;
-  return url === 'off' ? undefined : await openMediaStore(url, { endpoint, region });
+  return url === 'off'
+    ? undefined
+    : await openMediaStore(url, { endpoint, region, account: process.geteuid?.() });
 }
 
 /** Wires the archive to the replica, and what happens in it to the log; begins nothing yet.

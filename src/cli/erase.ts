@@ -16,7 +16,7 @@ import {
 } from '../sync/erase.ts';
 import { openStore } from './archiving.ts';
 import { withReplica } from './session.ts';
-import { CommandFailed, type Terminal } from './terminal.ts';
+import { CommandFailed, printable, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
 
 interface Options {
@@ -90,8 +90,9 @@ async function removeFilesOf(replica: Replica, files: readonly string[]): Promis
       `${files.length} files are left in the archive: MEDIA_STORE is off. A daemon with it removes them within two days`,
     );
   }
+  let elsewhere: readonly string[];
   try {
-    await removeFiles(replica.maintenance, store, files);
+    ({ elsewhere } = await removeFiles(replica.maintenance, store, files));
   } catch (error) {
     const why = error instanceof ReplicaError ? `${error.kind}: ${error.message}` : codeOf(error);
     throw new CommandFailed(
@@ -100,6 +101,11 @@ async function removeFilesOf(replica: Replica, files: readonly string[]): Promis
   } finally {
     store.close();
   }
+  if (elsewhere.length === 0) return;
+  const list = elsewhere.map((location) => `  ${location}\n`).join('');
+  throw new CommandFailed(
+    `files are left in another store than MEDIA_STORE, and nothing else knows of them: remove them by hand\n${list.trimEnd()}`,
+  );
 }
 
 function phoneOf(text: string): string {
@@ -152,7 +158,7 @@ function renewed(counts: ErasureCounts, { forever }: EraseOrder): string {
 function describe({ person: { jids, ids }, counts }: Foresight, order: EraseOrder): string {
   const { connectionId, forever } = order;
   const lines = [...[...jids].sort(), ...ids.map((id) => `${id.connectionId} ${id.personId}`).sort()].map(
-    (name) => `  ${name}\n`,
+    (name) => `  ${printable(name)}\n`,
   );
   const where =
     connectionId === undefined ? 'on all connections, those of later too' : `on ${connectionId} alone`;

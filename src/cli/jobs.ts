@@ -134,17 +134,21 @@ function retentionJob(
   archiving: Archiving | undefined,
   log: Logger,
 ): Job {
-  const removed =
-    archiving && ((files: readonly string[]) => removeFiles(archiving.db, archiving.store, files));
+  const remove = async (files: readonly string[]) => {
+    const { elsewhere } =
+      archiving === undefined
+        ? { elsewhere: files }
+        : await removeFiles(archiving.db, archiving.store, files);
+    // Their rows are gone, and no sweep comes there.
+    if (elsewhere.length > 0)
+      log.warn({ files: elsewhere.length, first: elsewhere[0] }, 'files of old messages are left');
+  };
   return {
     name: 'retention',
     cron: '11-59/15 * * * *',
     each: 'worker',
     async run(signal) {
-      const context = {
-        ...{ db, limits, retain, changes: settings.CHANGES },
-        ...(removed === undefined ? {} : { removeFiles: removed }),
-      };
+      const context = { db, limits, retain, changes: settings.CHANGES, removeFiles: remove };
       const messages = await expireMessages(context, signal);
       if (messages > 0) log.info({ messages }, 'old messages deleted');
     },

@@ -2,8 +2,7 @@ import { Command } from 'commander';
 import type { LinkReport } from '../crm/linking.ts';
 import { linkFromSettings } from './linking.ts';
 import { onTables } from './session.ts';
-import { printable } from './status.ts';
-import { CommandFailed, type Terminal } from './terminal.ts';
+import { CommandFailed, printable, type Terminal } from './terminal.ts';
 
 interface Options {
   readonly dryRun?: true;

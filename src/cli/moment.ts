@@ -1,10 +1,16 @@
 import { InvalidArgumentError } from 'commander';
 import { duration } from '../config/values.ts';
 
-/** A time as an option has it: a date, with a time or without (UTC), or how long ago.
+/** A time as an option has it: a date, with a time or without, in UTC where it names no zone; or how long ago.
  * @throws InvalidArgumentError */
 export function momentOf(text: string): Date {
-  const at = /^\d{4}-\d\d-\d\d/.test(text) ? Date.parse(text) : Date.now() - agoOf(text);
+  const date = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?) ?(Z|[+-]\d\d:?\d\d)?)?$/i.exec(
+    text.trim(),
+  );
+  const at =
+    date === null
+      ? Date.now() - agoOf(text)
+      : Date.parse(`${date[1]}T${date[2] ?? '00:00'}${date[3] ?? 'Z'}`);
   if (Number.isNaN(at))
     throw new InvalidArgumentError('wants a duration such as 7d, or a date such as 2026-11-01');
   return new Date(at);

@@ -15,7 +15,7 @@ import type { Database } from '../store/schema.ts';
 import { retryDeadLetter } from '../sync/retry.ts';
 import { confirm } from './confirm.ts';
 import { onTables } from './session.ts';
-import { CommandFailed, type Terminal } from './terminal.ts';
+import { CommandFailed, printable, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
 
 /** Entries that `list` shows at most, as a table. */
@@ -138,10 +138,12 @@ async function show({ stdout }: Terminal, db: Kysely<Database>, id: string): Pro
   if (letter === undefined) throw new CommandFailed(`there is no entry ${id}`);
   const { json, ...rest } = letter;
   for (const [name, value] of Object.entries(rest)) {
-    stdout.write(`${name.padEnd(16)}${value instanceof Date ? value.toISOString() : (value ?? '–')}\n`);
+    const text = value instanceof Date ? value.toISOString() : printable(String(value ?? '–'));
+    stdout.write(`${name.padEnd(16)}${text}\n`);
   }
   stdout.write('\n');
-  stdout.write(json);
+  // As it came, byte for byte, for whoever passes it on; a terminal obeys what is in it.
+  stdout.write(stdout.isTTY ? printable(json.toString()) : json);
   stdout.write('\n');
 }
 

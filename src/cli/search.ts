@@ -4,8 +4,7 @@ import { indexStands, PARTS_INDEX, SEARCH_INDEX } from '../store/indexes.ts';
 import { type FoundMessage, searchMessages } from '../store/search.ts';
 import { momentOf } from './moment.ts';
 import { onTables } from './session.ts';
-import { printable } from './status.ts';
-import { CommandFailed, type Terminal } from './terminal.ts';
+import { CommandFailed, printable, type Terminal } from './terminal.ts';
 
 interface Options {
   readonly phone?: string;

@@ -7,7 +7,7 @@ import { readReport, type StatusReport } from '../ops/status.ts';
 import type { Replica } from '../replica.ts';
 import type { ConnectionState, ConnectionStatus, VerificationStatus } from '../store/status.ts';
 import { onTables } from './session.ts';
-import type { Terminal } from './terminal.ts';
+import { printable, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
 
 /** How often `--watch` looks, in milliseconds. */
@@ -125,12 +125,6 @@ function cut(text: string, width: number): string {
   if (text.length <= width) return text;
   const end = Math.ceil((width - 1) / 2);
   return `${text.slice(0, width - 1 - end)}…${text.slice(text.length - end)}`;
-}
-
-/** A text of the upstream's must not move the cursor of a terminal, nor turn its lines around. What joins letters and
- * emoji (U+200C, U+200D) does neither. */
-export function printable(text: string): string {
-  return text.replace(/[^\P{C}\u200C\u200D]/gu, '\uFFFD');
 }
 
 function note(status: ConnectionStatus): string[] {

@@ -13,8 +13,7 @@ import {
 } from '../store/feed.ts';
 import { changesChannel, listen } from '../store/notify.ts';
 import { onTables } from './session.ts';
-import { printable } from './status.ts';
-import { CommandFailed, type Terminal } from './terminal.ts';
+import { CommandFailed, printable, type Terminal } from './terminal.ts';
 
 /** Changes that one look takes, of each connection, or of all for a consumer. */
 const MOST = 500;
@@ -161,7 +160,8 @@ async function hear(
 function line(change: Change): string {
   const { connection_id, change_no, kind, record_id, op, changed_fields, at } = change;
   const fields = changed_fields === null ? '' : `  ${changed_fields.join(', ')}`;
-  return `${at.toISOString()}  ${printable(connection_id)}  ${change_no}  ${kind} ${printable(record_id)} ${op}${fields}`;
+  const record = record_id === null ? '–' : printable(record_id);
+  return `${at.toISOString()}  ${printable(connection_id)}  ${change_no}  ${kind} ${record} ${op}${fields}`;
 }
 
 /** Whoever reads what is printed went away (`| head`): the end, and nothing that he did not get is acknowledged. */

@@ -18,3 +18,9 @@ export class CommandFailed extends Error {
     this.status = status;
   }
 }
+
+/** A text of the upstream's must not move the cursor of a terminal, nor turn its lines around. What joins letters and
+ * emoji (U+200C, U+200D) does neither. */
+export function printable(text: string): string {
+  return text.replace(/[^\P{C}\u200C\u200D]/gu, '\uFFFD');
+}

@@ -145,7 +145,9 @@ function progressOn(
       const { checked, drift } = sums(counts);
       const took = humanDuration((now - begun) / 1000);
       const line = `${connectionId}: ${conversations}/${ofConversations} conversations, ${checked} records, ${requests} requests, ${drift} differ, ${took}`;
-      stream.write(stream.isTTY ? `\r\u001b[K${line}` : `${line}\n`);
+      // One that is as wide as the terminal would go on in the next, and leave itself behind.
+      const shown = line.slice(0, Math.max(0, (stream.columns || 80) - 1));
+      stream.write(stream.isTTY ? `\r\u001b[K${shown}` : `${line}\n`);
     },
     end() {
       if (stream.isTTY) stream.write('\r\u001b[K');

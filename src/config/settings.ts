@@ -28,7 +28,7 @@ export const SETTINGS = {
     secret: true,
     help: 'one dedicated connection for LISTEN, past a pooler in transaction mode; off for none; as DATABASE_URL where not set',
   }),
-  WHATSAPP_USE_API_KEY: setting(v.list(), {
+  WHATSAPP_USE_API_KEY: setting(v.headerList(), {
     secret: true,
     help: 'the API key (scope whatsapp:read), or several, comma-separated',
   }),
@@ -40,7 +40,7 @@ export const SETTINGS = {
     default: 'false',
     help: 'allows plain http to another host, such as in a compose network',
   }),
-  WHATSAPP_USE_CONNECTION_IDS: setting(v.list(), {
+  WHATSAPP_USE_CONNECTION_IDS: setting(v.autoOrIds(), {
     default: 'auto',
     help: 'connection ids, comma-separated, or auto: those that the key lists',
   }),

@@ -81,6 +81,27 @@ export function list() {
   };
 }
 
+/** As {@link list}, of values that are sent as headers. */
+export function headerList() {
+  const values = list();
+  return (text: string) => {
+    const all = values(text);
+    if (all.every((one) => /^[\x21-\x7e]+$/.test(one))) return all;
+    throw new Refused('wants values of ASCII without blanks or line ends, with commas between them');
+  };
+}
+
+/** `auto` alone, or a list of ids. */
+export function autoOrIds() {
+  const ids = headerList();
+  return (text: string) => {
+    const all = ids(text);
+    if (!all.some((one) => one.toLowerCase() === 'auto')) return all;
+    if (all.length > 1) throw new Refused('is auto alone, or ids: not both');
+    return ['auto'];
+  };
+}
+
 /** The name of a schema: one that needs no quotes, and none of Postgres' own. */
 export function schemaName() {
   return (name: string) => {

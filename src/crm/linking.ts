@@ -65,9 +65,9 @@ export async function linkContacts(linking: Linking, signal: AbortSignal): Promi
     let held: Contact[] = [];
     const merge = async (rows: readonly Contact[], upTo: string | undefined) => {
       const found = rows.flatMap((row) => linksOf(row, country, () => unreadable(row)));
-      const phones = found.map((link) => link.phone);
-      const gone = await linking.erased?.(trx, phones);
-      const links = gone === undefined ? found : found.filter((link) => !gone.has(link.phone));
+      const gone = await linking.erased?.(trx, found.flatMap(formsOf));
+      const links =
+        gone === undefined ? found : found.filter((link) => !formsOf(link).some((phone) => gone.has(phone)));
       const { added, removed } = await mergeLinks(trx, { after, upTo }, links);
       tally.added += added;
       tally.removed += removed;
@@ -93,6 +93,11 @@ export async function linkContacts(linking: Linking, signal: AbortSignal): Promi
     await merge(held, undefined);
     return { ...tally, ...(await linkTotals(trx, NAMED)), unreadableIds: [...unreadableIds] };
   });
+}
+
+/** A number in all of its forms: somebody was erased under the one that WhatsApp knows. */
+function formsOf({ phone }: Link): string[] {
+  return [phone, ...otherForms(phone)];
 }
 
 function* numbersOf({ phones, country }: Contact, home: string | undefined): Generator<[string, string[]]> {

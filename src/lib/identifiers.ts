@@ -37,16 +37,23 @@ function mayName(text: string, key: string): boolean {
   return (text.indexOf('@') > 0 && !text.includes(' ')) || /^\+\d/.test(text) || /person/i.test(key);
 }
 
+/** The names that a text may be or be made of: WhatsApp's own ids of messages hold JIDs (`false_…@g.us_3EB0…_…@lid`). */
+function namesOf(text: string, key: string): string[] {
+  if (!mayName(text, key)) return [];
+  const parts = text.split('_').filter((part) => part.indexOf('@') > 0);
+  return parts.length > 0 && parts[0] !== text ? [text, ...parts] : [text];
+}
+
 /** Calls `found` for every text in a JSON value that may name a person. */
 export function namesIn(value: unknown, found: (name: string) => void, key = '', depth = 0): void {
   if (depth > MAX_DEPTH) return;
   if (typeof value === 'string') {
-    if (mayName(value, key)) found(value);
+    for (const name of namesOf(value, key)) found(name);
   } else if (Array.isArray(value)) {
     for (const element of value) namesIn(element, found, key, depth + 1);
   } else if (typeof value === 'object' && value !== null && !JSON.isRawJSON(value)) {
     for (const [name, member] of Object.entries(value)) {
-      if (mayName(name, '')) found(name);
+      for (const one of namesOf(name, '')) found(one);
       namesIn(member, found, name, depth + 1);
     }
   }
@@ -54,7 +61,7 @@ export function namesIn(value: unknown, found: (name: string) => void, key = '',
 
 /**
  * A JSON value without what speaks of a person: members under their name or with it as their value, and every object
- * within that has one of these. The value itself where there is nothing of the kind.
+ * within that has one of these. The value itself where there is nothing of the kind; null where it is the person itself.
  * @param isTheirs asked with what {@link namesIn} finds.
  */
 export function withoutNames<T>(value: T, isTheirs: (name: string) => boolean): T {
@@ -65,7 +72,7 @@ export function withoutNames<T>(value: T, isTheirs: (name: string) => boolean): 
 const GONE = Symbol('gone');
 
 function without(value: unknown, isTheirs: (name: string) => boolean, key: string, depth: number): unknown {
-  if (typeof value === 'string') return mayName(value, key) && isTheirs(value) ? GONE : value;
+  if (typeof value === 'string') return namesOf(value, key).some(isTheirs) ? GONE : value;
   if (typeof value !== 'object' || value === null || JSON.isRawJSON(value) || depth > MAX_DEPTH) return value;
   if (Array.isArray(value)) {
     const left = value.map((element) => without(element, isTheirs, key, depth + 1));
@@ -74,7 +81,7 @@ function without(value: unknown, isTheirs: (name: string) => boolean, key: strin
   let changed = false;
   const object: Record<string, unknown> = {};
   for (const [name, member] of Object.entries(value)) {
-    const left = mayName(name, '') && isTheirs(name) ? GONE : without(member, isTheirs, name, depth + 1);
+    const left = namesOf(name, '').some(isTheirs) ? GONE : without(member, isTheirs, name, depth + 1);
     // What has a member that is the person is about the person.
     if (left === GONE && typeof member === 'string' && depth > 0) return GONE;
     if (left !== member) changed = true;

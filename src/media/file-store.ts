@@ -51,11 +51,12 @@ export class FileStore implements MediaStore {
     }
   }
 
-  async remove(location: string): Promise<void> {
+  async remove(location: string): Promise<boolean> {
     const target = this.#pathOf(location);
-    if (target === undefined) return;
+    if (target === undefined) return false;
     try {
       await rm(target, { force: true });
+      return true;
     } catch (error) {
       throw storeError(error, 'removing an attachment');
     }

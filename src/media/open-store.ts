@@ -6,6 +6,8 @@ export interface S3Options {
   /** Undefined for Amazon's. */
   readonly endpoint: URL | undefined;
   readonly region: string | undefined;
+  /** The number of the account that this process has: a container's may have no name. */
+  readonly account: number | undefined;
 }
 
 /** Opens the store that MEDIA_STORE names; touches nothing yet. What speaks S3 is loaded only where it is wanted. */

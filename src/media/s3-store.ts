@@ -1,6 +1,6 @@
 import { createReadStream } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
-import { tmpdir, userInfo } from 'node:os';
+import { lstat, mkdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import {
   DeleteObjectCommand,
@@ -30,12 +30,17 @@ export class S3Store implements MediaStore {
   readonly #bucket: string;
   readonly #prefix: string;
   readonly #client: S3Client;
+  readonly #account: number | undefined;
   readonly incoming: string;
 
-  constructor({ bucket, prefix }: { bucket: string; prefix: string }, { endpoint, region }: S3Options) {
+  constructor(
+    { bucket, prefix }: { bucket: string; prefix: string },
+    { endpoint, region, account }: S3Options,
+  ) {
+    this.#account = account;
     this.#bucket = bucket;
     this.#prefix = prefix === '' ? '' : `${prefix}/`;
-    this.incoming = path.join(tmpdir(), `wa-replica-media-${userInfo().uid}`);
+    this.incoming = path.join(tmpdir(), `wa-replica-media-${account ?? ''}`);
     // A server of one's own often has no region, and is addressed by path; the SDK wants to hear of one.
     const where = region ?? (endpoint === undefined ? undefined : 'us-east-1');
     this.#client = new S3Client({
@@ -81,11 +86,12 @@ export class S3Store implements MediaStore {
     }
   }
 
-  async remove(location: string): Promise<void> {
+  async remove(location: string): Promise<boolean> {
     const key = this.#keyOf(location);
-    if (key === undefined) return;
+    if (key === undefined) return false;
     try {
       await this.#client.send(new DeleteObjectCommand({ Bucket: this.#bucket, Key: key }));
+      return true;
     } catch (error) {
       throw failure(error, 'removing an attachment');
     }
@@ -114,6 +120,7 @@ export class S3Store implements MediaStore {
   }
 
   async clearIncoming(time: Date): Promise<number> {
+    await this.#makeIncoming();
     return await clearFolder(this.incoming, time);
   }
 
@@ -123,7 +130,7 @@ export class S3Store implements MediaStore {
       throw storeError({ code: 'no region' }, 'opening the archive', 'set MEDIA_S3_REGION');
     });
     try {
-      await mkdir(this.incoming, { recursive: true, mode: 0o700 });
+      await this.#makeIncoming();
       const text = await this.#read(object);
       if (text !== undefined && text !== '' && !isOwner(text, identity)) throw othersStore();
       // Each time: it proves that one may write.
@@ -146,6 +153,16 @@ export class S3Store implements MediaStore {
     if (!location.startsWith(this.#root)) return undefined;
     const inside = location.slice(this.#root.length);
     return isOurs(inside) ? this.#prefix + inside : undefined;
+  }
+
+  /** In a folder that all accounts share anyone can be first: what is put there, and taken away, would be theirs. */
+  async #makeIncoming(): Promise<void> {
+    await mkdir(this.incoming, { recursive: true, mode: 0o700 });
+    const found = await lstat(this.incoming);
+    const isOurs = this.#account === undefined || (found.uid === this.#account && (found.mode & 0o022) === 0);
+    if (found.isDirectory() && isOurs) return;
+    const hint = `another account has made ${path.basename(this.incoming)} in the temporary folder: remove it, or set TMPDIR`;
+    throw storeError({ code: 'EPERM' }, 'opening the archive', hint);
   }
 
   /** Undefined where there is no such object. */

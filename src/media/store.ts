@@ -19,8 +19,9 @@ export interface MediaStore {
   put(file: Spooled, location: string, mimeType: string | null): Promise<void>;
   /** Whether a file is there; undefined for one that is another store's. */
   has(location: string): Promise<boolean | undefined>;
-  /** Removes a file. One that is not there, or is another store's, is none of its business. */
-  remove(location: string): Promise<void>;
+  /** Removes a file; one that is not there already is.
+   * @returns false for one that is another store's: it is left alone. */
+  remove(location: string): Promise<boolean>;
   /** The files that were last changed before a time, and so are nobody's that is on its way. */
   keptBefore(time: Date): AsyncIterable<Kept>;
   /** Removes what downloads that were killed have left before a time.

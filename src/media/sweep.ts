@@ -34,9 +34,9 @@ export async function sweep(
     if (signal.aborted) break;
     batch.push(location);
     if (batch.length < AT_ONCE) continue;
-    orphans += await removeFiles(db, store, batch);
+    orphans += (await removeFiles(db, store, batch)).removed;
     batch = [];
   }
-  orphans += await removeFiles(db, store, batch);
+  orphans += (await removeFiles(db, store, batch)).removed;
   return { orphans, incoming };
 }

@@ -39,6 +39,14 @@ export function patternOf({ jids, ids }: Person): string {
   return `(^|[^0-9A-Za-z])(${escaped.join('|')})([^0-9A-Za-z]|$)`;
 }
 
+/** SQL: whether JSON as text may name the person; numbers are known as people write them, too: "+49 151 00000001". */
+function mayName(json: string, { person }: Scope): RawBuilder<unknown> {
+  const text = sql.raw(json);
+  const pattern = patternOf(person);
+  return sql`coalesce(${text} ~ ${pattern}
+    or (${text} like '%"+%' and translate(${text}, ' ().-', '') ~ ${pattern}), false)`;
+}
+
 export async function contactsOf(db: Db, scope: Scope): Promise<Key[]> {
   const { rows } = await sql<Key>`
     select c.connection_id as "connectionId", c.person_id as id from ${sql.table('contacts')} c
@@ -69,6 +77,8 @@ export interface MessageFound extends Key {
   /** Of what is not in a direct chat. */
   readonly reactions: string | null;
   readonly extra: string | null;
+  /** The id of the message that it answers, likewise. */
+  readonly replyTo: string | null;
 }
 
 /** @param chats their direct chats. */
@@ -77,28 +87,52 @@ export async function messagesOf(db: Db, scope: Scope, chats: readonly Key[]): P
   const { rows } = await sql<MessageFound>`
     select connection_id as "connectionId", message_id as id, conversation_id as "conversationId", direct,
       theirs, concat_ws(' ', message_id, wa_message_id) ~ ${pattern} as named,
-      case when not direct then reactions::text end as reactions, case when not direct then extra::text end as extra
+      case when not direct then reactions::text end as reactions, case when not direct then extra::text end as extra,
+      case when not direct then reply_to_wa_id end as "replyTo"
     from (
       select m.*, coalesce(${is(jidOf('m.chat_jid'), scope)}, false)
           or coalesce((m.connection_id, m.conversation_id) in ${keySet(chats)}, false) as direct,
         coalesce(${is(jidOf('m.sender_jid'), scope)}, false) as theirs,
-        coalesce(m.reactions::text ~ ${pattern}, false) or coalesce(m.extra::text ~ ${pattern}, false) as mentions
+        ${mayName('m.reactions::text', scope)} or ${mayName('m.extra::text', scope)}
+          or coalesce(m.reply_to_wa_id ~ ${pattern}, false) as mentions
       from ${sql.table('messages')} m where ${on('m', scope)}
     ) m
     where direct or theirs or mentions`.execute(db);
   return rows;
 }
 
-/** A group that may mention them in what the tables do not know; JSON as text. */
-export interface GroupFound extends Key {
-  readonly extra: string;
+/** What the tables do not know of somebody else's contact, a chat or a member of one. */
+export interface Extra extends Key {
+  readonly kind: 'contact' | 'conversation' | 'participant';
+  /** Of a participant, whose id is the chat's: the JID. */
+  readonly member: string | null;
+  /** JSON as text. */
+  readonly extra: string | null;
 }
 
-export async function groupsNaming(db: Db, scope: Scope): Promise<GroupFound[]> {
-  const { rows } = await sql<GroupFound>`
-    select v.connection_id as "connectionId", v.conversation_id as id, v.extra::text as extra
+/** Those that may mention them. @param contacts theirs. @param chats their direct ones. */
+export async function extrasNaming(
+  db: Db,
+  scope: Scope,
+  contacts: readonly Key[],
+  chats: readonly Key[],
+): Promise<Extra[]> {
+  const { rows } = await sql<Extra>`
+    select 'contact' as kind, c.connection_id as "connectionId", c.person_id as id, null as member,
+      c.extra::text as extra
+    from ${sql.table('contacts')} c
+    where ${on('c', scope)} and ${mayName('c.extra::text', scope)}
+      and (c.connection_id, c.person_id) not in ${keySet(contacts)}
+    union all
+    select 'conversation', v.connection_id, v.conversation_id, null, v.extra::text
     from ${sql.table('conversations')} v
-    where ${on('v', scope)} and v.extra::text ~ ${patternOf(scope.person)}`.execute(db);
+    where ${on('v', scope)} and ${mayName('v.extra::text', scope)}
+      and (v.connection_id, v.conversation_id) not in ${keySet(chats)}
+    union all
+    select 'participant', p.connection_id, p.conversation_id, p.participant_jid, p.extra::text
+    from ${sql.table('conversation_participants')} p
+    where ${on('p', scope)} and ${mayName('p.extra::text', scope)} and not coalesce(${memberIs('p', scope)}, false)
+      and (p.connection_id, p.conversation_id) not in ${keySet(chats)}`.execute(db);
   return rows;
 }
 
@@ -143,7 +177,7 @@ export async function lettersOf(db: Db, scope: Scope, records: readonly Key[]): 
     select q.quarantine_id as id, q.connection_id as "connectionId", q.kind, q.record_id as "recordId",
       q.record_json as json, q.record_bytes as bytes
     from ${sql.table('quarantine')} q
-    where ${on('q', scope)} and (q.record_json ~ ${patternOf(scope.person)}
+    where ${on('q', scope)} and (${mayName('q.record_json', scope)}
       -- digits may stand in it as escapes
       or q.record_json like '%\\\\u00%' or q.record_bytes is not null
       or (q.connection_id, q.record_id) in ${keySet(records)}

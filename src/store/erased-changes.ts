@@ -14,7 +14,7 @@ export interface Told extends Key {
   readonly kind: 'message' | 'conversation' | 'contact';
   readonly op: 'deleted' | 'updated';
   /** The column that differs, where the record is still there. */
-  readonly field?: 'reactions' | 'extra' | 'participants';
+  readonly field?: 'reactions' | 'extra' | 'reply_to_wa_id' | 'participants';
 }
 
 /** Tells of changes in this order. With `changes` off they are numbers without rows, as everywhere (CHANGES). */
@@ -53,15 +53,16 @@ export async function hasConsumers(db: Db): Promise<boolean> {
 /**
  * Takes the person's identifiers out of what was told before. Numbers must not be missing, so that the rows stay: a
  * reaction or a membership becomes a change of its message or conversation, and of a record whose id says whose it is
- * only that one was deleted.
+ * only that one was deleted; of what belongs to it, likewise.
  * @param named records whose ids say whose they are.
  */
 export async function blankChanges(db: Db, scope: Scope, named: readonly Key[]): Promise<void> {
   const jid = sql.raw(jidOf(`split_part(c.record_id, ' ', -1)`));
+  const rest = sql.raw(`left(c.record_id, -1 - length(split_part(c.record_id, ' ', -1)))`);
   await sql`
     update ${sql.table('changes')} c set
       kind = case c.kind when 'reaction' then 'message' else 'conversation' end,
-      record_id = left(c.record_id, -1 - length(split_part(c.record_id, ' ', -1))),
+      record_id = ${rest},
       op = 'updated', changed_fields = array[case c.kind when 'reaction' then 'reactions' else 'participants' end]
     where c.connection_id = any(${[...scope.connections]}::text[]) and c.kind in ('reaction', 'membership')
       and (${jid} = any(${[...scope.person.jids]}::text[])
@@ -70,6 +71,8 @@ export async function blankChanges(db: Db, scope: Scope, named: readonly Key[]):
           where p.connection_id = c.connection_id and c.record_id = p.conversation_id || ' ' || p.participant_jid
             and ${memberIs('p', scope)})))`.execute(db);
   await sql`
-    update ${sql.table('changes')} c set record_id = null, op = 'deleted', changed_fields = null
-    where (c.connection_id, c.record_id) in ${keySet(named)}`.execute(db);
+    update ${sql.table('changes')} c set record_id = null, op = 'deleted', changed_fields = null,
+      kind = case c.kind when 'reaction' then 'message' when 'membership' then 'conversation' else c.kind end
+    where (c.connection_id, case when c.kind in ('reaction', 'membership') then ${rest} else c.record_id end)
+      in ${keySet(named)}`.execute(db);
 }

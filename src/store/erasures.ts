@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
-import { type Key, keySet, memberIs, type Scope, theirs } from './belongings.ts';
+import { type Extra, type Key, keySet, memberIs, type Scope, theirs } from './belongings.ts';
 import type { Db } from './database.ts';
 import { removeMedia, unreferredAmong } from './media-files.ts';
 import { isPersonId } from './person.ts';
@@ -14,6 +14,7 @@ import { ALL_CONNECTIONS } from './suppressions.ts';
 export interface Redacted extends Key {
   readonly reactions: string | null;
   readonly extra: string | null;
+  readonly replyTo: string | null;
 }
 
 const ids = (keys: readonly Key[]) => sql`${keys.map(({ id }) => id)}::text[]`;
@@ -22,7 +23,20 @@ const connections = (keys: readonly Key[]) => sql`${keys.map(({ connectionId }) 
 /** Deletes messages with what hangs on them: earlier versions and reactions. @returns how many versions. */
 export async function deleteMessages(db: Db, messages: readonly Key[]): Promise<number> {
   const set = keySet(messages);
-  await sql`delete from ${sql.table('messages')} where (connection_id, message_id) in ${set}`.execute(db);
+  // Of the chats that stay, such as groups, less is counted then.
+  await sql`
+    with gone as (
+      delete from ${sql.table('messages')} m where (m.connection_id, m.message_id) in ${set}
+      returning m.connection_id, m.conversation_id, coalesce(m.is_from_me, m.direction = 'outgoing', false) as from_me
+    )
+    update ${sql.table('conversation_counts')} n
+    set messages_in = n.messages_in - g.received, messages_out = n.messages_out - g.sent
+    from (
+      select connection_id, conversation_id, count(*) filter (where not from_me) as received,
+        count(*) filter (where from_me) as sent
+      from gone group by connection_id, conversation_id
+    ) g
+    where n.connection_id = g.connection_id and n.conversation_id = g.conversation_id`.execute(db);
   await sql`delete from ${sql.table('message_reactions')} where (connection_id, message_id) in ${set}`.execute(
     db,
   );
@@ -40,31 +54,44 @@ export async function deleteRevisions(db: Db, messages: readonly Key[]): Promise
 export async function blankMessages(db: Db, messages: readonly Redacted[]): Promise<void> {
   await sql`
     update ${sql.table('messages')} m set sender_jid = null, sender_push_name = null, body = null, media = null,
-      content_type = null, extra = null, reactions = r.reactions::jsonb, erased_at = clock_timestamp(), synced_at = now()
-    from unnest(${connections(messages)}, ${ids(messages)}, ${messages.map(({ reactions }) => reactions)}::text[])
-      as r (connection_id, message_id, reactions)
+      content_type = null, extra = null, reactions = r.reactions::jsonb, reply_to_wa_id = r.reply_to,
+      erased_at = clock_timestamp(), synced_at = now()
+    from unnest(${connections(messages)}, ${ids(messages)}, ${messages.map(({ reactions }) => reactions)}::text[],
+      ${messages.map(({ replyTo }) => replyTo)}::text[]) as r (connection_id, message_id, reactions, reply_to)
     where m.connection_id = r.connection_id and m.message_id = r.message_id`.execute(db);
 }
 
 /** Takes mentions out of messages of others. */
 export async function redactMessages(db: Db, messages: readonly Redacted[]): Promise<void> {
   await sql`
-    update ${sql.table('messages')} m set reactions = r.reactions::jsonb, extra = r.extra::jsonb, synced_at = now()
+    update ${sql.table('messages')} m set reactions = r.reactions::jsonb, extra = r.extra::jsonb,
+      reply_to_wa_id = r.reply_to, synced_at = now()
     from unnest(${connections(messages)}, ${ids(messages)}, ${messages.map(({ reactions }) => reactions)}::text[],
-      ${messages.map(({ extra }) => extra)}::text[]) as r (connection_id, message_id, reactions, extra)
+      ${messages.map(({ extra }) => extra)}::text[], ${messages.map(({ replyTo }) => replyTo)}::text[])
+      as r (connection_id, message_id, reactions, extra, reply_to)
     where m.connection_id = r.connection_id and m.message_id = r.message_id`.execute(db);
 }
 
-/** Takes mentions out of what the tables do not know of groups. */
-export async function redactGroups(
-  db: Db,
-  groups: readonly (Key & { extra: string | null })[],
-): Promise<void> {
-  await sql`
-    update ${sql.table('conversations')} v set extra = r.extra::jsonb, synced_at = now()
-    from unnest(${connections(groups)}, ${ids(groups)}, ${groups.map(({ extra }) => extra)}::text[])
-      as r (connection_id, conversation_id, extra)
-    where v.connection_id = r.connection_id and v.conversation_id = r.conversation_id`.execute(db);
+/** Puts these in place of what the tables do not know of contacts, chats and members. */
+export async function redactExtras(db: Db, extras: readonly Extra[]): Promise<void> {
+  const places = {
+    contact: sql`update ${sql.table('contacts')} t set extra = r.extra::jsonb, synced_at = now()`,
+    conversation: sql`update ${sql.table('conversations')} t set extra = r.extra::jsonb, synced_at = now()`,
+    participant: sql`update ${sql.table('conversation_participants')} t set extra = r.extra::jsonb`,
+  };
+  const keys = {
+    contact: sql`t.person_id = r.id`,
+    conversation: sql`t.conversation_id = r.id`,
+    participant: sql`t.conversation_id = r.id and t.participant_jid = r.member`,
+  };
+  for (const kind of ['contact', 'conversation', 'participant'] as const) {
+    const some = extras.filter((one) => one.kind === kind);
+    if (some.length === 0) continue;
+    await sql`${places[kind]}
+      from unnest(${connections(some)}, ${ids(some)}, ${some.map(({ member }) => member)}::text[],
+        ${some.map(({ extra }) => extra)}::text[]) as r (connection_id, id, member, extra)
+      where t.connection_id = r.connection_id and ${keys[kind]}`.execute(db);
+  }
 }
 
 /** Takes the attachments of messages out of the archive. @returns how many there were, and the files that nothing refers
@@ -151,10 +178,15 @@ export async function redactLetter(db: Db, id: string, json: string, sha256: str
     where quarantine_id = ${id}::bigint and not exists (select from twin)`.execute(db);
 }
 
-/** Verifications that were interrupted in a chat that is gone begin anew. */
-export async function forgetPositions(db: Db, chats: readonly Key[]): Promise<void> {
+/** Verifications that were interrupted in a chat that is gone, or at a message, begin anew. */
+export async function forgetPositions(
+  db: Db,
+  chats: readonly Key[],
+  messages: readonly Key[],
+): Promise<void> {
   await sql`update ${sql.table('verifications')} set position = null
-    where (connection_id, position ->> 'conversation') in ${keySet(chats)}`.execute(db);
+    where (connection_id, position ->> 'conversation') in ${keySet(chats)}
+      or (connection_id, position ->> 'before') in ${keySet(messages)}`.execute(db);
 }
 
 /** What is taken from the totals of a connection, and that something was erased there. */

@@ -7,7 +7,8 @@ export interface Change {
   readonly connection_id: ConnectionId;
   readonly change_no: string;
   readonly kind: string;
-  readonly record_id: string;
+  /** Null where it named a person who was erased since. */
+  readonly record_id: string | null;
   readonly op: string;
   readonly changed_fields: readonly string[] | null;
   readonly at: Date;

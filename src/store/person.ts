@@ -16,9 +16,9 @@ export interface Person {
   readonly ids: readonly PersonId[];
 }
 
-/** SQL: a JID without its device. */
+/** SQL: a JID in its one form, as `identifier` has it. */
 export function jidOf(column: string): string {
-  return `regexp_replace(${column}, ':[0-9]+@', '@')`;
+  return `replace(regexp_replace(lower(${column} collate "C"), ':[0-9]+@', '@'), '@c.us', '@s.whatsapp.net')`;
 }
 
 /** SQL: whether the connection and the id in two columns are one of the person's ids. */
@@ -72,8 +72,8 @@ interface Tied {
 }
 
 /** A LID's digits are no number, even where a contact has them as one. */
-const CONTACT_PHONE = `case when ltrim(c.phone_e164, '+') is distinct from split_part(c.lid_jid, '@', 1)
-      then '+' || ltrim(c.phone_e164, '+') end`;
+const CONTACT_PHONE = `case when translate(c.phone_e164, ' ().+-', '') is distinct from split_part(c.lid_jid, '@', 1)
+      then '+' || translate(c.phone_e164, ' ().+-', '') end`;
 
 async function tied(db: Db, person: Person): Promise<Tied[]> {
   const jids = sql`${[...person.jids]}::text[]`;
@@ -81,8 +81,8 @@ async function tied(db: Db, person: Person): Promise<Tied[]> {
   const { rows } = await sql<Tied>`
     select j.connection_id as "connectionId", j.person_id as "personId", array[j.jid, j.phone_e164] as names
     from ${sql.table('jids')} j
-    where j.jid = any(${jids}) or j.phone_e164 = any(${phones}) or ${isPersonId('j.connection_id', 'j.person_id', person)}
-      or (j.jid like '%:%' and ${sql.raw(jidOf('j.jid'))} = any(${jids}))
+    where ${sql.raw(jidOf('j.jid'))} = any(${jids}) or j.phone_e164 = any(${phones})
+      or ${isPersonId('j.connection_id', 'j.person_id', person)}
     union all
     select c.connection_id, c.person_id, array[c.phone_jid, c.lid_jid, ${sql.raw(CONTACT_PHONE)}]
     from ${sql.table('contacts')} c

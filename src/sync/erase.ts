@@ -4,7 +4,7 @@ import { sqlstate } from '../errors.ts';
 import type { ErasureKey } from '../lib/erasure-key.ts';
 import { identifier } from '../lib/identifiers.ts';
 import type { ConnectionId } from '../model.ts';
-import { countAlong } from '../store/belongings.ts';
+import { countAlong, type Extra } from '../store/belongings.ts';
 import { deleteLinks, holdLinks } from '../store/crm-links.ts';
 import type { Db } from '../store/database.ts';
 import { blankChanges, hasConsumers, type Told, tell } from '../store/erased-changes.ts';
@@ -15,7 +15,7 @@ import { lockStates } from '../store/state.ts';
 import { keyFingerprints } from '../store/suppressions.ts';
 import { inTransaction } from '../store/transaction.ts';
 import { snapshotName } from './subjects.ts';
-import { isEmpty, type Survey, survey } from './survey.ts';
+import { distinct, isEmpty, type Survey, survey } from './survey.ts';
 
 /** Who is to be erased: by a phone JID, or by the upstream's id of a person. */
 export type Who = { readonly jid: string } | { readonly personId: string };
@@ -90,7 +90,7 @@ function countsOf(found: Survey, along: Along): ErasureCounts {
     conversations: found.chats.length,
     messages: found.removed.length,
     tombstones: found.blanked.length,
-    mentions: found.redacted.length + found.groups.length,
+    mentions: found.redacted.length + found.extras.length,
     ...{ revisions, reactions, memberships },
     quarantined: found.letters.length + found.redactedLetters.length,
     ...{ attachments, links },
@@ -196,15 +196,15 @@ function hashesOf(key: ErasureKey, { jids, ids }: Person): Buffer[] {
 /** Does what the survey says. */
 async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receipt> {
   const { key, forever, changes, connectionId } = order;
-  const { scope, contacts, chats, chatIds, removed, blanked, redacted, groups } = found;
-  const named = [...contacts, ...removed.filter((one) => one.named)];
+  const { scope, contacts, chats, chatIds, removed, blanked, redacted, extras } = found;
+  const named = [...contacts, ...[...removed, ...chatIds].filter((one) => one.named)];
   await blankChanges(trx, scope, named);
   const revisions =
     (await erasures.deleteMessages(trx, removed)) + (await erasures.deleteRevisions(trx, blanked));
   const { attachments, files } = await erasures.deleteAttachments(trx, [...removed, ...blanked]);
   await erasures.blankMessages(trx, blanked);
   await erasures.redactMessages(trx, redacted);
-  await erasures.redactGroups(trx, groups);
+  await erasures.redactExtras(trx, extras);
   const reactions = await erasures.deleteReactions(trx, scope);
   await erasures.deleteChats(trx, chatIds);
   const left = await erasures.leaveGroups(trx, scope);
@@ -213,7 +213,7 @@ async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receip
   await erasures.deleteLetters(trx, found.letters);
   for (const { id, json, sha256 } of found.redactedLetters)
     await erasures.redactLetter(trx, id, json, sha256);
-  await erasures.forgetPositions(trx, chatIds);
+  await erasures.forgetPositions(trx, chatIds, removed);
   await tell(trx, await toldOf(trx, found, left), changes);
   const gone = { conversations: chats, contacts, messages: removed };
   await erasures.noteInState(trx, scope.connections, key.fingerprint, gone);
@@ -248,8 +248,9 @@ async function toldOf(
   found: Survey,
   left: readonly { connectionId: ConnectionId; id: string }[],
 ): Promise<Told[]> {
-  const { contacts, chats, removed, blanked, redacted, groups } = found;
+  const { contacts, chats, removed, blanked, redacted, extras } = found;
   const read = await hasConsumers(trx);
+  const extrasOf = (kind: Extra['kind']) => extras.filter((one) => one.kind === kind);
   const chatKeys = new Set(chats.map((chat) => JSON.stringify([chat.connectionId, chat.id])));
   const isGroup = (key: { connectionId: ConnectionId; id: string }) =>
     !chatKeys.has(JSON.stringify([key.connectionId, key.id]));
@@ -260,7 +261,7 @@ async function toldOf(
     ...redacted.map(({ connectionId, id, field }) => ({
       ...{ connectionId, id, kind: 'message' as const, op: 'updated' as const, field },
     })),
-    ...left.filter(isGroup).map(({ connectionId, id }) => ({
+    ...distinct([...left.filter(isGroup), ...extrasOf('participant')]).map(({ connectionId, id }) => ({
       ...{
         connectionId,
         id,
@@ -269,12 +270,16 @@ async function toldOf(
         field: 'participants' as const,
       },
     })),
-    ...groups.map(({ connectionId, id }) => ({
-      ...{ connectionId, id, kind: 'conversation' as const, op: 'updated' as const, field: 'extra' as const },
-    })),
-    ...chats.map(({ connectionId, id }) => ({
-      ...{ connectionId, id, kind: 'conversation' as const, op: 'deleted' as const },
-    })),
+    ...(['conversation', 'contact'] as const).flatMap((kind) =>
+      extrasOf(kind).map(({ connectionId, id }) => ({
+        ...{ connectionId, id, kind, op: 'updated' as const, field: 'extra' as const },
+      })),
+    ),
+    ...chats
+      .filter(({ named }) => read || !named)
+      .map(({ connectionId, id }) => ({
+        ...{ connectionId, id, kind: 'conversation' as const, op: 'deleted' as const },
+      })),
     ...(read ? contacts : []).map(({ connectionId, id }) => ({
       ...{ connectionId, id, kind: 'contact' as const, op: 'deleted' as const },
     })),

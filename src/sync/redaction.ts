@@ -4,7 +4,7 @@ import { toJsonb } from '../lib/text.ts';
 import type { Json, Kind, Reject, Row } from '../model.ts';
 import type { Batch } from './batches.ts';
 import { readRecord } from './normalise.ts';
-import { isGroup, OPEN_FIELDS } from './subjects.ts';
+import { isGroup, OPEN_FIELDS, type SubjectKind } from './subjects.ts';
 
 /*
  * Records without what they say of a person who was erased (R20); the records themselves are not changed.
@@ -54,24 +54,31 @@ export function sift<V extends string>(
   };
 }
 
-/** A row without mentions in the fields that are open, and without the members of a group who are gone. */
+/** A row without mentions in the fields that are open, its members' too, and without those of a group who are gone. */
 export function withoutMentions(
   kind: Kind,
   row: Row,
   isHidden: IsHidden,
   isGone: (member: Row) => boolean,
 ): Row {
+  const left = withoutNamesIn(kind, row, isHidden);
+  if (kind !== 'conversation' || !Array.isArray(row.participants)) return left;
+  const members = row.participants as readonly Row[];
+  const rest = members
+    .filter((member) => !isGroup(row) || !isGone(member))
+    .map((member) => withoutNamesIn('participant', member, isHidden));
+  const isSame = rest.length === members.length && rest.every((member, at) => member === members[at]);
+  return isSame ? left : { ...left, participants: rest };
+}
+
+/** A row without mentions in the fields that are open; the row itself where there are none. */
+function withoutNamesIn(kind: SubjectKind, row: Row, isHidden: IsHidden): Row {
   let left = row;
   for (const field of OPEN_FIELDS[kind]) {
     const value = row[field];
     if (value === undefined || value === null) continue;
     const rest = withoutNames(value, isHidden);
     if (rest !== value) left = { ...left, [field]: rest };
-  }
-  if (kind === 'conversation' && Array.isArray(row.participants) && isGroup(row)) {
-    const members = row.participants as readonly Row[];
-    const rest = members.filter((member) => !isGone(member));
-    if (rest.length < members.length) left = { ...left, participants: rest };
   }
   return left;
 }

@@ -59,10 +59,10 @@ export function isGroup({ kind, chat_jid: jid }: Row): boolean {
 
 /** The parts of a row that may speak of somebody beside whose it is. */
 export const OPEN_FIELDS: Readonly<Record<SubjectKind, readonly string[]>> = {
-  message: ['reactions', 'extra'],
+  message: ['reactions', 'extra', 'reply_to_wa_id'],
   conversation: ['extra'],
-  contact: [],
-  participant: [],
+  contact: ['extra'],
+  participant: ['extra'],
 };
 
 /** Calls `found` with whatever names a person in a record that may be somebody else's. */

@@ -7,12 +7,14 @@ import {
   contactsOf,
   countBeside,
   datedAhead,
-  groupsNaming,
+  type Extra,
+  extrasNaming,
   type Key,
   type LetterFound,
   lettersOf,
   type MessageFound,
   messagesOf,
+  patternOf,
   type Scope,
   type Snapshot,
 } from '../store/belongings.ts';
@@ -23,21 +25,27 @@ import type { Person } from '../store/person.ts';
 import { jsonOf, recordOf, rejectWithout } from './redaction.ts';
 import { ownersOf, snapshotOf } from './subjects.ts';
 
+/** A record, and whether its very id says whose it is. */
+export interface Named extends Key {
+  readonly named: boolean;
+}
+
 /** What there is of a person, and what an erasure does with it. */
 export interface Survey {
   readonly scope: Scope;
   readonly contacts: readonly Key[];
   /** Direct chats that have a row. */
-  readonly chats: readonly Key[];
+  readonly chats: readonly Named[];
   /** All direct chats, by their messages too. */
-  readonly chatIds: readonly Key[];
+  readonly chatIds: readonly Named[];
   /** Messages of direct chats, of both sides; and those elsewhere whose very ids name the person. */
-  readonly removed: readonly (Key & { readonly named: boolean })[];
+  readonly removed: readonly Named[];
   /** The person's messages in groups: tombstones then. */
   readonly blanked: readonly Redacted[];
   /** Messages of others that the person reacted to, or that mention them in what the tables do not know. */
   readonly redacted: readonly (Redacted & { readonly field: NonNullable<Told['field']> })[];
-  readonly groups: readonly (Key & { readonly extra: string | null })[];
+  /** What mentions them of others' contacts, chats and members, without it. */
+  readonly extras: readonly Extra[];
   /** Entries of the quarantine that go, and those that lose a mention. */
   readonly letters: readonly string[];
   readonly redactedLetters: readonly {
@@ -55,9 +63,10 @@ export interface Survey {
 /** Looks for everything of a person on some connections. Writes and locks nothing. */
 export async function survey(db: Db, scope: Scope): Promise<Survey> {
   const contacts = await contactsOf(db, scope);
-  const chats = await chatsOf(db, scope);
+  const names = new RegExp(patternOf(scope.person));
+  const named = ({ connectionId, id }: Key) => ({ connectionId, id, named: names.test(id) });
+  const chats = (await chatsOf(db, scope)).map(named);
   const messages = await messagesOf(db, scope, chats);
-  const groups = await groupsNaming(db, scope);
   const isTheirs = namesOf(scope.person);
   const sorted = messages.map((one) => ({ one, ...judge(one, isTheirs(one.connectionId)) }));
   const removed = sorted.flatMap(({ one, fate }) => (fate === 'removed' ? [one] : []));
@@ -67,25 +76,25 @@ export async function survey(db: Db, scope: Scope): Promise<Survey> {
     ...removed.flatMap(({ connectionId, conversationId: id, direct }) =>
       direct && id !== null ? [{ connectionId, id }] : [],
     ),
-  ]);
+  ]).map(named);
   const found = await lettersOf(db, scope, [...chatIds, ...removed, ...blanked]);
   const letters = found.map((one) =>
     judgeLetter(one, isTheirs(one.connectionId), [...chatIds, ...removed, ...blanked]),
   );
-  const redacted: Survey['redacted'] = sorted.flatMap(({ one, left, fate }) =>
-    fate === 'redacted' ? [{ ...left, field: left.reactions === one.reactions ? 'extra' : 'reactions' }] : [],
+  const redacted = sorted.flatMap(({ one, left, fate }) =>
+    fate === 'redacted' ? [{ ...left, field: differing(one, left) }] : [],
   );
-  const redactedGroups = groups.flatMap((group) => {
-    const extra = redact(group.extra, isTheirs(group.connectionId));
-    return extra === group.extra ? [] : [{ ...group, extra }];
+  const extras = (await extrasNaming(db, scope, contacts, chatIds)).flatMap((one) => {
+    const extra = redact(one.extra, isTheirs(one.connectionId));
+    return extra === one.extra ? [] : [{ ...one, extra }];
   });
   return {
     ...{ scope, contacts, chats, chatIds, removed, blanked, redacted },
-    groups: redactedGroups,
+    extras,
     letters: letters.flatMap((letter) => (letter === undefined || 'json' in letter ? [] : [letter.id])),
     redactedLetters: letters.flatMap((letter) => (letter !== undefined && 'json' in letter ? [letter] : [])),
     snapshots: [
-      ...(await datedAhead(db, redacted, [...chats, ...redactedGroups])),
+      ...(await datedAhead(db, redacted, [...chats, ...extras.filter(({ kind }) => kind !== 'contact')])),
       ...letters.flatMap((letter) => letter?.snapshot ?? []),
     ],
     ...(await countBeside(db, scope, chatIds, removed)),
@@ -100,13 +109,13 @@ export function isEmpty(found: Survey): boolean {
     removed,
     blanked,
     redacted,
-    groups,
+    extras,
     letters,
     redactedLetters,
     memberships,
     reactions,
   } = found;
-  const lists = [contacts, chatIds, removed, blanked, redacted, groups, letters, redactedLetters];
+  const lists = [contacts, chatIds, removed, blanked, redacted, extras, letters, redactedLetters];
   return memberships + reactions === 0 && lists.every((list) => list.length === 0);
 }
 
@@ -120,14 +129,24 @@ function namesOf({ jids, ids }: Person): (connectionId: ConnectionId) => IsTheir
 }
 
 function judge(
-  { connectionId, id, direct, theirs, named, reactions, extra }: MessageFound,
+  { connectionId, id, direct, theirs, named, reactions, extra, replyTo }: MessageFound,
   isTheirs: IsTheirs,
 ): { fate: 'removed' | 'blanked' | 'redacted' | 'kept'; left: Redacted } {
-  const left = { connectionId, id, reactions: redact(reactions, isTheirs), extra: redact(extra, isTheirs) };
+  const left = {
+    ...{ connectionId, id, reactions: redact(reactions, isTheirs), extra: redact(extra, isTheirs) },
+    replyTo: withoutNames(replyTo, isTheirs),
+  };
   if (direct) return { fate: 'removed', left };
   const senders = extra === null ? [] : ownersOf('message', { extra: parseExact(extra) });
   if (theirs || senders.some(isTheirs)) return { fate: named ? 'removed' : 'blanked', left };
-  return { fate: left.reactions === reactions && left.extra === extra ? 'kept' : 'redacted', left };
+  const isSame = left.reactions === reactions && left.extra === extra && left.replyTo === replyTo;
+  return { fate: isSame ? 'kept' : 'redacted', left };
+}
+
+/** The field that the change feed tells of. */
+function differing(one: MessageFound, left: Redacted): 'reactions' | 'extra' | 'reply_to_wa_id' {
+  if (left.reactions !== one.reactions) return 'reactions';
+  return left.extra !== one.extra ? 'extra' : 'reply_to_wa_id';
 }
 
 /** JSON without mentions; the text itself where there are none. */
@@ -166,7 +185,8 @@ function judgeLetter(
   return { id, snapshot, json: left.json.toString(), sha256 };
 }
 
-function distinct(keys: readonly Key[]): Key[] {
+/** Each key once. */
+export function distinct(keys: readonly Key[]): Key[] {
   return [
     ...new Map(
       keys.map(({ connectionId, id }) => [JSON.stringify([connectionId, id]), { connectionId, id }]),

@@ -97,11 +97,34 @@ test('files go with the last message that has them, and links with the number; n
   expect(traces(await dump(database), HERS)).toEqual([]);
 });
 
+test('a number that the CRM has in its other form is not linked either', async () => {
+  const old = '+551187654321';
+  const crm = { CRM_CONTACTS_QUERY: `select 'crm7', '${old}' union all select 'crm8', '+4915100000002'` };
+  expect(await run(['link'], crm)).toMatchObject({ status: 0 });
+  const links = () => database.query('select crm_id, phone_e164 from whatsapp.crm_links order by 1');
+  expect(await links()).toHaveLength(2);
+  expect(await run(['erase', '--phone', '+5511987654321', '--forever', '--yes'])).toMatchObject({
+    status: 0,
+  });
+  expect(await run(['link'], crm)).toMatchObject({ status: 0 });
+  expect(await links()).toEqual([{ crm_id: 'crm8', phone_e164: '+4915100000002' }]);
+});
+
 test('files that cannot be removed are told of, and the erasure is done', async () => {
   const hers = await attach('00', 'm_group');
   const done = await run(['erase', '--phone', `+${PHONE}`, '--yes'], { MEDIA_STORE: 'off' });
   expect(done.status).toBe(1);
   expect(done.stderr).toContain('1 files are left in the archive: MEDIA_STORE is off');
+  expect(existsSync(hers)).toBe(true);
+  expect(traces(await dump(database), HERS)).toEqual([]);
+});
+
+test('files in an earlier store are named, for nothing else knows of them then', async () => {
+  const hers = await attach('00', 'm_group');
+  const MEDIA_STORE = pathToFileURL(`${hers}.elsewhere`).href;
+  const done = await run(['erase', '--phone', `+${PHONE}`, '--yes'], { MEDIA_STORE });
+  expect(done.status).toBe(1);
+  expect(done.stderr).toContain(`remove them by hand\n  ${pathToFileURL(hers).href}\n`);
   expect(existsSync(hers)).toBe(true);
   expect(traces(await dump(database), HERS)).toEqual([]);
 });

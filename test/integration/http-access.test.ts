@@ -157,6 +157,14 @@ describe('without a token', () => {
     },
   );
 
+  test('nor a proxy on this machine that says for whom it asks', async () => {
+    for (const header of ['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-real-ip']) {
+      for (const path of GUARDED) expect(await status(base + path, { [header]: '198.51.100.7' })).toBe(403);
+    }
+    const { body } = await ask(`${base}/readyz`, { headers: { 'x-forwarded-for': '198.51.100.7' } });
+    expect(body).not.toContain('"behind":[');
+  });
+
   test('nor any other address of this machine, whatever the name', async (context) => {
     const others = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
     const address = others.find(({ family, internal }) => family === 'IPv4' && !internal)?.address;

@@ -1,6 +1,7 @@
 /** Files that messages share, and files that nothing refers to. */
+import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Kysely } from 'kysely';
@@ -18,6 +19,7 @@ import { type MediaFolder, mediaFolder } from '../support/media.ts';
 import { openTestDatabase } from '../support/replica.ts';
 import { startS3 } from '../support/s3.ts';
 
+const ARCHIVING = new URL('../../src/cli/archiving.ts', import.meta.url).href;
 const database = useTestDatabase({ migrated: true });
 const { signal } = new AbortController();
 let db: Kysely<Database>;
@@ -68,7 +70,7 @@ async function inFolder(): Promise<Scene> {
   const folder = mediaFolder();
   const store = await openMediaStore(
     { kind: 'file', folder: folder.path },
-    { endpoint: undefined, region: undefined },
+    { endpoint: undefined, region: undefined, account: process.geteuid?.() },
   );
   return {
     store,
@@ -81,7 +83,11 @@ async function inFolder(): Promise<Scene> {
 async function inBucket(): Promise<Scene> {
   const s3 = await startS3('archive');
   const url = { kind: 's3', bucket: 'archive', prefix: 'of/this replica'.replace(' ', '-') } as const;
-  const store = await openMediaStore(url, { endpoint: s3.endpoint, region: undefined });
+  const store = await openMediaStore(url, {
+    endpoint: s3.endpoint,
+    region: undefined,
+    account: process.geteuid?.(),
+  });
   return {
     store,
     put: (content, type) => put(store, content, type),
@@ -131,7 +137,7 @@ describe.each([
     await row('m2', location, 'conn_b');
     await row('m3', alone);
     expect(await removeMedia(db, ID, ['m1', 'm3', 'of nobody'])).toEqual([alone]);
-    expect(await removeFiles(db, store, [alone, location])).toBe(1);
+    expect(await removeFiles(db, store, [alone, location])).toEqual({ removed: 1, elsewhere: [] });
     expect([await scene.has(alone), await scene.has(location)]).toEqual([false, true]);
     expect(await removeMedia(db, 'conn_b', ['m2'])).toEqual([location]);
     expect(await removeMedia(db, 'conn_b', ['m2'])).toEqual([]);
@@ -144,7 +150,7 @@ describe.each([
         throw new Error('no');
       })
       .catch(() => [location]);
-    expect(await removeFiles(db, store, rolledBack)).toBe(0);
+    expect(await removeFiles(db, store, rolledBack)).toEqual({ removed: 0, elsewhere: [] });
     expect(await scene.has(location)).toBe(true);
   });
 
@@ -234,7 +240,7 @@ describe('in a folder', () => {
     folder = mediaFolder();
     store = await openMediaStore(
       { kind: 'file', folder: folder.path },
-      { endpoint: undefined, region: undefined },
+      { endpoint: undefined, region: undefined, account: process.geteuid?.() },
     );
     await store.check('me');
   });
@@ -243,7 +249,11 @@ describe('in a folder', () => {
 
   test('a place where no folder can be made is refused, and not tried for ever', async () => {
     const url = { kind: 'file', folder: '/proc/wa-replica/media' } as const;
-    const nowhere = await openMediaStore(url, { endpoint: undefined, region: undefined });
+    const nowhere = await openMediaStore(url, {
+      endpoint: undefined,
+      region: undefined,
+      account: process.geteuid?.(),
+    });
     await expect(nowhere.check('me')).rejects.toMatchObject({ kind: 'media_store' });
   });
 
@@ -290,7 +300,11 @@ describe('in a bucket', () => {
   const failing = async (more: { endpoint?: URL; bucket?: string }) => {
     const s3 = await startS3('archive');
     const url = { kind: 's3', bucket: more.bucket ?? 'archive', prefix: '' } as const;
-    const store = await openMediaStore(url, { endpoint: more.endpoint ?? s3.endpoint, region: undefined });
+    const store = await openMediaStore(url, {
+      endpoint: more.endpoint ?? s3.endpoint,
+      region: undefined,
+      account: process.geteuid?.(),
+    });
     return await store
       .check('me')
       .then(
@@ -313,4 +327,40 @@ describe('in a bucket', () => {
     expect(unreachable).toMatchObject({ kind: 'media_store', code: 'ECONNREFUSED' });
     expect(JSON.stringify(unreachable)).not.toContain('127.0.0.1');
   });
+});
+
+test('a folder on the way to a bucket that somebody else made is neither used nor swept', async () => {
+  const before = process.env.TMPDIR;
+  const folder = mediaFolder();
+  const theirs = path.join(folder.path, 'theirs');
+  mkdirSync(theirs, { recursive: true });
+  const old = path.join(theirs, 'old');
+  writeFileSync(old, 'x');
+  utimesSync(old, 0, 0);
+  process.env.TMPDIR = folder.path;
+  const scene = await inBucket();
+  try {
+    symlinkSync(theirs, scene.store.incoming);
+    const refused = { kind: 'media_store', code: 'EPERM', hint: expect.stringContaining('TMPDIR') };
+    await expect(scene.store.check('x')).rejects.toMatchObject(refused);
+    await expect(sweep(db, scene.store, signal)).rejects.toMatchObject(refused);
+    expect(existsSync(old)).toBe(true);
+  } finally {
+    if (before === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = before;
+    await scene.close();
+    folder.remove();
+  }
+});
+
+test('a bucket under an account without a name, as containers have them', (context) => {
+  const nobody = { uid: 54_321, gid: 54_321, encoding: 'utf8' as const, cwd: '/' };
+  const node = (script: string) => spawnSync(process.execPath, ['--input-type=module', '-e', script], nobody);
+  context.skip(node(`import ${JSON.stringify(ARCHIVING)}`).status !== 0, 'only root can be somebody else');
+  const { stdout, stderr } = node(`
+    import { openStore } from ${JSON.stringify(ARCHIVING)};
+    const url = { kind: 's3', bucket: 'archive', prefix: '' };
+    const store = await openStore({ settings: { MEDIA_STORE: url } });
+    console.log(store.incoming);`);
+  expect([stdout, stderr]).toEqual([expect.stringMatching(/wa-replica-media-54321\n$/), '']);
 });

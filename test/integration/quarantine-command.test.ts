@@ -30,6 +30,15 @@ describe('the command', () => {
   const ids = async (where: string) => (await bench.entries(where)).map((entry) => entry.quarantine_id);
   beforeEach(() => database.query('delete from whatsapp.quarantine'));
 
+  test('what came cannot move the cursor of a terminal, in list and show', async () => {
+    await bench.bring({ messages: [message('\u001b]0;x\u0007\u001b[2J', 1, 1)] });
+    const [id] = await ids('true');
+    const listed = await quarantine('list');
+    expect(listed.stdout).toContain(' \uFFFD]0;x\uFFFD\uFFFD[2J ');
+    const shown = await quarantine('show', id!);
+    for (const { stdout } of [listed, shown]) expect(stdout).not.toContain('\u001b');
+  });
+
   test('list: filtered by kind, connection and code, as a table and as JSON, the resolved ones when asked', async () => {
     await bench.bring({
       messages: [message('l1', 1, 1), message('l2', 2, 'refuse:22023'), 'null'],

@@ -1,6 +1,11 @@
 /** RETAIN_MESSAGES: what is too old goes, with all that hangs on it, and does not come back. */
+import { Writable } from 'node:stream';
 import { expect, test } from 'vitest';
+import { upkeepJobs } from '../../src/cli/jobs.ts';
 import { loadSettings } from '../../src/config/load.ts';
+import { createLogger } from '../../src/ops/logger.ts';
+import type { WorkerJob } from '../../src/ops/upkeep.ts';
+import { assemble } from '../../src/replica.ts';
 import { expireMessages } from '../../src/sync/retention.ts';
 import { applyAnswer, CONNECTION, contextOf } from '../support/pages.ts';
 import { quickSettings } from '../support/replica.ts';
@@ -98,4 +103,28 @@ test('it may not be shorter than the memory of the upstream', () => {
     loadSettings({ ...env, RETAIN_MESSAGES }, { database: true, upstream: true });
   expect(load('30d').settings.RETAIN_MESSAGES).toBe(30 * DAY);
   expect(() => load('29d')).toThrow('RETAIN_MESSAGES is shorter than RETENTION_WINDOW');
+});
+
+test('files that no store of this daemon has are told of: their rows are gone', async () => {
+  await page(10);
+  await database.query(
+    `insert into whatsapp.media (connection_id, message_id, state, location) values ($1, 'm_old', 'stored', 'file:///earlier/x')`,
+    [CONNECTION],
+  );
+  const env = { ...quickSettings(database.url, 'http://127.0.0.1:9'), RETAIN_MESSAGES: '60d' };
+  const { settings } = loadSettings(env, { database: true, upstream: true });
+  const replica = assemble({ settings, env, listen: () => {}, onIdleError: () => {} });
+  let logged = '';
+  const stream = new Writable({
+    write(chunk, _, done) {
+      logged += chunk;
+      done();
+    },
+  });
+  const log = createLogger({ level: 'info', format: 'json', stream });
+  const job = upkeepJobs(replica, log).find(({ name }) => name === 'retention') as WorkerJob;
+  await job.run(signal);
+  await replica.close();
+  expect(logged).toContain('"files":1,"first":"file:///earlier/x","msg":"files of old messages are left"');
+  expect(await messageIds()).not.toContain('m_old');
 });

@@ -85,6 +85,10 @@ describe.skipIf(!has('systemd-analyze'))('the unit', () => {
     expect(exposure).toBeLessThan(2);
   });
 
+  test('leaves no memory on the disk where the watchdog aborts it', () => {
+    expect(readFileSync(UNIT, 'utf8')).toMatch(/^LimitCORE=0$/m);
+  });
+
   test('an unknown key would be found', () => {
     const dir = mkdtempSync(path.join(tmpdir(), 'wa-replica-unit-'));
     const copy = path.join(dir, 'wa-replica.service');

@@ -108,6 +108,25 @@ test('as a consumer it goes on where it stood, hears the daemon, and says when i
   expect(late).toMatchObject({ status: 1, stdout: '', stderr: expect.stringContaining('comes too late') });
 });
 
+test('a change that names nobody any more, since an erasure, is printed and acknowledged as any other', async () => {
+  await database.query(`insert into whatsapp.sync_state (connection_id, last_change_no) values ('blank', 1)`);
+  await database.query(`insert into whatsapp.changes (connection_id, change_no, kind, op)
+    values ('blank', 1, 'contact', 'deleted')`);
+  await database.query(`select whatsapp.register_consumer('late')`);
+  const tail = startCli(['tail', '--consumer', 'late'], { DATABASE_URL: database.url });
+  const acknowledged = async () =>
+    (
+      await database.query(`select from whatsapp.change_positions
+        where consumer = 'late' and connection_id = 'blank' and change_no = 1`)
+    ).length > 0;
+  await waitFor(async () => (await acknowledged()) || tail.process.exitCode !== null, {
+    what: 'the acknowledgement',
+    deadlineMs: 20_000,
+  });
+  expect(await tail.kill('SIGINT')).toBe(0);
+  expect(tail.stdout).toMatch(/ {2}blank {2}1 {2}contact – deleted\n/);
+});
+
 test('a slip makes no consumer', async () => {
   for (const name of ['', ' ', ' desk', 'a\u0007b', 'x'.repeat(101)]) {
     const { status, stderr } = await runCommand(['tail', '--consumer', name], {});

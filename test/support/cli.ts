@@ -18,7 +18,7 @@ export interface CliProcess {
   kill(signal: NodeJS.Signals): Promise<number | string>;
 }
 
-const SOURCES = fileURLToPath(new URL('../../src/bin.ts', import.meta.url));
+export const SOURCES = fileURLToPath(new URL('../../src/bin.ts', import.meta.url));
 export const BUILT = fileURLToPath(new URL('../../dist/src/bin.js', import.meta.url));
 
 const SEVERAL = fileURLToPath(new URL('several-commands.ts', import.meta.url));

@@ -141,6 +141,19 @@ test.each([
   ['', undefined],
 ])('the list %j is %j', (text, values) => expect(read(v.list(), text)).toEqual(values));
 
+test('what is sent as a header is a list of plain ASCII', () => {
+  expect(read(v.headerList(), 'pa_live_a, pa_live_b')).toEqual(['pa_live_a', 'pa_live_b']);
+  for (const text of ['a\nb', 'a b', 'caf\u00e9', '\u2603']) {
+    expect(read(v.headerList(), text)).toBeUndefined();
+  }
+});
+
+test('auto stands alone, in whatever letters', () => {
+  expect(read(v.autoOrIds(), ' Auto ')).toEqual(['auto']);
+  expect(read(v.autoOrIds(), 'conn_a,conn_b')).toEqual(['conn_a', 'conn_b']);
+  expect(read(v.autoOrIds(), 'conn_a, AUTO')).toBeUndefined();
+});
+
 test.each([
   ['whatsapp', true],
   ['_x1', true],

@@ -1,6 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import { expect, describe as group, test } from 'vitest';
-import { describe, printable } from '../../src/cli/status.ts';
+import { describe } from '../../src/cli/status.ts';
+import { printable } from '../../src/cli/terminal.ts';
 import type { StatusReport } from '../../src/ops/status.ts';
 import type { ConnectionStatus } from '../../src/store/status.ts';
 

@@ -170,7 +170,7 @@ describe('a body', () => {
     socket.destroy();
   });
 
-  test("that its sender cuts off is nobody's loss", async () => {
+  test("that its sender cuts off is nobody's loss, and no line in the log", async () => {
     const socket = connect(server.port, '127.0.0.1');
     socket.on('error', () => {});
     socket.write(`POST ${PATH} HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\nabc`, () =>
@@ -179,6 +179,7 @@ describe('a body', () => {
     await waitFor(() => socket.destroyed, { what: 'the end' });
     expect((await send(event('conn_a'))).status).toBe(200);
     expect(events).toEqual(['conn_a']);
+    expect(logged).toBe('');
   });
 });
 

@@ -5,7 +5,7 @@ import type { Reply, Route } from './server.ts';
 /**
  * Lets in whoever has the token: as bearer, or as the password of basic auth, which a browser asks for. Without a
  * token only this machine itself is let in, and only under a name of its own: a page elsewhere could make a browser
- * here ask under another name.
+ * here ask under another name. What a proxy here passes on comes from elsewhere.
  */
 export function guarded(route: Route, token: string | undefined): Route {
   return {
@@ -31,11 +31,15 @@ function refusal(request: IncomingMessage, token: string | undefined): Reply | u
   return { status: 401, body: 'the token is wanted, as bearer or as the password\n', headers };
 }
 
+/** What proxies say of whom they ask for. */
+const PASSED_ON = ['forwarded', 'x-forwarded-for', 'x-forwarded-host', 'x-real-ip'] as const;
+
 function isLocal(request: IncomingMessage): boolean {
   const address = request.socket.remoteAddress ?? '';
   const host = (request.headers.host ?? '').replace(/:\d+$/, '');
   const local = /^(?:::1|(?:::ffff:)?127(?:\.\d{1,3}){3})$/.test(address);
-  return local && /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/.test(host);
+  const passedOn = PASSED_ON.some((header) => request.headers[header] !== undefined);
+  return local && !passedOn && /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])$/.test(host);
 }
 
 function tokenOf(header: string): string | undefined {

@@ -24,6 +24,7 @@ export interface HttpServer {
 
 /** Limits against clients that are slow, or many; milliseconds. */
 const REQUEST_TIMEOUT = 10_000;
+const CHECK_EVERY = 2_000;
 const MAX_CONNECTIONS = 256;
 
 /**
@@ -35,7 +36,7 @@ export async function serve(
   { host, port }: { readonly host: string; readonly port: number },
   log: Logger,
 ): Promise<HttpServer> {
-  const server = createServer((request, response) => {
+  const server = createServer({ connectionsCheckingInterval: CHECK_EVERY }, (request, response) => {
     void handle(routes, request, response, log);
   });
   server.requestTimeout = REQUEST_TIMEOUT;
@@ -80,6 +81,8 @@ async function handle(
       };
     } else reply = { status: 404, body: 'not found\n' };
   } catch (error) {
+    // Whoever sent it went away in its midst, or was too slow: nobody is left to answer, and anyone can do so.
+    if (error === request.errored) return;
     log.error(errorFields(error), 'HTTP request failed');
     reply = { status: 500, body: 'internal error\n' };
   }

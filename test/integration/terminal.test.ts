@@ -1,0 +1,96 @@
+/** The process itself: what it does where the terminal, its streams and its folder are not as one is used to. */
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { CACHE, SOURCES } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
+import { useTestDatabase } from '../support/database.ts';
+import { quickSettings } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
+
+const database = useTestDatabase({ migrated: true });
+let simulator: Simulator;
+let env: Record<string, string>;
+beforeAll(async () => {
+  simulator = await startSimulator({ connections: ['conn_a'], messages: 60 });
+  env = quickSettings(database.url, simulator.url);
+  expect((await runCommand(['sync'], env)).status).toBe(0);
+});
+afterAll(() => simulator.close());
+
+const BIN = `"${process.execPath}" "${SOURCES}"`;
+
+/** Runs a line of the shell. @param answer typed once the output has a question. */
+async function shell(
+  line: string,
+  { cwd = '/', answer }: { cwd?: string; answer?: string } = {},
+): Promise<{ status: number | null; output: string }> {
+  const child = spawn('sh', ['-c', line], {
+    cwd,
+    env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: CACHE, ...env },
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output += text;
+    });
+  const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
+  if (answer !== undefined) {
+    await waitFor(() => output.includes('[y/N]'), { what: 'the question', deadlineMs: 20_000 });
+    child.stdin.write(answer);
+  }
+  const status = await ended;
+  child.stdin.destroy();
+  return { status, output };
+}
+
+test.skipIf(!existsSync('/dev/full'))(
+  'output that cannot be written is a failure, a log is none',
+  async () => {
+    expect(await shell(`${BIN} status > /dev/full`)).toEqual({
+      status: 1,
+      output: 'wa-replica: cannot write the output (ENOSPC)\n',
+    });
+    // It says on stderr that MEDIA_STORE is off.
+    expect(await shell(`${BIN} media status 2> /dev/full`)).toEqual({
+      status: 0,
+      output: 'no attachments\n',
+    });
+  },
+);
+
+test('.env that is no file is a mistake in the configuration', async () => {
+  const cwd = await mkdtemp(path.join(tmpdir(), 'wa-replica-cli-'));
+  await mkdir(path.join(cwd, '.env'));
+  const { status, output } = await shell(`${BIN} status`, { cwd });
+  await rm(cwd, { recursive: true });
+  expect(status).toBe(2);
+  expect(output).toMatch(/^wa-replica: wrong configuration:\n {2}- \.env in this folder is no file .*\n$/);
+});
+
+/** A terminal of util-linux's `script`, which BSD's cannot stand for. */
+const noTerminal = spawnSync('script', ['--version']).status !== 0;
+const onTerminal = (command: string) => `script -qec '${command}' /dev/null`;
+
+test.skipIf(noTerminal).each([
+  ['Ctrl-C', '\u0003'],
+  ['Ctrl-D', '\u0004'],
+  ['n', 'n\r'],
+])('%s at a question is a no', async (_, answer) => {
+  const { status, output } = await shell(onTerminal(`${BIN} resync --connection conn_a`), { answer });
+  expect([status, output]).toEqual([1, expect.stringMatching(/\nwa-replica: nothing was done\s*$/)]);
+  expect(await database.query('select epoch from whatsapp.sync_state')).toEqual([{ epoch: 1 }]);
+});
+
+test.skipIf(noTerminal)('progress stays on its line, on a narrow terminal too', async () => {
+  const command = onTerminal(`stty cols 40; VERIFY_RATE=1000 ${BIN} verify`);
+  const { status, output } = await shell(command);
+  expect(status).toBe(0);
+  const lines = output.split('\r\u001b[K').filter((line) => line.includes(' conversations, '));
+  expect(lines.length).toBeGreaterThan(2);
+  expect(Math.max(...lines.map((line) => line.length))).toBe(39);
+});
