@@ -214,7 +214,6 @@ export class ConnectionLoop {
     const { listen } = this.#context;
     let nextIn = 0;
     const at = this.#at;
-    const events = this.#bell.count;
     const startedAt = performance.now();
     const plan: TurnPlan = {
       nextPollIn: (changed) => {
@@ -243,8 +242,12 @@ export class ConnectionLoop {
     this.#limit.good(recordsIn(result), page.body.length, page.hasMore);
     this.#recovery.good();
     this.#journal.recovered();
-    this.#bell.answered(events);
+    this.#bell.answered(result.requestedAt);
     this.#bell.deafen(page.hasMore ? 0 : EVENT_SPACING);
+    if (!page.hasMore && this.#bell.isOwed) {
+      this.#pace.expect();
+      nextIn = EVENT_SPACING;
+    }
     this.#polledAt = performance.now();
     this.#interval = page.hasMore ? 0 : nextIn;
     return { caughtUp: !page.hasMore, nextIn: page.hasMore ? 0 : nextIn };
