@@ -186,18 +186,23 @@ export class ConnectionLoop {
     }
   }
 
-  /** Whether another has the lease. A renewal tells nothing of it: it passes over what is locked, too. */
+  /** Goes on from what is stored, as far as it can be read: a resync may have moved the cursor, and whether a commit that
+   * failed took effect is not known.
+   * @returns whether another has the lease. A renewal tells nothing of it: it passes over what is locked, too. */
   async #isLost(): Promise<boolean> {
     try {
       const stored = await readPosition(this.#context.db, this.connectionId);
-      return stored?.term !== this.term;
+      if (stored?.term !== this.term) return true;
+      this.#at = stored;
     } catch {
-      return false;
+      // The database is out of reach; the next page will be fenced if need be.
     }
+    return false;
   }
 
   /** A turn, and what can be done where it fails. */
   async #explained(signal: AbortSignal): Promise<TurnEnd> {
+    if (this.#journal.failures > 0 && (await this.#isLost())) return 'lease_lost';
     try {
       return await this.#turn(signal);
     } catch (cause) {
@@ -282,11 +287,8 @@ export class ConnectionLoop {
     try {
       const failure = { kind: error.kind, message: error.message, nextPollIn: retryIn, failures };
       await noteFailure(db, connectionId, this.#at.term, failure);
-      // Whether the failed commit took effect is not known; the stored position is the truth.
-      const stored = error.kind === 'database' ? await readPosition(db, connectionId) : undefined;
-      if (stored?.term === this.#at.term) this.#at = stored;
     } catch {
-      // The database is out of reach; the failure is told above, and the next turn will be fenced if need be.
+      // The database is out of reach; the failure is told above.
     }
     return retryIn;
   }
