@@ -228,6 +228,7 @@ export class ConnectionLoop {
       progress: (due) => {
         this.#dueAt = due ? performance.now() : Number.POSITIVE_INFINITY;
       },
+      refuse: (page) => this.#recovery.refuse(page, at),
     };
     const result = await turn(this.#context, this.#fetcher, this.connectionId, at, plan, signal);
     const { page, applied } = result;
