@@ -190,8 +190,9 @@ export class ConnectionLoop {
    * failed took effect is not known.
    * @returns whether another has the lease. A renewal tells nothing of it: it passes over what is locked, too. */
   async #isLost(): Promise<boolean> {
+    const { db, worker } = this.#context;
     try {
-      const stored = await readPosition(this.#context.db, this.connectionId);
+      const stored = await readPosition(db, this.connectionId, worker);
       if (stored?.term !== this.term) return true;
       this.#at = stored;
     } catch {
