@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import { ReplicaError } from '../errors.ts';
 import { jitter } from '../lib/backoff.ts';
+import { identifier } from '../lib/identifiers.ts';
 import { sleep } from '../lib/wait.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import {
@@ -150,7 +151,7 @@ export class Discovery {
       const status = account === undefined ? undefined : await ask(id);
       if (status?.paired === false) unpaired = true;
       if (status?.jid == null) undecided.push(id);
-      if (account === undefined || status?.jid !== account) continue;
+      if (account === undefined || status?.jid == null || !isSameAccount(status.jid, account)) continue;
       const renamed = await maintenance.transaction().execute(async (trx) => {
         await lockState(trx, UNNAMED_CONNECTION);
         return await renameConnection(trx, UNNAMED_CONNECTION, id);
@@ -171,6 +172,11 @@ interface Naming {
   /** Whether it is still there, and none of the listed ones is known to be it. */
   readonly left: boolean;
   readonly renamed?: ConnectionId;
+}
+
+/** A JID may tell the device, which is another one after each pairing. */
+function isSameAccount(jid: string, other: string): boolean {
+  return identifier(jid) === identifier(other);
 }
 
 function cannotTell(): ReplicaError {

@@ -128,6 +128,17 @@ describe('once ids are listed, default is renamed', () => {
     expect(await rowsOf('default')).toEqual({});
   });
 
+  test('also where it was paired again meanwhile: a JID may tell its device', async () => {
+    const worker = await start();
+    await replicatedAs('default', 'conn_a');
+    await worker.discovery.followOne('default', new AbortController().signal);
+    await database.query(`update whatsapp.connections set jid = replace(jid, '@', ':12@')`);
+    key.meShape = 'ids';
+    await worker.look();
+    expect(worker.told('connection_renamed')).toEqual(['conn_a']);
+    expect(await rowsOf('default')).toEqual({});
+  });
+
   test('only when the accounts can be told: until then nothing begins anew', async () => {
     const worker = await start();
     await replicatedAs('default', 'conn_a');
