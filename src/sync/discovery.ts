@@ -53,9 +53,10 @@ export class Discovery {
 
   /**
    * Looks once. What the database knows is replicated whatever the upstream says now.
+   * @returns listed connections that wait: any of them may be the one without a name.
    * @throws the first error of the upstream where nothing is known at all; what the database throws.
    */
-  async look(signal: AbortSignal): Promise<void> {
+  async look(signal: AbortSignal): Promise<readonly ConnectionId[]> {
     const { db, upstream, directory, listen } = this.#context;
     const known = await knownConnections(db);
     const active = known.filter((one) => !one.removed).map((one) => one.connectionId);
@@ -74,6 +75,12 @@ export class Discovery {
     }
     const missing = looked.missing.filter((id) => id !== UNNAMED_CONNECTION);
     await this.#judgeMissing(naming.left ? [...missing, UNNAMED_CONNECTION] : missing);
+    // Once others are listed, it cannot be asked for without its id, and is known by its account alone.
+    const unnamed = known.find((one) => one.connectionId === UNNAMED_CONNECTION);
+    if (unnamed?.jid == null && directory.connections.includes(UNNAMED_CONNECTION)) {
+      await this.followOne(UNNAMED_CONNECTION, signal);
+    }
+    return naming.undecided;
   }
 
   /** A connection answered 404: where it is not listed either, it is gone at once. */

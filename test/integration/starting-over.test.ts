@@ -168,7 +168,9 @@ describe('a refusal is explained before anything is done about it (R6)', () => {
     const [failed] = scene.worker.events.filter((event) => event.type === 'failed');
     expect(failed!.error.verdict).toBe('park');
     expect(failed!.error.hint).toContain('WHATSAPP_USE_CONNECTION_IDS');
-    expect(scene.asked.slice(0, 7).map(({ what }) => what)).toEqual([
+    expect(scene.asked.slice(0, 8).map(({ what }) => what)).toEqual([
+      // by the look-up
+      'status',
       ...[500, 250, 125, 62, 50].map((limit) => `5 ${limit}`),
       ...['0 50', '5 500'],
     ]);
