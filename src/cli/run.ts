@@ -236,7 +236,8 @@ async function connectionsFound(replica: Replica, log: Logger, signal: AbortSign
   const bounds = { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX };
   for (let failures = 0; ; failures++) {
     try {
-      return await discovery.look(signal);
+      await discovery.look(signal);
+      return;
     } catch (cause) {
       if (signal.aborted) throw cause;
       const error = ReplicaError.from('database', cause, 'reading connections');

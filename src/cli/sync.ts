@@ -38,13 +38,14 @@ export function syncCommand(terminal: Terminal): Command {
           { migrate: settings.MIGRATE_ON_START, patience: 10_000, onWaiting },
           signal,
         );
+        let waiting: readonly string[] = [];
         if (options.connection !== undefined) {
           // Of several keys, which is theirs?
           if (directory.keys.length > 1) await replica.discovery.look(signal);
           directory.assume(options.connection);
           await ensureConnections(db, options.connection);
         } else {
-          await replica.discovery.look(signal);
+          waiting = await replica.discovery.look(signal);
         }
         const connections = options.connection ?? directory.connections;
         await worker.start();
@@ -60,6 +61,12 @@ export function syncCommand(terminal: Terminal): Command {
           progress.stop();
           terminal.stdout.write(progress.summary(results));
           const behind = results.filter((result) => !result.caughtUp);
+          if (waiting.length > 0) {
+            const ids = waiting.join(', ');
+            throw new CommandFailed(
+              `which of ${ids} is the connection that was replicated without an id cannot be told: see that they are paired`,
+            );
+          }
           if (behind.length > 0)
             throw new CommandFailed(`${behind.length} of ${results.length} not caught up`);
         } finally {

@@ -23,13 +23,18 @@ export interface Renewed {
 
 const dueIn = sql<number>`coalesce(extract(epoch from s.next_poll_at - clock_timestamp()) * 1000, 0)::float8`;
 
+const NEXT_TERM = sql.raw(
+  'greatest(lease_term + 1, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)',
+);
+
 function seconds(ms: number) {
   return sql`make_interval(secs => ${ms / 1000}::float8)`;
 }
 
 /**
  * Takes leases that nobody holds, or whose holder let them expire; database time decides (R15). Rows that another
- * has locked are skipped. Every taking raises the term, which fences the holder before.
+ * has locked are skipped. Every taking raises the term, which fences the holder before; to the time, in milliseconds, so
+ * that no term comes again where the database has forgotten a taking: a standby was promoted, or a backup restored.
  * @param ttl milliseconds.
  */
 export async function claimLeases(
@@ -59,7 +64,7 @@ export async function claimLeases(
       limit ${most}
       for update skip locked
     )
-    update ${table} s set lease_owner = ${workerId}, lease_term = lease_term + 1,
+    update ${table} s set lease_owner = ${workerId}, lease_term = ${NEXT_TERM},
       lease_expires_at = clock_timestamp() + ${seconds(ttl)}
     from free where s.connection_id = free.connection_id
     returning s.connection_id, s.epoch, s.numbering, s.cursor, s.lease_term, ${dueIn} as due_in,

@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import type { ConnectionId } from '../model.ts';
+import type { ConnectionId, Cursor } from '../model.ts';
 import type { Db } from './database.ts';
 
 /** What is wrong with a connection's books. */
@@ -27,6 +27,19 @@ const MOST = 20;
  */
 export async function checkLedger(db: Db, connectionId: ConnectionId): Promise<LedgerProblem[]> {
   return [...(await checkChain(db, connectionId)), ...(await checkCounts(db, connectionId))];
+}
+
+/** The highest cursor that a numbering had reached before an epoch; 0 where it began with that. */
+export async function reachedBefore(
+  db: Db,
+  connectionId: ConnectionId,
+  numbering: number,
+  epoch: number,
+): Promise<Cursor> {
+  const { rows } = await sql<{ reached: string }>`
+    select coalesce(max(cursor_to), 0) as reached from ${sql.table('sync_pages')}
+    where connection_id = ${connectionId} and numbering = ${numbering} and epoch < ${epoch}`.execute(db);
+  return BigInt(rows[0]!.reached);
 }
 
 async function checkChain(db: Db, connectionId: ConnectionId): Promise<LedgerProblem[]> {

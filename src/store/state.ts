@@ -92,12 +92,17 @@ export async function readForgotten(db: Db, connectionId: ConnectionId): Promise
   return rows[0];
 }
 
-/** The stored position, without a lock. */
-export async function readPosition(db: Db, connectionId: ConnectionId): Promise<Position | undefined> {
+/** The stored position, without a lock. @param holder undefined is returned where this worker has no lease of it. */
+export async function readPosition(
+  db: Db,
+  connectionId: ConnectionId,
+  holder?: string,
+): Promise<Position | undefined> {
   const row = await db
     .selectFrom('sync_state')
     .select(['epoch', 'numbering', 'cursor', 'lease_term'])
     .where('connection_id', '=', connectionId)
+    .$if(holder !== undefined, (query) => query.where('lease_owner', '=', holder!))
     .executeTakeFirst();
   return (
     row && { epoch: row.epoch, numbering: row.numbering, cursor: BigInt(row.cursor), term: row.lease_term }

@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import { ReplicaError } from '../errors.ts';
 import { jitter } from '../lib/backoff.ts';
+import { identifier } from '../lib/identifiers.ts';
 import { sleep } from '../lib/wait.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import {
@@ -53,9 +54,10 @@ export class Discovery {
 
   /**
    * Looks once. What the database knows is replicated whatever the upstream says now.
+   * @returns listed connections that wait: any of them may be the one without a name.
    * @throws the first error of the upstream where nothing is known at all; what the database throws.
    */
-  async look(signal: AbortSignal): Promise<void> {
+  async look(signal: AbortSignal): Promise<readonly ConnectionId[]> {
     const { db, upstream, directory, listen } = this.#context;
     const known = await knownConnections(db);
     const active = known.filter((one) => !one.removed).map((one) => one.connectionId);
@@ -74,6 +76,12 @@ export class Discovery {
     }
     const missing = looked.missing.filter((id) => id !== UNNAMED_CONNECTION);
     await this.#judgeMissing(naming.left ? [...missing, UNNAMED_CONNECTION] : missing);
+    // Once others are listed, it cannot be asked for without its id, and is known by its account alone.
+    const unnamed = known.find((one) => one.connectionId === UNNAMED_CONNECTION);
+    if (unnamed?.jid == null && directory.connections.includes(UNNAMED_CONNECTION)) {
+      await this.followOne(UNNAMED_CONNECTION, signal);
+    }
+    return naming.undecided;
   }
 
   /** A connection answered 404: where it is not listed either, it is gone at once. */
@@ -151,7 +159,7 @@ export class Discovery {
       const status = account === undefined ? undefined : await ask(id);
       if (status?.paired === false) unpaired = true;
       if (status?.jid == null) undecided.push(id);
-      if (account === undefined || status?.jid !== account) continue;
+      if (account === undefined || status?.jid == null || !isSameAccount(status.jid, account)) continue;
       const renamed = await inTransaction(maintenance, async (trx) => {
         await lockState(trx, UNNAMED_CONNECTION);
         return await renameConnection(trx, UNNAMED_CONNECTION, id);
@@ -172,6 +180,11 @@ interface Naming {
   /** Whether it is still there, and none of the listed ones is known to be it. */
   readonly left: boolean;
   readonly renamed?: ConnectionId;
+}
+
+/** A JID may tell the device, which is another one after each pairing. */
+function isSameAccount(jid: string, other: string): boolean {
+  return identifier(jid) === identifier(other);
 }
 
 function cannotTell(): ReplicaError {

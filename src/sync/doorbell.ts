@@ -12,12 +12,13 @@ export class Doorbell {
   /** A reading of the monotonic clock. */
   #deafUntil = 0;
   #urgent = false;
-  #rung = 0;
-  #answered = 0;
+  /** When it rang last, and when the last poll began that has gone well; readings of the monotonic clock. */
+  #rungAt = Number.NEGATIVE_INFINITY;
+  #polledSince = 0;
 
   /** Something was announced. */
   ring(): void {
-    this.#rung++;
+    this.#rungAt = performance.now();
     this.#alarm.ring();
   }
 
@@ -32,18 +33,15 @@ export class Doorbell {
     this.#deafUntil = performance.now() + ms;
   }
 
-  /** How many times it rang; to be handed to {@link answered} once the poll that began then has gone well. */
-  get count(): number {
-    return this.#rung;
-  }
-
-  answered(count: number): void {
-    this.#answered = count;
+  /** A poll has gone well. @param since when its request began: a page that came ahead tells nothing of what was
+   * announced after that. */
+  answered(since: number): void {
+    this.#polledSince = since;
   }
 
   /** Whether something was announced that no poll has looked for yet. */
   get isOwed(): boolean {
-    return this.#rung > this.#answered;
+    return this.#rungAt >= this.#polledSince;
   }
 
   /** Rests for `ms` milliseconds, until it rings or until the signal.

@@ -27,7 +27,7 @@ export interface FetcherContext {
 /** The code of an answer that found no room in the process-wide budget. */
 export const BUDGET_FULL = 'budget_full';
 
-/** The code of an answer whose cursor is lower than the one sent. */
+/** The code of an answer whose cursor is lower than one that was reached. */
 export const WENT_BACK = 'cursor_went_back';
 
 interface Ahead {
@@ -135,7 +135,7 @@ export class Fetcher {
     try {
       await this.#heldBack;
       const page = readPage(body, cursor);
-      refuseBackwards(page);
+      if (page.cursor < page.from) throw wentBack('the answer has a lower cursor than the one sent');
       // In three steps: Postgres may be done with the page in hand meanwhile, and waits for the next statement.
       await setImmediate();
       const changes = normalise(page);
@@ -148,12 +148,11 @@ export class Fetcher {
   }
 }
 
-/** A cursor lower than the one sent is never applied (R6). */
-function refuseBackwards(page: Answer): void {
-  if (page.cursor < page.from) {
-    throw new ReplicaError('protocol', {
-      where: 'the answer has a lower cursor than the one sent',
-      code: WENT_BACK,
-    });
-  }
+/** An answer whose cursor is too low is never applied (R6). */
+export function wentBack(where: string): ReplicaError {
+  return new ReplicaError('protocol', {
+    where,
+    code: WENT_BACK,
+    hint: 'where this stays, the upstream numbers anew: after RESET_CONFIRM all is fetched again by itself',
+  });
 }

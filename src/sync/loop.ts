@@ -186,18 +186,24 @@ export class ConnectionLoop {
     }
   }
 
-  /** Whether another has the lease. A renewal tells nothing of it: it passes over what is locked, too. */
+  /** Goes on from what is stored, as far as it can be read: a resync may have moved the cursor, and whether a commit that
+   * failed took effect is not known.
+   * @returns whether another has the lease. A renewal tells nothing of it: it passes over what is locked, too. */
   async #isLost(): Promise<boolean> {
+    const { db, worker } = this.#context;
     try {
-      const stored = await readPosition(this.#context.db, this.connectionId);
-      return stored?.term !== this.term;
+      const stored = await readPosition(db, this.connectionId, worker);
+      if (stored?.term !== this.term) return true;
+      this.#at = stored;
     } catch {
-      return false;
+      // The database is out of reach; the next page will be fenced if need be.
     }
+    return false;
   }
 
   /** A turn, and what can be done where it fails. */
   async #explained(signal: AbortSignal): Promise<TurnEnd> {
+    if (this.#journal.failures > 0 && (await this.#isLost())) return 'lease_lost';
     try {
       return await this.#turn(signal);
     } catch (cause) {
@@ -214,7 +220,6 @@ export class ConnectionLoop {
     const { listen } = this.#context;
     let nextIn = 0;
     const at = this.#at;
-    const events = this.#bell.count;
     const startedAt = performance.now();
     const plan: TurnPlan = {
       nextPollIn: (changed) => {
@@ -224,6 +229,7 @@ export class ConnectionLoop {
       progress: (due) => {
         this.#dueAt = due ? performance.now() : Number.POSITIVE_INFINITY;
       },
+      refuse: (page) => this.#recovery.refuse(page, at),
     };
     const result = await turn(this.#context, this.#fetcher, this.connectionId, at, plan, signal);
     const { page, applied } = result;
@@ -243,8 +249,12 @@ export class ConnectionLoop {
     this.#limit.good(recordsIn(result), page.body.length, page.hasMore);
     this.#recovery.good();
     this.#journal.recovered();
-    this.#bell.answered(events);
+    this.#bell.answered(result.requestedAt);
     this.#bell.deafen(page.hasMore ? 0 : EVENT_SPACING);
+    if (!page.hasMore && this.#bell.isOwed) {
+      this.#pace.expect();
+      nextIn = EVENT_SPACING;
+    }
     this.#polledAt = performance.now();
     this.#interval = page.hasMore ? 0 : nextIn;
     return { caughtUp: !page.hasMore, nextIn: page.hasMore ? 0 : nextIn };
@@ -279,11 +289,8 @@ export class ConnectionLoop {
     try {
       const failure = { kind: error.kind, message: error.message, nextPollIn: retryIn, failures };
       await noteFailure(db, connectionId, this.#at.term, failure);
-      // Whether the failed commit took effect is not known; the stored position is the truth.
-      const stored = error.kind === 'database' ? await readPosition(db, connectionId) : undefined;
-      if (stored?.term === this.#at.term) this.#at = stored;
     } catch {
-      // The database is out of reach; the failure is told above, and the next turn will be fenced if need be.
+      // The database is out of reach; the failure is told above.
     }
     return retryIn;
   }

@@ -2,13 +2,14 @@ import type { Kysely } from 'kysely';
 import { ReplicaError } from '../errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import { notePairing } from '../store/connections.ts';
+import { reachedBefore } from '../store/ledger.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState, type Position, startEpoch, startedAutomatically } from '../store/state.ts';
 import { inTransaction } from '../store/transaction.ts';
 import type { ApiKey } from '../upstream/client.ts';
-import { readPage } from '../upstream/page.ts';
+import { type Answer, readPage } from '../upstream/page.ts';
 import type { Listener } from './events.ts';
-import { BUDGET_FULL, type FetcherContext, WENT_BACK } from './fetcher.ts';
+import { BUDGET_FULL, type FetcherContext, WENT_BACK, wentBack } from './fetcher.ts';
 import { LOWEST_AFTER_REFUSAL, type PageLimit } from './page-limit.ts';
 
 /** Lower answers in a row before a new epoch begins, at the least (R6). */
@@ -32,6 +33,8 @@ export class Recovery {
   #lower = { times: 0, since: 0 };
   /** A 409 was over when it was looked at, and no good page came since. */
   #forgiven = false;
+  /** Where the numbering had come to when this epoch began. */
+  #reached = { epoch: 1, cursor: 0n };
 
   constructor(context: RecoveryContext, connectionId: ConnectionId, limit: PageLimit) {
     this.#context = context;
@@ -43,6 +46,21 @@ export class Recovery {
   good(): void {
     this.#lower = { times: 0, since: 0 };
     this.#forgiven = false;
+  }
+
+  /**
+   * Refuses a page that ends a resync at a lower cursor than the numbering had reached: the upstream has numbered anew
+   * before or meanwhile, no answer would ever show it, and what changes from now on would pass for old (R6).
+   * @throws ReplicaError as of a cursor that is lower than the one sent; what Postgres throws.
+   */
+  async refuse({ hasMore, cursor }: Answer, { epoch, numbering }: Position): Promise<void> {
+    if (hasMore) return;
+    if (epoch > this.#reached.epoch) {
+      const reached = await reachedBefore(this.#context.db, this.#connectionId, numbering, epoch);
+      this.#reached = { epoch, cursor: reached };
+    }
+    if (cursor < this.#reached.cursor)
+      throw wentBack('a resync ends at a lower cursor than was reached before');
   }
 
   /**

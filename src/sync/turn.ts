@@ -2,6 +2,7 @@ import type { LimitFunction } from 'p-limit';
 import { ReplicaError } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Position } from '../store/state.ts';
+import type { Answer } from '../upstream/page.ts';
 import { type Applied, type ApplyContext, apply } from './apply.ts';
 import type { Fetched, Fetcher } from './fetcher.ts';
 
@@ -22,6 +23,8 @@ export interface TurnPlan {
   readonly nextPollIn: (changed: boolean) => number;
   /** Told at every step: true where it has begun and should end soon, false where it waits for room. */
   readonly progress: (due: boolean) => void;
+  /** Throws where a page is not to be written. */
+  readonly refuse: (page: Answer) => Promise<void>;
 }
 
 /**
@@ -36,11 +39,12 @@ export async function turn(
   plan: TurnPlan,
   signal: AbortSignal,
 ): Promise<Turn> {
-  const { nextPollIn, progress } = plan;
+  const { nextPollIn, progress, refuse } = plan;
   const fetched = await fetcher.take(at, progress, signal);
   const { page, changes, requestedAt } = fetched;
   context.reached('fetched');
   try {
+    await refuse(page);
     const sent = fetcher.holdBack();
     if (page.hasMore && page.cursor !== page.from) fetcher.prefetch(page, at, signal);
     const startedAt = performance.now();

@@ -5,6 +5,7 @@ import type { AccessKey } from '../../src/simulator/access.ts';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { type Database, TABLES } from '../../src/store/schema.ts';
+import { runCommand } from '../support/command.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { openTestDatabase, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
@@ -122,6 +123,37 @@ describe('once ids are listed, default is renamed', () => {
     const worker = await start();
     await replicatedAs('default', 'conn_a');
     await database.query('update whatsapp.connections set jid = null');
+    key.meShape = 'ids';
+    await worker.look();
+    expect(worker.told('connection_renamed')).toEqual(['conn_a']);
+    expect(await rowsOf('default')).toEqual({});
+  });
+
+  test('after passes alone, too: each notes the account; where it cannot be told, none passes for done', async () => {
+    const env = quickSettings(database.url, simulator.url);
+    const [connection] = simulator.world.connections.values();
+    const pass = async () => (await runCommand(['sync'], env)).status;
+    simulator.faults.script({ kind: 'internal' }, 1, { route: 'status' });
+    expect(await pass()).toBe(0);
+    expect(await database.query('select jid from whatsapp.connections')).toEqual([{ jid: null }]);
+    expect(await pass()).toBe(0);
+    simulator.world.addConnection('conn_0');
+    simulator.world.applyChanges(30);
+    key.meShape = 'ids';
+    connection!.state.paired = false;
+    expect(await pass()).toBe(1);
+    connection!.state.paired = true;
+    expect(await pass()).toBe(0);
+    await replicatedAs('conn_a', 'conn_a');
+    await replicatedAs('conn_0', 'conn_0');
+    expect(await rowsOf('default')).toEqual({});
+  });
+
+  test('also where it was paired again meanwhile: a JID may tell its device', async () => {
+    const worker = await start();
+    await replicatedAs('default', 'conn_a');
+    await worker.discovery.followOne('default', new AbortController().signal);
+    await database.query(`update whatsapp.connections set jid = replace(jid, '@', ':12@')`);
     key.meShape = 'ids';
     await worker.look();
     expect(worker.told('connection_renamed')).toEqual(['conn_a']);

@@ -97,3 +97,14 @@ test('without an event nothing is polled before its time', async () => {
   expect(await database.query(taken)).toHaveLength(1);
   expect(polls()).toBe(before);
 });
+
+test('a lease that the worker has no more, at the same term, is given up and had again', async () => {
+  const { worker, told } = await start();
+  await replicated();
+  await database.query('update whatsapp.sync_state set lease_owner = null, lease_expires_at = null');
+  await waitFor(() => told('lease_taken').length === 2, { what: 'the lease' });
+  expect(told('lease_lost')).toEqual(['conn_a']);
+  simulator.world.applyChanges(10);
+  worker.wake('conn_a');
+  await replicated();
+});

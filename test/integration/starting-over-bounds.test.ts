@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { runCommand } from '../support/command.ts';
+import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
-import { OneConnection } from './one-connection.ts';
+import { ID, OneConnection } from './one-connection.ts';
 
 const scene = OneConnection.use();
 const EVERY_CURSOR = 9223372036854775807n;
@@ -103,6 +105,18 @@ describe('a probe that is not answered says nothing (R6)', () => {
     });
     expect(scene.failures()).toEqual([]);
   });
+});
+
+test('a resync is heeded where no page can be had at the cursor of before', async () => {
+  await scene.upstream();
+  await scene.replicate();
+  await waitFor(scene.agrees, { what: 'the backlog' });
+  scene.simulator.faults.script({ kind: 'internal' }, 100_000, { route: 'sync' });
+  await waitFor(() => scene.failures().length > 0, { what: 'the failures' });
+  const env = quickSettings(scene.database.url, scene.simulator.url);
+  expect(await runCommand(['resync', '--connection', ID, '--yes'], env)).toMatchObject({ status: 0 });
+  const mark = scene.asked.length;
+  await waitFor(() => scene.since(mark).includes('0 500'), { what: 'a request from 0' });
 });
 
 test('a resync while the upstream refuses is not taken for an automatic start, and begins at 0', async () => {

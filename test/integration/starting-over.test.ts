@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { compareWithTruth } from '../../src/demo/compare.ts';
 import { ensureConnections } from '../../src/store/connections.ts';
+import { runCommand } from '../support/command.ts';
+import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { ID, OneConnection } from './one-connection.ts';
 
@@ -100,6 +102,30 @@ describe('the upstream starts over at a low seq: a new epoch and numbering, and 
     await waitFor(scene.agrees, { what: 'everything again' });
   });
 
+  test('a resync does not hide it, whether lower answers were seen before or not', async () => {
+    await scene.upstream();
+    await scene.replicate();
+    await waitFor(scene.agrees, { what: 'the backlog' });
+    await scene.stop();
+    scene.connection.sync.ahead = 'lower';
+    scene.connection.restartNumbering(1n);
+    scene.connection.editMessage(scene.connection.messages[0]!, 'edited in the new numbering');
+    const env = quickSettings(scene.database.url, scene.simulator.url);
+    expect(await runCommand(['resync', '--connection', ID, '--yes'], env)).toMatchObject({ status: 0 });
+    await scene.replicate({ RESET_CONFIRM: '300ms' });
+    await waitFor(scene.agrees, { what: 'the new numbering' });
+    expect(await scene.state()).toMatchObject({ epoch: 3, numbering: 2, epoch_reason: 'reset' });
+    expect(new Set(scene.failures())).toEqual(new Set(['protocol cursor_went_back']));
+    // Another resync ends where this one did.
+    expect(await runCommand(['resync', '--connection', ID, '--yes'], env)).toMatchObject({ status: 0 });
+    const seen = scene.failures().length;
+    await waitFor(async () => (await scene.state()).cursor === `${scene.connection.newest}`, {
+      what: 'the end',
+    });
+    expect(await scene.state()).toMatchObject({ epoch: 4, numbering: 2, epoch_reason: 'resync' });
+    expect(scene.failures()).toHaveLength(seen);
+  });
+
   test('lagging answers only look like it: they are not applied, and nothing changes', async () => {
     await scene.upstream();
     await scene.replicate({ RESET_CONFIRM: '1h' });
@@ -142,7 +168,9 @@ describe('a refusal is explained before anything is done about it (R6)', () => {
     const [failed] = scene.worker.events.filter((event) => event.type === 'failed');
     expect(failed!.error.verdict).toBe('park');
     expect(failed!.error.hint).toContain('WHATSAPP_USE_CONNECTION_IDS');
-    expect(scene.asked.slice(0, 7).map(({ what }) => what)).toEqual([
+    expect(scene.asked.slice(0, 8).map(({ what }) => what)).toEqual([
+      // by the look-up
+      'status',
       ...[500, 250, 125, 62, 50].map((limit) => `5 ${limit}`),
       ...['0 50', '5 500'],
     ]);

@@ -57,7 +57,7 @@ export async function startWorker(
     events,
     told: (type) =>
       events.flatMap((event) => (event.type === type && 'connectionId' in event ? event.connectionId : [])),
-    look: () => discovery.look(signal),
+    look: async () => void (await discovery.look(signal)),
     async stop() {
       stopping.abort(new DOMException('the test stops it', 'AbortError'));
       await Promise.all(work);

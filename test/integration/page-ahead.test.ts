@@ -1,0 +1,33 @@
+import pg from 'pg';
+import { expect, test } from 'vitest';
+import { waitFor } from '../support/wait.ts';
+import { ID, OneConnection } from './one-connection.ts';
+
+const scene = OneConnection.use();
+
+test('what is announced while the last page is there already is polled for as soon as that is written', async () => {
+  await scene.upstream({ messages: 20 });
+  const limits = { PAGE_LIMIT: '10', PAGE_LIMIT_MAX: '10' };
+  await scene.replicate({ ...limits, POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', LEASE_TTL: '30s' });
+  await waitFor(scene.agrees, { what: 'the backlog' });
+  await waitFor(() => scene.worker.worker.health[0]!.interval > 0, { what: 'the end of the backlog' });
+  const conversation = scene.connection.conversations[0]!;
+  const add = () => scene.connection.addMessage({ conversation, touchConversation: false });
+  const locker = new pg.Client({ connectionString: scene.database.url });
+  await locker.connect();
+  try {
+    // The first page waits to be written, while the second one, which is the last, comes ahead.
+    await locker.query('begin');
+    await locker.query('select from whatsapp.sync_state for update');
+    for (let n = 0; n < 15; n++) add();
+    const mark = scene.asked.length;
+    scene.worker.worker.wake(ID);
+    await waitFor(() => scene.asked.length === mark + 2, { what: 'the page ahead' });
+    add();
+    scene.worker.worker.wake(ID);
+  } finally {
+    await locker.end();
+  }
+  await waitFor(scene.agrees, { what: 'what was announced' });
+  expect(scene.failures()).toEqual([]);
+});
