@@ -136,6 +136,10 @@ test('says below the table what is wrong, and what to do about it', () => {
     'workers: host-1a2b3c4d (1); times in UTC',
     '',
   ]);
+  const removed = connection({ ...parked, state: 'removed', last_error_kind: 'not_found', quarantined: '0' });
+  expect(describe(report(removed), false).split('\n\n')[1]).toMatch(/^workers: /);
+  const once = connection({ ...parked, consecutive_failures: 1 });
+  expect(describe(report(once), false)).toContain('HTTP 401, 1 failure in a row');
 });
 
 test('a line for what is about to be lost, what was lost, and what a verification found', () => {
