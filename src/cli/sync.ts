@@ -88,6 +88,7 @@ async function refuseUnreachable(
   const known = new Set((await knownConnections(db)).map((one) => one.connectionId));
   for (const id of wanted.filter((one) => !known.has(one))) {
     const error = await upstream.pairingStatus(directory.keyOf(id), id, signal).catch((error) => error);
+    signal.throwIfAborted();
     if (error instanceof ReplicaError && error.kind === 'not_found')
       throw new CommandFailed(`no connection ${id} is known here, and the key does not reach it`);
   }
