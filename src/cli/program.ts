@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command, Help } from 'commander';
 import { SETTINGS, type Setting } from '../config/settings.ts';
 import { VERSION } from '../version.ts';
 import { demoCommand } from './demo.ts';
@@ -27,7 +27,7 @@ export function createProgram(terminal: Terminal): Command {
     .version(VERSION)
     .addHelpText(
       'after',
-      `\nSettings (environment variables, or a .env file; secrets also as NAME_FILE):\n${settingsHelp()}`,
+      `\nSettings (environment variables, or a .env file; secrets also as NAME_FILE):\n${settingsHelp(terminal.stdout.columns)}`,
     );
   const commands = [
     runCommand(terminal),
@@ -61,11 +61,15 @@ export function createProgram(terminal: Terminal): Command {
   return program;
 }
 
-function settingsHelp(): string {
+/** @param columns of the terminal; elsewhere a setting is a line, for grep. */
+function settingsHelp(columns = Number.POSITIVE_INFINITY): string {
+  const help = new Help();
+  help.prepareContext({ helpWidth: columns });
+  const names = Object.keys(SETTINGS);
+  const width = Math.max(...names.map((name) => name.length));
   return Object.entries(SETTINGS as Record<string, Setting>)
-    .map(
-      ([name, { default: value, help }]) =>
-        `  ${name.padEnd(28)}${help}${value === undefined ? '' : ` (${value})`}`,
+    .map(([name, { default: value, help: text }]) =>
+      help.formatItem(name, width, value === undefined ? text : `${text} (${value})`, help),
     )
     .join('\n');
 }

@@ -1,4 +1,5 @@
 import { type Options, Presets, SingleBar } from 'cli-progress';
+import { plural } from '../lib/plural.ts';
 import type { ConnectionId } from '../model.ts';
 import type { PassResult } from '../sync/catch-up.ts';
 import type { SyncEvent } from '../sync/events.ts';
@@ -62,11 +63,15 @@ export class PassProgress {
     this.#bar = undefined;
   }
 
-  /** A line per connection and one for all. */
-  summary(results: readonly PassResult[]): string {
+  /** A line per connection and one for all.
+   * @param removed those that turned out to be there no longer. */
+  summary(results: readonly PassResult[], removed: ReadonlySet<ConnectionId>): string {
+    this.#total -= removed.size;
     for (const { connectionId, caughtUp } of results) if (caughtUp) this.#done.add(connectionId);
     const lines = results.map((result) => {
       const counts = this.#countsOf(result.connectionId);
+      if (removed.has(result.connectionId))
+        return `${result.connectionId}: removed: no key lists it any more; its rows stay\n`;
       if (!result.caughtUp) return `${result.connectionId}: not caught up: ${result.error}\n`;
       const by = result.byHolder ? ' by the running daemon' : `: ${describe(counts)}`;
       return `${result.connectionId}: caught up${by}\n`;
@@ -76,7 +81,7 @@ export class PassProgress {
 
   #line(): string {
     const { pages, rows, rate } = this.#payload();
-    return `${this.#done.size}/${this.#total} connections, ${pages} pages, ${rows} rows, ${rate} rows/s`;
+    return `${this.#done.size}/${this.#total} connections, ${plural(pages, 'page')}, ${plural(rows, 'row')}, ${rate} rows/s`;
   }
 
   #payload(): { pages: number; rows: number; rate: number } {
@@ -102,5 +107,5 @@ export class PassProgress {
 
 function describe(counts: Counts): string {
   const bad = counts.quarantined === 0 ? '' : `, ${counts.quarantined} quarantined`;
-  return `${counts.pages} pages, ${counts.written} rows written, ${counts.unchanged} unchanged${bad}`;
+  return `${plural(counts.pages, 'page')}, ${plural(counts.written, 'row')} written, ${counts.unchanged} unchanged${bad}`;
 }

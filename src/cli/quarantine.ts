@@ -116,8 +116,12 @@ async function list({ stdout }: Terminal, db: Kysely<Database>, filters: Filters
       ),
     );
   stdout.write(
-    total > letters.length ? `${total} entries, the newest ${letters.length} shown\n` : `${total} entries\n`,
+    total > letters.length ? `${total} entries, the newest ${letters.length} shown\n` : `${entries(total)}\n`,
   );
+}
+
+function entries(count: number): string {
+  return count === 1 ? '1 entry' : `${count} entries`;
 }
 
 function cells(letter: DeadLetter): string[] {
@@ -192,7 +196,7 @@ async function discard(
   yes: boolean,
 ): Promise<void> {
   const count = await countDeadLetters(db, filter);
-  if (count > 0 && !yes) await confirm(terminal, `Discard ${count} entries?`);
+  if (count > 0 && !yes) await confirm(terminal, `Discard ${entries(count)}?`);
   const discarded = await discardDeadLetters(db, filter);
   terminal.stdout.write(`${discarded} discarded\n`);
   refuseMissing(filter, discarded);

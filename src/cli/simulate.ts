@@ -18,7 +18,7 @@ interface Given {
 
 export function simulateCommand(): Command {
   return new Command('simulate')
-    .description('run the simulated upstream alone, as a server')
+    .description('the simulated upstream alone, as a server')
     .addOption(option('--port <port>', 'the port to listen on; 0 = any free one', '8600'))
     .addOption(option('--host <address>', 'the address to listen on', DEFAULTS.host))
     .addOption(option('--connections <n>', 'how many WhatsApp accounts there are', DEFAULTS.connections))

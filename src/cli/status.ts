@@ -2,6 +2,7 @@ import { styleText } from 'node:util';
 import { Command } from 'commander';
 import { codeOf, remedy } from '../errors.ts';
 import { roughDuration } from '../lib/durations.ts';
+import { plural } from '../lib/plural.ts';
 import { sleep } from '../lib/wait.ts';
 import { readReport, type StatusReport } from '../ops/status.ts';
 import type { Replica } from '../replica.ts';
@@ -130,11 +131,12 @@ function cut(text: string, width: number): string {
 function note(status: ConnectionStatus): string[] {
   const lines: string[] = [];
   const id = printable(status.connection_id);
-  if (status.last_error_kind !== null) {
+  // What hindered one that is removed hinders nobody.
+  if (status.last_error_kind !== null && status.state !== 'removed') {
     const what = remedy(status.last_error_kind);
     const advice = what === undefined ? '' : `\n    ${what}`;
     lines.push(
-      `${id}: ${status.last_error_kind}: ${status.last_error}, ${status.consecutive_failures} failures in a row${advice}`,
+      `${id}: ${status.last_error_kind}: ${status.last_error}, ${plural(status.consecutive_failures, 'failure')} in a row${advice}`,
     );
   }
   if (status.quarantined !== '0') {
@@ -145,7 +147,7 @@ function note(status: ConnectionStatus): string[] {
     lines.push(`${id}: less than ${least} of the window is left: then the upstream forgets what is missing`);
   }
   if (status.gaps !== '0') {
-    lines.push(`${id}: ${status.gaps} gaps, see \`wa-replica gaps list\``);
+    lines.push(`${id}: ${plural(status.gaps, 'gap')}, see \`wa-replica gaps list\``);
   }
   lines.push(...verified(id, status.verification));
   return lines;
@@ -159,7 +161,7 @@ function verified(id: string, verification: VerificationStatus | null): string[]
   if (state === 'failed') return [`${id}: the verification of ${at} failed: ${error_kind}: ${error}`];
   if (remaining === '0' && ledger_problems === 0) return [];
   return [
-    `${id}: the verification of ${at} found ${remaining} records that differ, ${ledger_problems} problems in the ledger;` +
+    `${id}: the verification of ${at} found ${plural(remaining, 'difference')}, ${plural(ledger_problems, 'problem')} in the ledger;` +
       `\n    see \`wa-replica verify\`, which mends with --repair`,
   ];
 }

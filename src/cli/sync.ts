@@ -1,8 +1,10 @@
 import { Command } from 'commander';
+import { ReplicaError } from '../errors.ts';
+import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
 import type { Logger } from '../ops/logger.ts';
-import { prepareSchema } from '../replica.ts';
-import { ensureConnections } from '../store/connections.ts';
+import { prepareSchema, type Replica } from '../replica.ts';
+import { ensureConnections, knownConnections } from '../store/connections.ts';
 import { catchUp } from '../sync/catch-up.ts';
 import type { SyncEvent } from '../sync/events.ts';
 import { connectionOption } from './connection-option.ts';
@@ -21,10 +23,12 @@ export function syncCommand(terminal: Terminal): Command {
     .option('--embedded [dir]', `into a Postgres of its own in dir (${EMBEDDED_DIR})`)
     .action(async (options: EmbeddedOption & { connection?: string[] }) => {
       const progress = new PassProgress(terminal.stderr);
+      const notFound: ConnectionId[] = [];
       const listen = (log: Logger) => {
         const toLog = eventLog(log);
         return (event: SyncEvent) => {
           progress.note(event);
+          if (event.type === 'failed' && event.error.kind === 'not_found') notFound.push(event.connectionId);
           // What goes well is in the progress and the summary.
           if (event.type === 'failed' || event.type === 'worker_failed') toLog(event);
         };
@@ -43,6 +47,7 @@ export function syncCommand(terminal: Terminal): Command {
           // Of several keys, which is theirs?
           if (directory.keys.length > 1) await replica.discovery.look(signal);
           directory.assume(options.connection);
+          await refuseUnreachable(replica, options.connection, signal);
           await ensureConnections(db, options.connection);
         } else {
           waiting = await replica.discovery.look(signal);
@@ -59,14 +64,17 @@ export function syncCommand(terminal: Terminal): Command {
             signal,
           );
           progress.stop();
-          terminal.stdout.write(progress.summary(results));
-          const behind = results.filter((result) => !result.caughtUp);
+          const gone = await removedOf(replica, notFound, signal);
+          terminal.stdout.write(progress.summary(results, gone));
           if (waiting.length > 0) {
             const ids = waiting.join(', ');
             throw new CommandFailed(
               `which of ${ids} is the connection that was replicated without an id cannot be told: see that they are paired`,
             );
           }
+          // Who asked for one by its id wanted its rows.
+          const excused = (id: ConnectionId) => options.connection === undefined && gone.has(id);
+          const behind = results.filter((one) => !one.caughtUp && !excused(one.connectionId));
           if (behind.length > 0)
             throw new CommandFailed(`${behind.length} of ${results.length} not caught up`);
         } finally {
@@ -75,4 +83,32 @@ export function syncCommand(terminal: Terminal): Command {
         }
       });
     });
+}
+
+/** Makes no connection known, for every pass to come, that is a slip of the pen.
+ * @throws CommandFailed where one was never heard of here, and its key does not reach it either. */
+async function refuseUnreachable(
+  { db, directory, upstream }: Replica,
+  wanted: readonly ConnectionId[],
+  signal: AbortSignal,
+): Promise<void> {
+  const known = new Set((await knownConnections(db)).map((one) => one.connectionId));
+  for (const id of wanted.filter((one) => !known.has(one))) {
+    const error = await upstream.pairingStatus(directory.keyOf(id), id, signal).catch((error) => error);
+    signal.throwIfAborted();
+    if (error instanceof ReplicaError && error.kind === 'not_found')
+      throw new CommandFailed(`no connection ${id} is known here, and the key does not reach it`);
+  }
+}
+
+/** Those that answered 404 and that no key lists either: removed, as a daemon would find at its next look-up (R21). */
+async function removedOf(
+  { directory, discovery }: Replica,
+  notFound: readonly ConnectionId[],
+  signal: AbortSignal,
+): Promise<ReadonlySet<ConnectionId>> {
+  if (notFound.length === 0) return new Set();
+  for (const id of notFound) discovery.notFound(id);
+  await discovery.look(signal);
+  return new Set(notFound.filter((id) => !directory.connections.includes(id)));
 }

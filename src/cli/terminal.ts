@@ -20,7 +20,7 @@ export class CommandFailed extends Error {
 }
 
 /** A text of the upstream's must not move the cursor of a terminal, nor turn its lines around. What joins letters and
- * emoji (U+200C, U+200D) does neither. */
+ * emoji (U+200C, U+200D), and what tags a flag (U+E0020 to U+E007F), does neither. */
 export function printable(text: string): string {
-  return text.replace(/[^\P{C}\u200C\u200D]/gu, '\uFFFD');
+  return text.replace(/[\p{C}--[\u200C\u200D\u{E0020}-\u{E007F}]]/gv, '\uFFFD');
 }

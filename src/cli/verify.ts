@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { humanDuration } from '../lib/durations.ts';
+import { plural } from '../lib/plural.ts';
 import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
 import type { Logger } from '../ops/logger.ts';
@@ -144,7 +145,7 @@ function progressOn(
       told = now;
       const { checked, drift } = sums(counts);
       const took = humanDuration((now - begun) / 1000);
-      const line = `${connectionId}: ${conversations}/${ofConversations} conversations, ${checked} records, ${requests} requests, ${drift} differ, ${took}`;
+      const line = `${connectionId}: ${conversations}/${ofConversations} conversations, ${plural(checked, 'record')}, ${plural(requests, 'request')}, ${drift} differ, ${took}`;
       // One that is as wide as the terminal would go on in the next, and leave itself behind.
       const shown = line.slice(0, Math.max(0, (stream.columns || 80) - 1));
       stream.write(stream.isTTY ? `\r\u001b[K${shown}` : `${line}\n`);
@@ -169,9 +170,11 @@ function report({ stdout }: Terminal, findings: readonly Finding[], json: boolea
   if (json) stdout.write(`${JSON.stringify({ remaining, connections: findings.map(toJson) })}\n`);
   else for (const finding of findings) stdout.write(describe(finding));
   if (failed > 0)
-    throw new CommandFailed(`${failed} of ${findings.length} connections could not be verified`);
+    throw new CommandFailed(`${failed} of ${plural(findings.length, 'connection')} could not be verified`);
   if (remaining + problems > 0)
-    throw new CommandFailed(`${remaining} records differ, ${problems} problems in the ledger`);
+    throw new CommandFailed(
+      `${plural(remaining, 'difference')}, ${plural(problems, 'problem')} in the ledger`,
+    );
 }
 
 function toJson({ connectionId, ledger, result }: Finding): object {
@@ -195,7 +198,9 @@ function describe({ connectionId, ledger, result }: Finding): string {
     const none = checked === 0 && result.state !== 'finished' ? 'nothing is known' : 'nothing differs';
     const found = drift === 0 ? none : `${drift} differ, ${mended} mended`;
     const end = result.state === 'finished' ? '' : ` (${result.state} before the end)`;
-    lines.push(`${checked} records compared in ${result.requests} requests: ${found}${end}`);
+    lines.push(
+      `${plural(checked, 'record')} compared in ${plural(result.requests, 'request')}: ${found}${end}`,
+    );
     lines.push(...kinds(result.counts));
     if (result.error !== undefined) {
       lines.push(`  ${result.error.kind}: ${result.error.message}`);

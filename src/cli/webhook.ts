@@ -4,6 +4,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { codeOf } from '../errors.ts';
 import { openUpstream } from '../replica.ts';
 import { type WebhookEndpoint, WebhookEndpoints } from '../upstream/webhooks.ts';
+import { connectionOption } from './connection-option.ts';
 import { readSettings } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
@@ -22,7 +23,7 @@ interface KeyOption {
 
 interface CreateOptions extends KeyOption {
   readonly url: URL;
-  readonly connection: readonly string[];
+  readonly connection?: readonly string[];
   readonly secretFile?: string;
 }
 
@@ -35,12 +36,7 @@ export function webhookCommand(terminal: Terminal): Command {
     withKey(new Command('create'))
       .description('registers a URL for message and connection events, and tells its secret once')
       .requiredOption('--url <url>', `of the daemon, as the upstream reaches it: https://…${ROUTE}`, parseUrl)
-      .option(
-        '--connection <id>',
-        'only of this connection; may be given again',
-        (id, ids: string[]) => [...ids, id],
-        [],
-      )
+      .addOption(connectionOption())
       .option('--secret-file <path>', 'writes the secret to a new file of mode 0600 instead of showing it')
       .action((options: CreateOptions) => create(terminal, options)),
   );
@@ -83,7 +79,7 @@ function parseUrl(text: string): URL {
 
 async function create(
   terminal: Terminal,
-  { url, connection, secretFile, key }: CreateOptions,
+  { url, connection = [], secretFile, key }: CreateOptions,
 ): Promise<void> {
   const { stdout, stderr } = terminal;
   if (url.protocol === 'http:') {

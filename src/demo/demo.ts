@@ -181,7 +181,8 @@ async function watch({ db, out, signal }: Stage): Promise<void> {
     const at = performance.now();
     const lines = connectionTable(statuses, before, at);
     if (out.isTTY && drawn > 0) out.write(`\u001b[${drawn}A`);
-    for (const line of lines) out.write(out.isTTY ? `\u001b[2K${line}\n` : `${line}\n`);
+    // A line that wraps would be two, and the next drawing one too low.
+    for (const line of lines) out.write(out.isTTY ? `\u001b[2K${line.slice(0, out.columns)}\n` : `${line}\n`);
     drawn = lines.length;
     before = new Map(statuses.map((status) => [status.connection_id, { rows: rowsOf(status), at }]));
     await sleep(out.isTTY ? 1000 : 5000, signal);

@@ -1,4 +1,5 @@
 import { remedy } from '../errors.ts';
+import { plural } from '../lib/plural.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { LoopHealth } from '../sync/loop.ts';
@@ -35,7 +36,7 @@ export function summary({ loops }: HealthOptions): string {
   const all = loops();
   const parked = all.filter((loop) => loop.failure?.parked === true).length;
   const failing = all.filter((loop) => loop.failure !== undefined).length - parked;
-  const parts = [`${all.length} connections`, `${all.length - parked - failing} replicating`];
+  const parts = [plural(all.length, 'connection'), `${all.length - parked - failing} replicating`];
   if (failing > 0) parts.push(`${failing} retrying`);
   if (parked > 0) parts.push(`${parked} parked`);
   return parts.join(', ');

@@ -156,6 +156,29 @@ test('one that takes the request and never answers', async () => {
   ]);
 });
 
+test('a connection of which nothing is answered hides no other', async () => {
+  simulator.faults.script({ kind: 'hang' }, 1, { connection: 'conn_a', route: 'sync' });
+  const { lines } = await examine({ REQUEST_TIMEOUT: '300ms' });
+  expect(lines).toEqual([
+    CLOCK,
+    ACCEPTED,
+    '✗ conn_a: GET /v1/whatsapp/sync is not answered (REQUEST_TIMEOUT)',
+    '    try again later; if it stays, ask the vendor',
+    READABLE[1],
+  ]);
+});
+
+test('after three in a row that are not answered the others are left alone', async () => {
+  const many = await startSimulator({ messages: 20, connections: ['a', 'b', 'c', 'd', 'e'] });
+  many.faults.script({ kind: 'hang' }, 10, { route: 'status' });
+  const { lines } = await examine({ REQUEST_TIMEOUT: '200ms', WHATSAPP_USE_BASE_URL: many.url });
+  expect(lines.slice(2).filter((line) => !line.startsWith(' '))).toEqual([
+    ...['a', 'b', 'c'].map((id) => `✗ ${id}: GET /v1/whatsapp/status is not answered (REQUEST_TIMEOUT)`),
+    '! 2 connections not looked at',
+  ]);
+  await many.close();
+});
+
 describe('something else that answers', () => {
   let other: string;
   let status = 200;

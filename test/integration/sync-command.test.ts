@@ -46,7 +46,8 @@ describe.each([
 ])('%s', (_, bin) => {
   test('catches up, says what it did, and a second pass writes no row', async () => {
     const first = await runCli(['sync'], env, bin);
-    expect(first.stderr).toBe('');
+    // A slow machine tells of the progress.
+    expect(first.stderr.replaceAll(/^\d\/2 connections, .*\n/gm, '')).toBe('');
     expect(first.status).toBe(0);
     expect(first.stdout).toMatch(
       /caught up: \d+ pages, \d+ rows written, 0 unchanged\n[\s\S]*2\/2 connections/,
@@ -66,6 +67,30 @@ test('only the connection that is named', async () => {
   expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringContaining('1/1 connections') });
   const found = await database.query('select distinct connection_id from whatsapp.messages');
   expect(found).toEqual([{ connection_id: id }]);
+});
+
+test('an id that the key does not reach is refused, and leaves nothing to fail in later passes', async () => {
+  const typo = await runCommand(['sync', '--connection', 'conn_typo'], env);
+  expect(typo).toMatchObject({ status: 1, stdout: '' });
+  expect(typo.stderr).toContain('no connection conn_typo is known here, and the key does not reach it');
+  expect(await runCommand(['sync'], env)).toMatchObject({ status: 0 });
+  expect(await database.query('select from whatsapp.connections')).toHaveLength(2);
+});
+
+test('a connection that is gone upstream is told of once, and fails no later pass', async () => {
+  await runCommand(['sync'], env);
+  const [id, gone] = [...simulator.world.connections.keys()];
+  simulator.world.addKey({ key: 'pa_live_of_one', connections: [id!] });
+  const less = { ...env, WHATSAPP_USE_API_KEY: 'pa_live_of_one' };
+  const { status, stdout } = await runCommand(['sync'], less);
+  expect(status).toBe(0);
+  expect(stdout).toContain(`${gone}: removed: no key lists it any more; its rows stay\n1/1 connections`);
+  const again = await runCommand(['sync'], less);
+  expect(again).toMatchObject({ status: 0, stderr: '' });
+  expect(again.stdout).not.toContain(gone);
+  // Who asks for it by its id is told that there is none.
+  expect(await runCommand(['sync', '--connection', gone!], less)).toMatchObject({ status: 1 });
+  expect(await runCommand(['sync'], less)).toMatchObject({ status: 0 });
 });
 
 test('faults of every kind are waited out', async () => {

@@ -275,7 +275,7 @@ test('the command tells it, exits 1 while anything remains, 2 on wrong usage', a
     runCommand(['verify', '--since', 'yesterday'], env()),
   ]);
   expect(plain).toMatchObject({ status: 1, stdout: expect.stringContaining('messages: 1 missing') });
-  expect(plain.stderr).toContain('1 records differ, 1 problems in the ledger');
+  expect(plain.stderr).toContain('1 difference, 1 problem in the ledger');
   expect(offline.status).toBe(1);
   expect(JSON.parse(offline.stdout)).toMatchObject({
     connections: [{ connection_id: ID, ledger: [{ code: 'counter_differs' }] }],

@@ -137,6 +137,10 @@ test('says below the table what is wrong, and what to do about it', () => {
     'workers: host-1a2b3c4d (1); times in UTC',
     '',
   ]);
+  const removed = connection({ ...parked, state: 'removed', last_error_kind: 'not_found', quarantined: '0' });
+  expect(describe(report(removed), false).split('\n\n')[1]).toMatch(/^workers: /);
+  const once = connection({ ...parked, consecutive_failures: 1 });
+  expect(describe(report(once), false)).toContain('HTTP 401, 1 failure in a row');
 });
 
 test('a line for what is about to be lost, what was lost, and what a verification found', () => {
@@ -153,8 +157,8 @@ test('a line for what is about to be lost, what was lost, and what a verificatio
   expect(lines({ verification: { ...verification, remaining: '0' } })).toEqual([]);
   expect(lines({ gaps: '1', window_alarm: 'error', verification })).toEqual([
     'conn_00000001: less than a quarter of the window is left: then the upstream forgets what is missing',
-    'conn_00000001: 1 gaps, see `wa-replica gaps list`',
-    'conn_00000001: the verification of 11-23 03:20 found 2 records that differ, 0 problems in the ledger;',
+    'conn_00000001: 1 gap, see `wa-replica gaps list`',
+    'conn_00000001: the verification of 11-23 03:20 found 2 differences, 0 problems in the ledger;',
     '    see `wa-replica verify`, which mends with --repair',
   ]);
   const failed = {
@@ -170,5 +174,7 @@ test('a line for what is about to be lost, what was lost, and what a verificatio
 
 test('what joins letters and emoji stays, what moves the cursor or turns a line around does not', () => {
   expect(printable('👩\u200D💻 می\u200Cخواهم')).toBe('👩\u200D💻 می\u200Cخواهم');
+  const scotland = '🏴\u{E0067}\u{E0062}\u{E0073}\u{E0063}\u{E0074}\u{E007F}';
+  expect(printable(scotland)).toBe(scotland);
   expect(printable('a\u001B[2J\u202Eb\nc')).toBe('a\uFFFD[2J\uFFFDb\uFFFDc');
 });

@@ -1,4 +1,5 @@
 import { codeOf, kindOfStatus, ReplicaError, remedy } from '../../errors.ts';
+import { plural } from '../../lib/plural.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../../model.ts';
 import type { ApiKey, UpstreamClient } from '../../upstream/client.ts';
 import { connectionsIn } from '../../upstream/me.ts';
@@ -42,11 +43,10 @@ export async function checkUpstream(check: UpstreamCheck, signal: AbortSignal): 
     const unlisted = findings.some(({ level }) => level === 'problem')
       ? []
       : given.filter((id) => !listed.has(id));
-    for (const id of unlisted) {
-      if (listed.size > 0)
+    if (listed.size > 0)
+      for (const id of unlisted)
         findings.push(warning(`${id}: no key lists it`, 'check WHATSAPP_USE_CONNECTION_IDS'));
-      findings.push(await checkConnection(upstream, keys[0]!, id, signal));
-    }
+    findings.push(...(await checkConnections(upstream, keys[0]!, unlisted, signal)));
   } catch (error) {
     if (signal.aborted || !(error instanceof ReplicaError)) throw error;
     const code = error.code ?? codeOf(error);
@@ -99,10 +99,39 @@ async function checkKey(
   const ids = connectionsIn(me.body) ?? [];
   // A key that lists none is one connection without a name.
   const own = ids.length === 0 && given === undefined ? [UNNAMED_CONNECTION] : ids;
-  for (const id of own) {
-    if (given?.includes(id) === false || listed.has(id)) continue;
-    listed.add(id);
-    findings.push(await checkConnection(upstream, key, id, signal));
+  const asked = own.filter((id) => given?.includes(id) !== false && !listed.has(id));
+  for (const id of asked) listed.add(id);
+  findings.push(...(await checkConnections(upstream, key, asked, signal)));
+  return findings;
+}
+
+/** Connections in a row without an answer, after which the others are not asked for: each costs REQUEST_TIMEOUT. */
+const PATIENCE = 3;
+
+async function checkConnections(
+  upstream: UpstreamClient,
+  key: ApiKey,
+  ids: readonly ConnectionId[],
+  signal: AbortSignal,
+): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  let silent = 0;
+  for (const [place, id] of ids.entries()) {
+    try {
+      findings.push(await checkConnection(upstream, key, id, signal));
+      silent = 0;
+    } catch (error) {
+      if (signal.aborted || !(error instanceof ReplicaError)) throw error;
+      const what = `${id}: ${error.where ?? 'the upstream'} is not answered (${error.code ?? codeOf(error)})`;
+      findings.push(problem(what, 'try again later; if it stays, ask the vendor'));
+      if (++silent < PATIENCE) continue;
+      const left = ids.length - place - 1;
+      if (left > 0)
+        findings.push(
+          warning(`${plural(left, 'connection')} not looked at`, 'mend those above, then look again'),
+        );
+      break;
+    }
   }
   return findings;
 }

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { remedy } from '../../errors.ts';
 import { humanDuration, roughDuration } from '../../lib/durations.ts';
+import { plural } from '../../lib/plural.ts';
 import type { Activity } from '../../store/activity.ts';
 import type { ConnectionState, ConnectionStatus } from '../../store/status.ts';
 import type { StatusReport } from '../status.ts';
@@ -64,7 +65,7 @@ export function renderPage(report: StatusReport, activity: Activity): RenderedPa
   );
   const quarantined = connections.reduce((sum, one) => sum + Number(one.quarantined), 0);
   const facts = [
-    plural(workers.length, 'worker'),
+    counted(workers.length, 'worker'),
     `${quarantined.toLocaleString('en')} in quarantine`,
     `version ${version}`,
     `schema ${schema_version ?? '–'}`,
@@ -141,7 +142,7 @@ function headlineOf({ connections, workers }: StatusReport): Pick<Content, 'head
   const live = count(['live']);
   if (wanted.length === 0) return { headline: 'No connections are known yet', alarm: false };
   if (workers.length === 0) return { headline: 'No worker is alive: nothing is replicated', alarm: true };
-  const all = plural(wanted.length, 'connection');
+  const all = counted(wanted.length, 'connection');
   if (failing > 0)
     return { headline: `${failing} of ${all} ${failing === 1 ? 'does' : 'do'} not replicate`, alarm: true };
   const lossy = wanted.filter((one) => one.window_alarm === 'error' || one.gaps !== '0').length;
@@ -160,7 +161,7 @@ function card(status: ConnectionStatus, minutes: readonly number[]): string {
   const leftClass = { error: 'alarm', warn: 'warn', none: '' }[status.window_alarm ?? 'none'];
   const idle = status.worker === null && state !== 'removed' ? ', no worker has it' : '';
   const notes = [problem(status), gaps(status), quarantined(status)].join('');
-  const others = `${plural(rows.conversations, 'conversation')}, ${plural(rows.contacts, 'contact')}`;
+  const others = `${counted(rows.conversations, 'conversation')}, ${counted(rows.contacts, 'contact')}`;
   return `<li class="card ${state} ${isFine(status) ? 'fine' : 'odd'}" tabindex="0">
 <h2>${escapeHtml(status.connection_id)}</h2>
 <p class="state"><span class="dot" aria-hidden="true"></span>${STATES[state]}${idle}</p>
@@ -212,15 +213,15 @@ function quarantined({ quarantined: open }: ConnectionStatus): string {
 /** What was lost for good, until somebody has seen it. */
 function gaps({ gaps: open }: ConnectionStatus): string {
   if (open === '0') return '';
-  return `<p class="problem">${plural(open, 'gap')}: the upstream forgot messages before they were replicated<br><strong>see wa-replica gaps list</strong></p>`;
+  return `<p class="problem">${counted(open, 'gap')}: the upstream forgot messages before they were replicated<br><strong>see wa-replica gaps list</strong></p>`;
 }
 
 function problem(status: ConnectionStatus): string {
-  if (status.last_error_kind === null) return '';
+  if (status.last_error_kind === null || status.state === 'removed') return '';
   const what = remedy(status.last_error_kind);
   const advice = what === undefined ? '' : `<br><strong>${escapeHtml(what)}</strong>`;
   const text = `${status.last_error_kind}: ${status.last_error ?? ''}`;
-  const failures = plural(status.consecutive_failures, 'failure');
+  const failures = counted(status.consecutive_failures, 'failure');
   return `<p class="problem">${escapeHtml(text)}, ${failures} in a row${advice}</p>`;
 }
 
@@ -233,14 +234,14 @@ function sparkline(minutes: readonly number[]): string {
   const points = minutes
     .map((count, i) => `${(i * step).toFixed(0)},${(30 - (count / Math.max(1, most)) * 28).toFixed(1)}`)
     .join(' ');
-  const label = `last hour: ${plural(sum, 'record')}, peak ${grouped(most)}/min`;
+  const label = `last hour: ${counted(sum, 'record')}, peak ${grouped(most)}/min`;
   return `<svg class="spark" viewBox="0 0 236 32" preserveAspectRatio="none" role="img" aria-label="${label}"><polyline points="${points}"/></svg>
 <p class="parts">${label}</p>`;
 }
 
 /** @param count a number, or an int64 as text. */
-function plural(count: number | string, word: string): string {
-  return `${grouped(count)} ${word}${String(count) === '1' ? '' : 's'}`;
+function counted(count: number | string, noun: string): string {
+  return plural(grouped(count), noun);
 }
 
 function grouped(count: number | string): string {
