@@ -1,5 +1,6 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
+import { ownerOf } from '../media/owner.ts';
 import { checkCrm, checkSearch } from '../ops/doctor/crm.ts';
 import { checkDatabase } from '../ops/doctor/database.ts';
 import { checkErasure } from '../ops/doctor/erasure.ts';
@@ -7,7 +8,6 @@ import type { Finding } from '../ops/doctor/finding.ts';
 import { checkMedia } from '../ops/doctor/media.ts';
 import { checkUpstream } from '../ops/doctor/upstream.ts';
 import { forgettingOf, givenConnections } from '../replica.ts';
-import { replicaIdentity } from '../store/media-files.ts';
 import { openStore } from './archiving.ts';
 import { contactsOf } from './linking.ts';
 import { withReplica } from './session.ts';
@@ -53,8 +53,8 @@ export function doctorCommand(terminal: Terminal): Command {
         const ofMedia: Finding[] = [];
         const store = await openStore(replica);
         if (store !== undefined) {
-          const identity = await replicaIdentity(control, settings.WA_REPLICA_SCHEMA).catch(() => undefined);
-          ofMedia.push(...(await checkMedia(store, identity)));
+          const owner = await ownerOf(control, settings.WA_REPLICA_SCHEMA).catch(() => undefined);
+          ofMedia.push(...(await checkMedia(store, owner)));
           store.close();
         }
         for (const finding of ofMedia) tell(finding);

@@ -1,5 +1,6 @@
 import { queueMissed } from '../media/missed.ts';
 import { refetchMissing } from '../media/missing.ts';
+import { ownerOf } from '../media/owner.ts';
 import { removeFiles } from '../media/removal.ts';
 import { sweep } from '../media/sweep.ts';
 import type { Logger } from '../ops/logger.ts';
@@ -214,6 +215,7 @@ function mediaJobs(replica: Replica, { archive, db, store }: Archiving, log: Log
       cron: '37 4 * * *',
       each: 'worker',
       async run(signal) {
+        await store.check(await ownerOf(db, settings.WA_REPLICA_SCHEMA));
         const { orphans, incoming } = await sweep(db, store, signal);
         if (orphans + incoming > 0) log.info({ orphans, incoming }, 'files without a message removed');
         const attachments = await refetchMissing(db, store, settings.RETENTION_WINDOW, signal);

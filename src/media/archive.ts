@@ -11,10 +11,10 @@ import {
   releaseClaims,
   renewClaims,
 } from '../store/media-claims.ts';
-import { replicaIdentity } from '../store/media-files.ts';
 import { type DownloadContext, download } from './download.ts';
 import type { MediaListener } from './events.ts';
 import { Lanes } from './lanes.ts';
+import { ownerOf } from './owner.ts';
 
 export interface ArchiveContext extends DownloadContext {
   readonly schema: string;
@@ -101,7 +101,7 @@ export class MediaArchive {
     const rest = this.#resumesAt - performance.now();
     if (rest > 0) return rest;
     try {
-      if (!this.#checked) await store.check(await replicaIdentity(db, schema));
+      if (!this.#checked) await store.check(await ownerOf(db, schema));
       this.#checked = true;
       const now = performance.now();
       if (this.#dueAt <= now) this.#dueAt = Number.POSITIVE_INFINITY;

@@ -5,7 +5,8 @@ import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { absent, clearFolder } from './incoming.ts';
 import { extensionOf } from './mime-types.ts';
-import { isOurs, isOwner, OWNER_FILE, othersStore, ownerText, pathOf } from './paths.ts';
+import { judgeOwner, notThere, OWNER_FILE, type Owner, ownerText } from './owner.ts';
+import { isOurs, pathOf } from './paths.ts';
 import { fileDigest, type Spooled, storeError } from './spool.ts';
 import type { Kept, MediaStore } from './store.ts';
 
@@ -13,10 +14,12 @@ import type { Kept, MediaStore } from './store.ts';
  * whole. */
 export class FileStore implements MediaStore {
   readonly #folder: string;
+  readonly #ownerFile: string;
   readonly incoming: string;
 
   constructor(folder: string) {
     this.#folder = path.resolve(folder);
+    this.#ownerFile = path.join(this.#folder, OWNER_FILE);
     this.incoming = path.join(this.#folder, '.incoming');
   }
 
@@ -29,6 +32,8 @@ export class FileStore implements MediaStore {
       const target = this.#pathOf(location)!;
       // The same content, of another message; written anew where the disk has lost some of it.
       if (!(await holds(target, file))) {
+        // Where the disk is not mounted any more, it would go into the folder below.
+        await stat(this.#ownerFile).catch(absent(() => Promise.reject(notThere('storing an attachment'))));
         await this.#makeFolders(path.dirname(target));
         await rename(file.path, target);
         await syncFolder(path.dirname(target));
@@ -89,18 +94,15 @@ export class FileStore implements MediaStore {
     }
   }
 
-  async check(identity: string): Promise<void> {
+  async check(owner: Owner): Promise<void> {
     try {
       await makeFolder(this.incoming);
-      const owner = path.join(this.#folder, OWNER_FILE);
-      const text = await readFile(owner, 'utf8').catch(absent(() => undefined));
-      if (text !== undefined && text !== '') {
-        if (isOwner(text, identity)) return await this.#tryWriting();
-        throw othersStore();
-      }
-      const handle = await open(owner, 'w', 0o640);
+      const text = await readFile(this.#ownerFile, 'utf8').catch(absent(() => undefined));
+      const root = pathToFileURL(path.join(this.#folder, path.sep)).href;
+      if (!(await judgeOwner(owner, text, root))) return await this.#tryWriting();
+      const handle = await open(this.#ownerFile, 'w', 0o640);
       try {
-        await handle.writeFile(ownerText(identity));
+        await handle.writeFile(ownerText(owner));
         await handle.sync();
       } finally {
         await handle.close();

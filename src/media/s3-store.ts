@@ -14,7 +14,8 @@ import {
 import { clearFolder } from './incoming.ts';
 import { extensionOf } from './mime-types.ts';
 import type { S3Options } from './open-store.ts';
-import { isOurs, isOwner, OWNER_FILE, othersStore, ownerText, pathOf } from './paths.ts';
+import { judgeOwner, OWNER_FILE, type Owner, ownerText } from './owner.ts';
+import { isOurs, pathOf } from './paths.ts';
 import { type Spooled, storeError } from './spool.ts';
 import type { Kept, MediaStore } from './store.ts';
 
@@ -124,17 +125,16 @@ export class S3Store implements MediaStore {
     return await clearFolder(this.incoming, time);
   }
 
-  async check(identity: string): Promise<void> {
+  async check(owner: Owner): Promise<void> {
     const object = { Bucket: this.#bucket, Key: `${this.#prefix}${OWNER_FILE}` };
     await this.#client.config.region().catch(() => {
       throw storeError({ code: 'no region' }, 'opening the archive', 'set MEDIA_S3_REGION');
     });
     try {
       await this.#makeIncoming();
-      const text = await this.#read(object);
-      if (text !== undefined && text !== '' && !isOwner(text, identity)) throw othersStore();
+      await judgeOwner(owner, await this.#read(object), this.#root);
       // Each time: it proves that one may write.
-      await this.#client.send(new PutObjectCommand({ ...object, Body: ownerText(identity) }));
+      await this.#client.send(new PutObjectCommand({ ...object, Body: ownerText(owner) }));
     } catch (error) {
       throw failure(error, 'opening the archive');
     }

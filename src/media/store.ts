@@ -1,3 +1,4 @@
+import type { Owner } from './owner.ts';
 import type { Spooled } from './spool.ts';
 
 /** A file of the archive. */
@@ -29,6 +30,6 @@ export interface MediaStore {
   clearIncoming(time: Date): Promise<number>;
   /** Makes sure that it can be written, and that it is this replica's: two must not share one, since each would remove
    * what only the other refers to. */
-  check(identity: string): Promise<void>;
+  check(owner: Owner): Promise<void>;
   close(): void;
 }

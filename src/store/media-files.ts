@@ -36,6 +36,15 @@ export async function removeMedia(
   return rows.map((row) => row.location);
 }
 
+/** Whether any row refers to a file whose location begins with this. */
+export async function hasFilesUnder(db: Db, root: string): Promise<boolean> {
+  const { rows } = await sql<{ found: boolean }>`
+    select exists (select from ${sql.table('media')} where starts_with(location, ${root})) as found`.execute(
+    db,
+  );
+  return rows[0]!.found;
+}
+
 /** Of these locations, those that nothing refers to. */
 export async function unreferredAmong(db: Db, locations: readonly string[]): Promise<string[]> {
   const { rows } = await sql<{ location: string }>`

@@ -1,18 +1,19 @@
 /** Files that messages share, and files that nothing refers to. */
 import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { Kysely } from 'kysely';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { refetchMissing } from '../../src/media/missing.ts';
 import { openMediaStore } from '../../src/media/open-store.ts';
+import { OWNER_FILE, type Owner, ownerOf } from '../../src/media/owner.ts';
 import { removeFiles } from '../../src/media/removal.ts';
 import type { MediaStore } from '../../src/media/store.ts';
 import { sweep } from '../../src/media/sweep.ts';
 import { type Claim, claimMedia, noteStored, noteWriting } from '../../src/store/media-claims.ts';
-import { refetchRemoved, removeMedia, replicaIdentity } from '../../src/store/media-files.ts';
+import { refetchRemoved, removeMedia } from '../../src/store/media-files.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { SCHEMA, useTestDatabase } from '../support/database.ts';
 import { type MediaFolder, mediaFolder } from '../support/media.ts';
@@ -42,12 +43,17 @@ const claim = async (): Promise<Claim> => {
   return one!;
 };
 
+/** One that has put nothing anywhere. */
+const anOwner = (identity: string): Owner => ({ identity, hasFiles: async () => false });
+
 /** A store, and what a test does to it from outside. */
 interface Scene {
   readonly store: MediaStore;
   /** Puts a content there. */
   put(content: Buffer, mimeType?: string | null): Promise<string>;
   has(location: string): Promise<boolean>;
+  /** Takes its owner's file away, or leaves this text in it. */
+  disown(text?: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -76,6 +82,11 @@ async function inFolder(): Promise<Scene> {
     store,
     put: (content, type) => put(store, content, type),
     has: async (location) => existsSync(new URL(location)),
+    async disown(text) {
+      const file = path.join(folder.path, OWNER_FILE);
+      if (text === undefined) rmSync(file);
+      else writeFileSync(file, text);
+    },
     close: async () => folder.remove(),
   };
 }
@@ -92,6 +103,7 @@ async function inBucket(): Promise<Scene> {
     store,
     put: (content, type) => put(store, content, type),
     has: (location) => s3.has('archive', location.slice('s3://archive/'.length)),
+    disown: (text) => s3.replace('archive', `${url.prefix}/${OWNER_FILE}`, text),
     async close() {
       store.close();
       await s3.stop();
@@ -108,7 +120,7 @@ describe.each([
   beforeEach(async () => {
     scene = await open();
     store = scene.store;
-    await store.check(await replicaIdentity(db, SCHEMA));
+    await store.check(await ownerOf(db, SCHEMA));
   });
   afterEach(() => scene.close());
 
@@ -126,8 +138,8 @@ describe.each([
 
   test('a store belongs to one replica', async () => {
     const other = { kind: 'media_store', hint: expect.stringContaining('.wa-replica-store') };
-    await expect(store.check('another one')).rejects.toMatchObject(other);
-    await store.check(await replicaIdentity(db, SCHEMA));
+    await expect(store.check(anOwner('another one'))).rejects.toMatchObject(other);
+    await store.check(await ownerOf(db, SCHEMA));
   });
 
   test('the last row that lets go of a file takes it along, in the commit or not at all', async () => {
@@ -176,7 +188,7 @@ describe.each([
       true,
       true,
     ]);
-    await store.check(await replicaIdentity(db, SCHEMA));
+    await store.check(await ownerOf(db, SCHEMA));
   });
 
   test('a stored attachment whose file is gone is fetched again, while the upstream has it', async () => {
@@ -207,14 +219,22 @@ describe.each([
     expect(await refetchMissing(db, store, month, signal)).toBe(0);
   });
 
-  test('a store in which nothing is found is not believed', async () => {
-    const locations = [...'0123456789abcdefghij'].map((n) => store.locationOf(digest(Buffer.from(n)), null));
-    for (const [at, location] of locations.entries()) await row(`m${at}`, location);
-    await expect(refetchMissing(db, store, 86_400_000, signal)).rejects.toMatchObject({
-      kind: 'media_store',
-      hint: expect.stringContaining('mounted'),
-    });
-    expect(await database.query(`select 1 from whatsapp.media where state <> 'stored'`)).toEqual([]);
+  test('a store that has lost whose it is, where something was put there, is not believed', async () => {
+    const owner = await ownerOf(db, SCHEMA);
+    const location = await scene.put(randomBytes(100));
+    await row('m1', location);
+    await row('m2', 'file:///of/another/store');
+    await scene.disown();
+    const refused = { kind: 'media_store', code: 'EMPTY', hint: expect.stringContaining('mounted') };
+    await expect(store.check(owner)).rejects.toMatchObject(refused);
+    // Somebody says that the files are gone for good.
+    await scene.disown('');
+    await store.check(owner);
+    await store.check(owner);
+    // Where nothing was put, a store is taken as it is.
+    await scene.disown();
+    await database.query(`delete from whatsapp.media where message_id = 'm1'`);
+    await store.check(owner);
   });
 
   test('a download that comes to share a file while it is removed fetches it again', async () => {
@@ -242,7 +262,7 @@ describe('in a folder', () => {
       { kind: 'file', folder: folder.path },
       { endpoint: undefined, region: undefined, account: process.geteuid?.() },
     );
-    await store.check('me');
+    await store.check(anOwner('me'));
   });
   afterEach(() => folder.remove());
   const old = new Date(Date.now() - 90 * 86_400_000);
@@ -254,7 +274,7 @@ describe('in a folder', () => {
       region: undefined,
       account: process.geteuid?.(),
     });
-    await expect(nowhere.check('me')).rejects.toMatchObject({ kind: 'media_store' });
+    await expect(nowhere.check(anOwner('me'))).rejects.toMatchObject({ kind: 'media_store' });
   });
 
   test('what is not ours is never touched', async () => {
@@ -278,6 +298,15 @@ describe('in a folder', () => {
     await store.remove(`file://${folder.path}/../${path.basename(folder.path)}x/${ours}`);
     expect(await sweep(db, store, signal)).toEqual({ orphans: 0, incoming: 0 });
     for (const name of theirs) expect(readFileSync(path.join(folder.path, name), 'utf8')).toBe('theirs');
+  });
+
+  test('nothing is put into the folder below a disk that is not mounted any more', async () => {
+    await put(store, randomBytes(10));
+    rmSync(path.join(folder.path, OWNER_FILE));
+    const refused = { kind: 'media_store', code: 'EMPTY' };
+    await expect(put(store, randomBytes(11))).rejects.toMatchObject(refused);
+    await store.check(anOwner('me'));
+    await put(store, randomBytes(11));
   });
 
   test('a file that the disk has damaged is written anew', async () => {
@@ -306,7 +335,7 @@ describe('in a bucket', () => {
       account: process.geteuid?.(),
     });
     return await store
-      .check('me')
+      .check(anOwner('me'))
       .then(
         () => undefined,
         (error: unknown) => error,
@@ -342,7 +371,7 @@ test('a folder on the way to a bucket that somebody else made is neither used no
   try {
     symlinkSync(theirs, scene.store.incoming);
     const refused = { kind: 'media_store', code: 'EPERM', hint: expect.stringContaining('TMPDIR') };
-    await expect(scene.store.check('x')).rejects.toMatchObject(refused);
+    await expect(scene.store.check(anOwner('x'))).rejects.toMatchObject(refused);
     await expect(sweep(db, scene.store, signal)).rejects.toMatchObject(refused);
     expect(existsSync(old)).toBe(true);
   } finally {

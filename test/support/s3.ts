@@ -1,4 +1,11 @@
-import { CreateBucketCommand, GetObjectCommand, HeadObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import {
+  CreateBucketCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  PutObjectCommand,
+  S3Client,
+} from '@aws-sdk/client-s3';
 import { startFauxqs } from 'fauxqs';
 
 /** A server that speaks S3, with a bucket. */
@@ -6,6 +13,8 @@ export interface TestS3 {
   readonly endpoint: URL;
   has(bucket: string, key: string): Promise<boolean>;
   read(bucket: string, key: string): Promise<Buffer>;
+  /** Puts a text there, or takes what is there away. */
+  replace(bucket: string, key: string, text: string | undefined): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -28,6 +37,11 @@ export async function startS3(bucket: string): Promise<TestS3> {
     async read(name, key) {
       const { Body: body } = await client.send(new GetObjectCommand({ Bucket: name, Key: key }));
       return Buffer.from(await body!.transformToByteArray());
+    },
+    async replace(name, key, text) {
+      const object = { Bucket: name, Key: key };
+      if (text === undefined) await client.send(new DeleteObjectCommand(object));
+      else await client.send(new PutObjectCommand({ ...object, Body: text }));
     },
     async stop() {
       client.destroy();
