@@ -7,7 +7,6 @@ import { startEpoch } from '../../src/store/state.ts';
 import type { EraseOrder } from '../../src/sync/erase.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { type Answer, applyAnswer, CONNECTION } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 
 export const KEY = new ErasureKey('a key of the tests that nobody guesses');
 export const FORGETTING = { key: KEY, retain: undefined };
@@ -18,12 +17,9 @@ export let db: Kysely<Database>;
 export function useDatabase(): void {
   beforeEach(async () => {
     database = await createTestDatabase({ migrated: true });
-    db = openTestDatabase(database.url);
+    db = database.db;
   });
-  afterEach(async () => {
-    await db.destroy();
-    await database.drop();
-  });
+  afterEach(() => database.drop());
 }
 
 /** Whom it is about. */

@@ -1,20 +1,15 @@
-import type { Kysely } from 'kysely';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Linking, linkContacts } from '../../src/crm/linking.ts';
 import { deleteLinks, whileLinking } from '../../src/store/crm-links.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { runCommand } from '../support/command.ts';
 import { SCHEMA, useTestDatabase } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 
 /* The CRM's contacts by number: what the query gives now is what is linked, and no number is ever told. */
 
 const database = useTestDatabase({ migrated: true });
 const crm = useTestDatabase();
-let db: Kysely<Database>;
 beforeAll(async () => {
-  db = openTestDatabase(database.url);
   await crm.query('create table contacts (id text, phone text, mobile text, country text)');
   for (const [connection, jid] of [
     ['conn_a', '4915112345678@s.whatsapp.net'],
@@ -23,7 +18,7 @@ beforeAll(async () => {
   ] as const) {
     const phone = `+${jid.split('@')[0]}`;
     await applyAnswer(
-      db,
+      database.db,
       {
         cursor: phone.length + (connection === 'conn_a' ? 0 : 5),
         contacts: [
@@ -35,7 +30,6 @@ beforeAll(async () => {
     );
   }
 });
-afterAll(() => db.destroy());
 beforeEach(async () => {
   await database.query('truncate whatsapp.crm_links');
   await crm.query('truncate contacts');
@@ -45,7 +39,7 @@ const never = new AbortController().signal;
 const link = async (query = 'select * from contacts', more: Partial<Linking> = {}) => {
   const contacts = { url: crm.url, ownDatabase: true, query };
   return (await linkContacts(
-    { db, schema: SCHEMA, contacts, country: 'DE', dryRun: false, ...more },
+    { db: database.db, schema: SCHEMA, contacts, country: 'DE', dryRun: false, ...more },
     never,
   ))!;
 };
@@ -161,7 +155,7 @@ test('a dry run says the same, and writes nothing', async () => {
 
 test('while one links, another does not wait', async () => {
   await contact('1', '0151 12345678');
-  const inner = await whileLinking(db, SCHEMA, true, () => link());
+  const inner = await whileLinking(database.db, SCHEMA, true, () => link());
   expect(inner).toBeUndefined();
   expect(await links()).toEqual([]);
 });
@@ -170,7 +164,7 @@ test('links go by number', async () => {
   await contact('1', '0151 12345678', '030 12345');
   await contact('2', '0151 12345678');
   await link();
-  expect(await deleteLinks(db, ['+4915112345678', '+49999'])).toBe(2);
+  expect(await deleteLinks(database.db, ['+4915112345678', '+49999'])).toBe(2);
   expect(await links()).toMatchObject([{ crm_id: '1', phone_e164: '+493012345' }]);
 });
 
@@ -184,7 +178,7 @@ test('the timeline of a contact: its messages on every connection', async () => 
   });
   for (const connection of ['conn_a', 'conn_b']) {
     await applyAnswer(
-      db,
+      database.db,
       {
         cursor: 100,
         messages: [
@@ -283,7 +277,14 @@ describe('a query that cannot be', () => {
 
   test('one that takes too long', async () => {
     const contacts = { url: crm.url, ownDatabase: true, query: `select '1', pg_sleep(60)::text` };
-    const order = { db, schema: SCHEMA, contacts, country: undefined, dryRun: false, mostTime: 200 };
+    const order = {
+      db: database.db,
+      schema: SCHEMA,
+      contacts,
+      country: undefined,
+      dryRun: false,
+      mostTime: 200,
+    };
     await expect(linkContacts(order, never)).rejects.toMatchObject({
       ...{ kind: 'crm', code: '57014', hint: 'it takes more than 0.2 s: narrow it, or make it quicker' },
     });

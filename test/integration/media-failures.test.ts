@@ -3,7 +3,6 @@ import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Kysely } from 'kysely';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { sweep } from '../../src/media/sweep.ts';
 import type { Connection } from '../../src/simulator/connection.ts';
@@ -11,7 +10,6 @@ import type { Fault } from '../../src/simulator/faults.ts';
 import { mediaFile } from '../../src/simulator/media.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { retryMedia } from '../../src/store/media-report.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { supervise } from '../../src/sync/supervisor.ts';
 import { runCli, startCli } from '../support/cli.ts';
 import { useTestDatabase } from '../support/database.ts';
@@ -22,11 +20,10 @@ import {
   startArchive,
   type TestArchive,
 } from '../support/media.ts';
-import { createReplica, openTestDatabase, quickSettings, type TestReplica } from '../support/replica.ts';
+import { createReplica, quickSettings, type TestReplica } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
 let simulator: Simulator;
 let folder: MediaFolder;
 let replica: TestReplica | undefined;
@@ -35,7 +32,6 @@ let archive: TestArchive;
 let served: { readonly connection: Connection; readonly id: string; readonly bytes: Buffer }[] = [];
 
 beforeAll(async () => {
-  db = openTestDatabase(database.url);
   simulator = await startSimulator({ connections: 2, messages: 300 });
   expect(await runCli(['sync'], { ...env(), MEDIA_STORE: 'off' })).toMatchObject({ status: 0 });
   served = [...simulator.world.connections.values()].flatMap((connection) =>
@@ -48,7 +44,6 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await simulator.close();
-  await db.destroy();
 });
 beforeEach(async () => {
   folder = mediaFolder();
@@ -193,7 +188,7 @@ test('an attachment that is too large fails once and for all, until somebody say
   expect((await rows()).map((row) => row.error_kind)).toEqual(['oversize', 'oversize']);
   expect(await folder.incoming()).toEqual([]);
   await stop();
-  expect(await retryMedia(db, { states: ['failed'] })).toBe(2);
+  expect(await retryMedia(database.db, { states: ['failed'] })).toBe(2);
   await start();
   await becomes('stored', 2);
 });
@@ -364,7 +359,7 @@ test('a daemon that is killed in the middle leaves what the next one and the swe
   const all = (await rows()).length;
   await waitFor(async () => (await rows()).every(({ state }) => state !== 'pending'), { what: 'the rest' });
   expect(all).toBeGreaterThanOrEqual(4);
-  await sweep(db, archive.store, new AbortController().signal, 0);
+  await sweep(database.db, archive.store, new AbortController().signal, 0);
   expect(await folder.incoming()).toEqual([]);
   const locations = new Set((await rows()).flatMap((row) => row.location ?? []));
   expect((await folder.files()).length).toBe(locations.size);

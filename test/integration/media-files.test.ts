@@ -4,8 +4,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Kysely } from 'kysely';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { refetchMissing } from '../../src/media/missing.ts';
 import { openMediaStore } from '../../src/media/open-store.ts';
 import { removeFiles } from '../../src/media/removal.ts';
@@ -13,20 +12,13 @@ import type { MediaStore } from '../../src/media/store.ts';
 import { sweep } from '../../src/media/sweep.ts';
 import { type Claim, claimMedia, noteStored, noteWriting } from '../../src/store/media-claims.ts';
 import { refetchRemoved, removeMedia, replicaIdentity } from '../../src/store/media-files.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { SCHEMA, useTestDatabase } from '../support/database.ts';
 import { type MediaFolder, mediaFolder } from '../support/media.ts';
-import { openTestDatabase } from '../support/replica.ts';
 import { startS3 } from '../support/s3.ts';
 
 const ARCHIVING = new URL('../../src/cli/archiving.ts', import.meta.url).href;
 const database = useTestDatabase({ migrated: true });
 const { signal } = new AbortController();
-let db: Kysely<Database>;
-beforeAll(() => {
-  db = openTestDatabase(database.url);
-});
-afterAll(() => db.destroy());
 beforeEach(() => database.query('truncate whatsapp.media'));
 
 const ID = 'conn_a';
@@ -38,7 +30,7 @@ const row = (messageId: string, location: string | null, connectionId = ID) =>
   );
 const claim = async (): Promise<Claim> => {
   const token = randomBytes(4).toString('hex');
-  const [one] = await claimMedia(db, [{ connectionId: ID, room: 1 }], 1, 'newest', token, 60_000);
+  const [one] = await claimMedia(database.db, [{ connectionId: ID, room: 1 }], 1, 'newest', token, 60_000);
   return one!;
 };
 
@@ -108,7 +100,7 @@ describe.each([
   beforeEach(async () => {
     scene = await open();
     store = scene.store;
-    await store.check(await replicaIdentity(db, SCHEMA));
+    await store.check(await replicaIdentity(database.db, SCHEMA));
   });
   afterEach(() => scene.close());
 
@@ -127,7 +119,7 @@ describe.each([
   test('a store belongs to one replica', async () => {
     const other = { kind: 'media_store', hint: expect.stringContaining('.wa-replica-store') };
     await expect(store.check('another one')).rejects.toMatchObject(other);
-    await store.check(await replicaIdentity(db, SCHEMA));
+    await store.check(await replicaIdentity(database.db, SCHEMA));
   });
 
   test('the last row that lets go of a file takes it along, in the commit or not at all', async () => {
@@ -136,21 +128,21 @@ describe.each([
     await row('m1', location);
     await row('m2', location, 'conn_b');
     await row('m3', alone);
-    expect(await removeMedia(db, ID, ['m1', 'm3', 'of nobody'])).toEqual([alone]);
-    expect(await removeFiles(db, store, [alone, location])).toEqual({ removed: 1, elsewhere: [] });
+    expect(await removeMedia(database.db, ID, ['m1', 'm3', 'of nobody'])).toEqual([alone]);
+    expect(await removeFiles(database.db, store, [alone, location])).toEqual({ removed: 1, elsewhere: [] });
     expect([await scene.has(alone), await scene.has(location)]).toEqual([false, true]);
-    expect(await removeMedia(db, 'conn_b', ['m2'])).toEqual([location]);
-    expect(await removeMedia(db, 'conn_b', ['m2'])).toEqual([]);
+    expect(await removeMedia(database.db, 'conn_b', ['m2'])).toEqual([location]);
+    expect(await removeMedia(database.db, 'conn_b', ['m2'])).toEqual([]);
     // Rolled back: the row is there, and the file stays whatever was returned.
     await row('m4', location);
-    const rolledBack = await db
+    const rolledBack = await database.db
       .transaction()
       .execute(async (trx) => {
         expect(await removeMedia(trx, ID, ['m4'])).toEqual([location]);
         throw new Error('no');
       })
       .catch(() => [location]);
-    expect(await removeFiles(db, store, rolledBack)).toEqual({ removed: 0, elsewhere: [] });
+    expect(await removeFiles(database.db, store, rolledBack)).toEqual({ removed: 0, elsewhere: [] });
     expect(await scene.has(location)).toBe(true);
   });
 
@@ -158,7 +150,7 @@ describe.each([
     const location = await scene.put(randomBytes(100));
     await row('m1', location);
     await row('m2', location);
-    expect(await removeMedia(db, ID, ['m1', 'm2'])).toEqual([location]);
+    expect(await removeMedia(database.db, ID, ['m1', 'm2'])).toEqual([location]);
   });
 
   test('the sweep removes what nothing refers to and is old enough, and nothing else', async () => {
@@ -167,16 +159,16 @@ describe.each([
     );
     await row('m1', kept!);
     await row('m2', null);
-    await noteWriting(db, await claim(), written!);
-    expect(await sweep(db, store, signal, 60_000)).toEqual({ orphans: 0, incoming: 0 });
+    await noteWriting(database.db, await claim(), written!);
+    expect(await sweep(database.db, store, signal, 60_000)).toEqual({ orphans: 0, incoming: 0 });
     // The clocks of a bucket have seconds.
-    expect((await sweep(db, store, signal, -2_000)).orphans).toBe(1);
+    expect((await sweep(database.db, store, signal, -2_000)).orphans).toBe(1);
     expect([await scene.has(orphan!), await scene.has(kept!), await scene.has(written!)]).toEqual([
       false,
       true,
       true,
     ]);
-    await store.check(await replicaIdentity(db, SCHEMA));
+    await store.check(await replicaIdentity(database.db, SCHEMA));
   });
 
   test('a stored attachment whose file is gone is fetched again, while the upstream has it', async () => {
@@ -192,10 +184,10 @@ describe.each([
     await database.query(
       `update whatsapp.media set sent_at = now() - interval '31 days' where message_id = 'm4'`,
     );
-    expect(await refetchMissing(db, store, month, signal)).toBe(0);
+    expect(await refetchMissing(database.db, store, month, signal)).toBe(0);
     await store.remove(gone!);
     await store.remove(old!);
-    expect(await refetchMissing(db, store, month, signal)).toBe(2);
+    expect(await refetchMissing(database.db, store, month, signal)).toBe(2);
     const states = 'select message_id, state, location from whatsapp.media order by message_id';
     expect(await database.query(states)).toEqual([
       { message_id: 'm1', state: 'stored', location: there },
@@ -204,13 +196,13 @@ describe.each([
       { message_id: 'm4', state: 'stored', location: old },
       { message_id: 'm5', state: 'stored', location: 'file:///of/another/store' },
     ]);
-    expect(await refetchMissing(db, store, month, signal)).toBe(0);
+    expect(await refetchMissing(database.db, store, month, signal)).toBe(0);
   });
 
   test('a store in which nothing is found is not believed', async () => {
     const locations = [...'0123456789abcdefghij'].map((n) => store.locationOf(digest(Buffer.from(n)), null));
     for (const [at, location] of locations.entries()) await row(`m${at}`, location);
-    await expect(refetchMissing(db, store, 86_400_000, signal)).rejects.toMatchObject({
+    await expect(refetchMissing(database.db, store, 86_400_000, signal)).rejects.toMatchObject({
       kind: 'media_store',
       hint: expect.stringContaining('mounted'),
     });
@@ -222,11 +214,11 @@ describe.each([
     await row('m1', null);
     const download = await claim();
     // The sweep has found that nothing refers to it; then the download says that it will, and finds the file there.
-    expect(await noteWriting(db, download, location)).toBe(true);
+    expect(await noteWriting(database.db, download, location)).toBe(true);
     await store.remove(location);
-    expect(await refetchRemoved(db, [location])).toBe(1);
+    expect(await refetchRemoved(database.db, [location])).toBe(1);
     const stored = { location, bytes: 100, sha256: 'x', mimeType: null };
-    expect(await noteStored(db, download, stored)).toBe(false);
+    expect(await noteStored(database.db, download, stored)).toBe(false);
     expect(await database.query('select state, location, writing, claimed_by from whatsapp.media')).toEqual([
       { state: 'pending', location: null, writing: null, claimed_by: null },
     ]);
@@ -276,7 +268,7 @@ describe('in a folder', () => {
     await store.remove('file:///etc/passwd');
     await store.remove(`s3://archive/${ours.slice(0, 2)}/${ours.slice(2, 4)}/${ours}`);
     await store.remove(`file://${folder.path}/../${path.basename(folder.path)}x/${ours}`);
-    expect(await sweep(db, store, signal)).toEqual({ orphans: 0, incoming: 0 });
+    expect(await sweep(database.db, store, signal)).toEqual({ orphans: 0, incoming: 0 });
     for (const name of theirs) expect(readFileSync(path.join(folder.path, name), 'utf8')).toBe('theirs');
   });
 
@@ -291,7 +283,7 @@ describe('in a folder', () => {
   test('beginnings of files are swept once nobody can be at them any more', async () => {
     for (const name of ['young', 'left-behind']) writeFileSync(path.join(store.incoming, name), 'x');
     utimesSync(path.join(store.incoming, 'left-behind'), old, old);
-    expect(await sweep(db, store, signal)).toEqual({ orphans: 0, incoming: 1 });
+    expect(await sweep(database.db, store, signal)).toEqual({ orphans: 0, incoming: 1 });
     expect(await folder.incoming()).toEqual(['young']);
   });
 });
@@ -343,7 +335,7 @@ test('a folder on the way to a bucket that somebody else made is neither used no
     symlinkSync(theirs, scene.store.incoming);
     const refused = { kind: 'media_store', code: 'EPERM', hint: expect.stringContaining('TMPDIR') };
     await expect(scene.store.check('x')).rejects.toMatchObject(refused);
-    await expect(sweep(db, scene.store, signal)).rejects.toMatchObject(refused);
+    await expect(sweep(database.db, scene.store, signal)).rejects.toMatchObject(refused);
     expect(existsSync(old)).toBe(true);
   } finally {
     if (before === undefined) delete process.env.TMPDIR;

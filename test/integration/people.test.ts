@@ -1,20 +1,12 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Kysely } from 'kysely';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { Database } from '../../src/store/schema.ts';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { TABLES } from '../../src/store/schema.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { type Answer, applyAnswer, CONNECTION } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
 let cursor = 0;
-beforeAll(() => {
-  db = openTestDatabase(database.url);
-});
-afterAll(() => db.destroy());
 beforeEach(async () => {
   const tables = [...TABLES].filter((name) => !name.startsWith('kysely')).map((name) => `whatsapp.${name}`);
   await database.query(`truncate ${tables.join(', ')}`);
@@ -22,7 +14,7 @@ beforeEach(async () => {
 });
 
 /** A page of its own, with the next cursor. */
-const page = (lists: Omit<Answer, 'cursor'>) => applyAnswer(db, { cursor: ++cursor, ...lists });
+const page = (lists: Omit<Answer, 'cursor'>) => applyAnswer(database.db, { cursor: ++cursor, ...lists });
 const rows = (sql: string) => database.query(sql);
 
 const LID = '491701234567890@lid';

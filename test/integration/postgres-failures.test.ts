@@ -7,11 +7,12 @@ import { createLogger } from '../../src/ops/logger.ts';
 import { assemble, prepareSchema, type Replica } from '../../src/replica.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
-import { startDaemon as startTrapped } from '../chaos/daemon-process.ts';
+import { DaemonProcess } from '../chaos/daemon-process.ts';
 import { type CliProcess, startCli } from '../support/cli.ts';
 import { runCommand } from '../support/command.ts';
+import { openTestDatabase } from '../support/database.ts';
 import { type OwnPostgres, startOwnPostgres } from '../support/own-postgres.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait.ts';
 
@@ -320,7 +321,7 @@ test.each<[what: string, change: () => Promise<void>]>([
 ])('a migration %s is made again', async (_, change) => {
   await admin(`alter database ${name} set idle_in_transaction_session_timeout = '500ms'`);
   const env = quickSettings(urlOf(name, proxy.port), simulator.url);
-  const migrating = startTrapped(env, { point: 'migrating', nth: 1, signal: 'SIGSTOP' });
+  const migrating = new DaemonProcess(env, { point: 'migrating', nth: 1, signal: 'SIGSTOP' });
   try {
     await waitFor(() => migrating.isFrozen(), { what: 'the daemon to be in its migration' });
     await change();

@@ -1,17 +1,13 @@
-import type { Kysely } from 'kysely';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { indexStands, PARTS_INDEX, SEARCH_INDEX, tendIndexes } from '../../src/store/indexes.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { searchMessages, tendSearch } from '../../src/store/search.ts';
 import { runCommand } from '../support/command.ts';
 import { SCHEMA, useTestDatabase } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 
 /* What is found is the same with the index and without it; only how long it takes differs (`npm run bench -- search`). */
 
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
 let seq = 0;
 const at = (minutes: number) => new Date(Date.UTC(2026, 9, 1) + minutes * 60_000).toISOString();
 const ANNA = '4915112345678@s.whatsapp.net';
@@ -30,10 +26,9 @@ const message = (id: string, body: string | null, more: object = {}) => ({
   ...more,
 });
 const write = (connection: string, messages: readonly object[], more: object = {}) =>
-  applyAnswer(db, { cursor: ++seq + 10_000, messages, ...more }, {}, connection);
+  applyAnswer(database.db, { cursor: ++seq + 10_000, messages, ...more }, {}, connection);
 
 beforeAll(async () => {
-  db = openTestDatabase(database.url);
   const contacts = [
     {
       person_id: 'anna',
@@ -73,17 +68,18 @@ beforeAll(async () => {
     `insert into whatsapp.jids (connection_id, jid, phone_e164) values ('bulk', '9@s.whatsapp.net', '+9123456')`,
   );
 });
-afterAll(() => db.destroy());
 
 const ids = async (query: string, more: object = {}) =>
-  (await searchMessages(db, SCHEMA, { query, max: 50, ...more })).map(({ message_id }) => message_id);
+  (await searchMessages(database.db, SCHEMA, { query, max: 50, ...more })).map(
+    ({ message_id }) => message_id,
+  );
 
 describe.each(['off', 'on', 'parts'] as const)('SEARCH=%s', (kind) => {
   beforeAll(async () => {
-    await tendIndexes(db, SCHEMA, { search: kind });
-    expect(await indexStands(db, SCHEMA, SEARCH_INDEX)).toBe(kind !== 'off');
-    expect(await indexStands(db, SCHEMA, PARTS_INDEX)).toBe(kind === 'parts');
-    await tendSearch(db, SCHEMA);
+    await tendIndexes(database.db, SCHEMA, { search: kind });
+    expect(await indexStands(database.db, SCHEMA, SEARCH_INDEX)).toBe(kind !== 'off');
+    expect(await indexStands(database.db, SCHEMA, PARTS_INDEX)).toBe(kind === 'parts');
+    await tendSearch(database.db, SCHEMA);
   });
 
   test.each<[query: string, more: object, found: string[]]>([
@@ -156,7 +152,7 @@ describe.each(['off', 'on', 'parts'] as const)('SEARCH=%s', (kind) => {
   });
 
   test('a row says who, where and when', async () => {
-    const [row] = await searchMessages(db, SCHEMA, { query: 'paid', max: 1 });
+    const [row] = await searchMessages(database.db, SCHEMA, { query: 'paid', max: 1 });
     expect(row).toMatchObject({
       ...{ connection_id: 'a', conversation_id: `chat-${ANNA}`, is_from_me: true, chat_kind: 'direct' },
       ...{
@@ -170,7 +166,7 @@ describe.each(['off', 'on', 'parts'] as const)('SEARCH=%s', (kind) => {
 });
 
 test('no body is refused for the index: not a long one, nor one of long words, nor one that is all words', async () => {
-  await tendIndexes(db, SCHEMA, { search: 'parts' });
+  await tendIndexes(database.db, SCHEMA, { search: 'parts' });
   const numbered = (each: (n: number) => string) =>
     Array.from({ length: 160_000 }, (_, n) => each(n)).join('');
   const bodies = [
@@ -188,7 +184,7 @@ test('no body is refused for the index: not a long one, nor one of long words, n
     bodies.map((body, n) => message(`long${n}`, `beginning ${body} ending`)),
   );
   expect(tally.message).toMatchObject({ inserted: bodies.length });
-  await tendSearch(db, SCHEMA);
+  await tendSearch(database.db, SCHEMA);
   expect(await ids('beginning')).toHaveLength(bodies.length);
   expect(await ids('ending')).toEqual([]);
   expect(await ids('eginnin', { parts: true })).toHaveLength(bodies.length);
@@ -203,8 +199,8 @@ test('SEARCH=off drops the indexes, on and parts build theirs, by migrate', asyn
   expect(await migrate('off')).toMatch(
     /indexes dropped: messages_by_(words, messages_by_parts|parts, messages_by_words)\n/,
   );
-  expect(await indexStands(db, SCHEMA, SEARCH_INDEX)).toBe(false);
-  await tendSearch(db, SCHEMA);
+  expect(await indexStands(database.db, SCHEMA, SEARCH_INDEX)).toBe(false);
+  await tendSearch(database.db, SCHEMA);
   expect((await runCommand(['migrate'], env)).stdout).toContain('indexes built: messages_by_words');
   expect((await runCommand(['migrate'], env)).stdout).toBe('the schema is up to date\n');
 });
@@ -219,10 +215,10 @@ test('what waits in the index is merged into it', async () => {
 test('the extension may be in any schema, and is left where it is', async () => {
   await database.query('drop extension pg_trgm cascade; create schema "Else""where"');
   await database.query('create extension pg_trgm schema "Else""where"');
-  const { built, obstacle } = await tendIndexes(db, SCHEMA, { search: 'parts' });
+  const { built, obstacle } = await tendIndexes(database.db, SCHEMA, { search: 'parts' });
   expect([built, obstacle]).toEqual([['messages_by_parts'], undefined]);
   expect(await ids('ldes', { parts: true })).toEqual(['n1']);
-  expect((await tendIndexes(db, SCHEMA, { search: 'on' })).dropped).toEqual(['messages_by_parts']);
+  expect((await tendIndexes(database.db, SCHEMA, { search: 'on' })).dropped).toEqual(['messages_by_parts']);
   expect(await database.query(`select extname from pg_extension where extname = 'pg_trgm'`)).toHaveLength(1);
 });
 
@@ -300,7 +296,7 @@ describe('wa-replica search', () => {
   });
 
   test('without the index it says so, and finds the same', async () => {
-    await tendIndexes(db, SCHEMA, { search: 'off' });
+    await tendIndexes(database.db, SCHEMA, { search: 'off' });
     const { stdout, stderr } = await search('october');
     expect(stdout).toContain('The Invoice of October');
     expect(stderr).toContain('the index is not built yet');
