@@ -189,3 +189,16 @@ export const order = (more: Partial<EraseOrder> = {}): EraseOrder => ({
   ...{ connectionId: undefined, forever: false, key: KEY, changes: true, schema: 'whatsapp' },
   ...more,
 });
+
+/** An instant so many minutes from now. */
+export const soon = (minutes = 60) => new Date(Date.now() + minutes * 60_000).toISOString();
+
+let cursor = 1_000;
+/** A page at a cursor far beyond the world's. */
+export const page = (more: Omit<Answer, 'cursor'>): Answer[] => [{ cursor: ++cursor, ...more }];
+
+export const ids = async (table: string, key: string) =>
+  (await database.query<{ id: string }>(`select ${key} as id from whatsapp.${table} order by 1`)).map(
+    (row) => row.id,
+  );
+export const messageIds = () => ids('messages', 'message_id');
