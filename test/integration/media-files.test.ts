@@ -1,6 +1,6 @@
 /** Files that messages share, and files that nothing refers to. */
 import { spawnSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -15,6 +15,7 @@ import { refetchRemoved, removeMedia, replicaIdentity } from '../../src/store/me
 import { SCHEMA, useTestDatabase } from '../support/database.ts';
 import { type MediaFolder, mediaFolder } from '../support/media.ts';
 import { startS3 } from '../support/s3.ts';
+import { digest, inBucket, inFolder, put, type StoreScene } from './media-stores.ts';
 
 const ARCHIVING = new URL('../../src/cli/archiving.ts', import.meta.url).href;
 const database = useTestDatabase({ migrated: true });
@@ -22,7 +23,6 @@ const { signal } = new AbortController();
 beforeEach(() => database.query('truncate whatsapp.media'));
 
 const ID = 'conn_a';
-const digest = (content: Buffer) => createHash('sha256').update(content).digest('hex');
 const row = (messageId: string, location: string | null, connectionId = ID) =>
   database.query(
     `insert into whatsapp.media (connection_id, message_id, location, state) values ($1, $2, $3, $4)`,
@@ -34,68 +34,11 @@ const claim = async (): Promise<Claim> => {
   return one!;
 };
 
-/** A store, and what a test does to it from outside. */
-interface Scene {
-  readonly store: MediaStore;
-  /** Puts a content there. */
-  put(content: Buffer, mimeType?: string | null): Promise<string>;
-  has(location: string): Promise<boolean>;
-  close(): Promise<void>;
-}
-
-async function spooled(store: MediaStore, content: Buffer) {
-  mkdirSync(store.incoming, { recursive: true });
-  const file = path.join(store.incoming, randomBytes(8).toString('hex'));
-  writeFileSync(file, content);
-  return { path: file, bytes: content.length, sha256: digest(content) };
-}
-
-async function put(store: MediaStore, content: Buffer, mimeType: string | null = 'image/jpeg') {
-  const location = store.locationOf(digest(content), mimeType);
-  const file = await spooled(store, content);
-  await store.put(file, location, mimeType);
-  expect(existsSync(file.path)).toBe(false);
-  return location;
-}
-
-async function inFolder(): Promise<Scene> {
-  const folder = mediaFolder();
-  const store = await openMediaStore(
-    { kind: 'file', folder: folder.path },
-    { endpoint: undefined, region: undefined, account: process.geteuid?.() },
-  );
-  return {
-    store,
-    put: (content, type) => put(store, content, type),
-    has: async (location) => existsSync(new URL(location)),
-    close: async () => folder.remove(),
-  };
-}
-
-async function inBucket(): Promise<Scene> {
-  const s3 = await startS3('archive');
-  const url = { kind: 's3', bucket: 'archive', prefix: 'of/this replica'.replace(' ', '-') } as const;
-  const store = await openMediaStore(url, {
-    endpoint: s3.endpoint,
-    region: undefined,
-    account: process.geteuid?.(),
-  });
-  return {
-    store,
-    put: (content, type) => put(store, content, type),
-    has: (location) => s3.has('archive', location.slice('s3://archive/'.length)),
-    async close() {
-      store.close();
-      await s3.stop();
-    },
-  };
-}
-
 describe.each([
   ['a folder', inFolder],
   ['a bucket', inBucket],
 ])('in %s', (_, open) => {
-  let scene: Scene;
+  let scene: StoreScene;
   let store: MediaStore;
   beforeEach(async () => {
     scene = await open();
