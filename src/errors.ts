@@ -53,6 +53,9 @@ const REMEDIES: Partial<Record<ErrorKind, string>> = {
   bad_request: 'the upstream refuses the request; check WHATSAPP_USE_CONNECTION_IDS and the key',
 };
 
+/** The password file that would be asked is open to others: see `passwordFromFile`. */
+export const PASSFILE_PERMISSIONS = 'PASSFILE_PERMISSIONS';
+
 /** Codes for what pg tells by text alone: see `PgClient` and `PgPool`. */
 export const NO_PASSWORD = 'NO_PASSWORD';
 export const NO_CONNECTION = 'NO_CONNECTION';
@@ -75,7 +78,9 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   [POOL_BUSY]:
     'no connection of the pool came free in time: Postgres is slow or does not answer, or DB_POOL_SIZE is too small',
   [NO_PASSWORD]:
-    'the server wants a password: put it into DATABASE_URL, or name a passfile there, or set PGPASSWORD',
+    'the server wants a password: put it into DATABASE_URL, or name a passfile there that has it, or set PGPASSWORD, or PGPASSFILE',
+  [PASSFILE_PERMISSIONS]:
+    'the server wants a password, and the file of PGPASSFILE, or ~/.pgpass, is not used while others may read it: chmod 600',
   '28P01': 'no such user, or wrong password: check DATABASE_URL',
   '28000': 'the server does not let this user in: check user and sslmode of DATABASE_URL, and pg_hba.conf',
   '3D000': 'there is no such database: create it, or check DATABASE_URL',
@@ -219,7 +224,7 @@ const PASSES = /^(08|25006|25P0[34]|40|53|55P03|57014|57P0[1235]|58)/;
 /** Whether it may go well later without anybody's help: Postgres is out of reach, or says so itself. */
 export function mayPass(error: unknown): boolean {
   if (error instanceof ReplicaError) return error.kind === 'database';
-  if (codeOf(error) === NO_PASSWORD) return false;
+  if ([NO_PASSWORD, PASSFILE_PERMISSIONS].includes(codeOf(error))) return false;
   // Those are faults of a program, ours or a migration's; a socket that ends has no class of its own.
   if (error instanceof TypeError || error instanceof SyntaxError || error instanceof ReferenceError)
     return false;

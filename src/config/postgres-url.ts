@@ -1,4 +1,5 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
+import { type Login, passwordIn } from '../lib/passfile.ts';
 import { Refused } from './values.ts';
 
 /** Those of libpq that pg honours; it would read any other as verify-full. */
@@ -9,7 +10,7 @@ const FILES = ['passfile', 'sslrootcert', 'sslcert', 'sslkey'];
 
 /**
  * A Postgres URL as libpq reads it, turned into one that pg reads alike. A `passfile` is looked up here, for pg knows
- * none but that of PGPASSFILE.
+ * none.
  */
 export function postgresUrl() {
   return (text: string) => {
@@ -29,7 +30,7 @@ export function postgresUrl() {
     if (passfile !== null) {
       url.searchParams.delete('passfile');
       if (url.password === '' && !url.searchParams.has('password')) {
-        const password = passwordFor(url, readFileSync(passfile, 'utf8'));
+        const password = passwordIn(readFileSync(passfile, 'utf8'), loginOf(url));
         if (password === undefined) {
           throw new Refused('names a passfile that has no line for this host, port, database and user');
         }
@@ -59,22 +60,14 @@ function obstacleTo(file: string): string | undefined {
   }
 }
 
-/** The first line of a password file whose four fields are the URL's, or `*`: `host:port:database:user:password`. */
-function passwordFor(url: URL, lines: string): string | undefined {
+function loginOf(url: URL): Login {
   const user = url.searchParams.get('user') ?? decodeURIComponent(url.username);
-  const wanted = [
-    url.searchParams.get('host') ?? (url.hostname === '' ? 'localhost' : decodeURIComponent(url.hostname)),
-    url.searchParams.get('port') ?? (url.port === '' ? '5432' : url.port),
-    url.pathname.length > 1 ? decodeURIComponent(url.pathname.slice(1)) : user,
+  // The brackets of an IPv6 address are the URL's.
+  const host = decodeURIComponent(url.hostname.replace(/^\[(.+)\]$/, '$1'));
+  return {
+    host: url.searchParams.get('host') ?? (host === '' ? 'localhost' : host),
+    port: url.searchParams.get('port') ?? (url.port === '' ? '5432' : url.port),
+    database: url.pathname.length > 1 ? decodeURIComponent(url.pathname.slice(1)) : user,
     user,
-  ];
-  for (const line of lines.split(/\r?\n/)) {
-    if (line.startsWith('#')) continue;
-    // A backslash takes the meaning from what follows it.
-    const fields = [...line.matchAll(/((?:\\.|[^:\\])*)(?::|$)/g)].map((match) =>
-      match[1]!.replace(/\\(.)/g, '$1'),
-    );
-    if (wanted.every((value, i) => fields[i] === '*' || fields[i] === value) && fields[4]) return fields[4];
-  }
-  return undefined;
+  };
 }

@@ -22,7 +22,7 @@ function setting<T, D extends string | undefined = undefined>(
 export const SETTINGS = {
   DATABASE_URL: setting(postgresUrl(), {
     secret: true,
-    help: "where to write: a Postgres URL, its passfile too; libpq's PG* variables work as well. TLS is verified as its sslmode says",
+    help: "where to write: a Postgres URL, its passfile too; libpq's PG* variables and its password file work as well. TLS is verified as its sslmode says",
   }),
   LISTEN_DATABASE_URL: setting(v.offOr(postgresUrl()), {
     secret: true,

@@ -2,6 +2,7 @@ import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import pg from 'pg';
 import { CONNECTION_LOST, codeOf, NO_CONNECTION, NO_PASSWORD, noteOfPostgres } from '../errors.ts';
+import { passwordFromFile } from './passfile.ts';
 
 type Callback = ((error: Error) => void) | ((error: null, client: pg.Client) => void);
 
@@ -13,6 +14,8 @@ const proto = pg.Client.prototype as unknown as { getStartupConf(): StartupParam
 /**
  * pg's client, whose failures all have a code, and are known for Postgres' (`recognize`): pg tells by text alone that a
  * password is missing, that the server has no TLS, that no answer came in time, or that the connection was cut.
+ * A password that is nowhere else is looked for in libpq's password file when the server wants one: pg, which would do
+ * it too, warns that it will stop to.
  */
 export class PgClient extends pg.Client {
   #askedForPassword = false;
@@ -20,6 +23,8 @@ export class PgClient extends pg.Client {
 
   constructor(config?: string | pg.ClientConfig) {
     super(config);
+    // As pg.ClientConfig has it; there, a URL without a password would take it away again.
+    if (!this.password) Object.assign(this, { password: () => this.#passwordFromFile() });
     for (const way of ['CleartextPassword', 'MD5Password', 'SASL']) {
       this.#insides.once(`authentication${way}`, () => {
         this.#askedForPassword = true;
@@ -63,6 +68,11 @@ export class PgClient extends pg.Client {
   override emit(event: string | symbol, ...args: unknown[]): boolean {
     if (event === 'end' || event === 'error') this.#over = true;
     return super.emit(event, ...(event === 'error' ? [this.#coded(args[0])] : args));
+  }
+
+  #passwordFromFile(): Promise<string | undefined> {
+    const { host, port, database = '', user = '' } = this;
+    return passwordFromFile({ host, port, database, user });
   }
 
   #fail(error: unknown): never {

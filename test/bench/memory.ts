@@ -71,8 +71,8 @@ async function backlog(
   const database = await stage.postgres.createDatabase();
   const seen: number[] = [];
   let timer: NodeJS.Timeout | undefined;
-  const { sample, daemon } = await catchUp(stage, upstream, database, {}, ({ memory: now }) => {
-    timer = setInterval(() => seen.push(now().rss), 100);
+  const { sample, daemon } = await catchUp(stage, upstream, database, {}, (started) => {
+    timer = setInterval(() => seen.push(started.memory().rss), 100);
   });
   clearInterval(timer);
   const { peak } = daemon.memory();

@@ -27,7 +27,7 @@ export async function takeover(stage: Stage): Promise<Table> {
     const victim = daemons[place]!;
     const had = (await leases(database)).get(victim.worker!) ?? 0;
     const killedAt = performance.now();
-    await victim.kill();
+    await victim.kill('SIGKILL');
     const others = daemons.filter((daemon) => daemon !== victim);
     const taken = async () => {
       const held = await leases(database);

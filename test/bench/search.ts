@@ -1,9 +1,8 @@
-import { openDatabase } from '../../src/store/database.ts';
 import { tendIndexes } from '../../src/store/indexes.ts';
 import { type BenchDatabase, SCHEMA } from './postgres.ts';
-import { alternate, type BenchResult, number } from './result.ts';
+import { prepare, timesOf } from './queries.ts';
+import { type BenchResult, number } from './result.ts';
 import type { Stage } from './stage.ts';
-import { explain } from './views.ts';
 
 const CONNECTIONS = 4;
 const BUSIEST = '+4915100000001';
@@ -31,28 +30,16 @@ const SEARCHES: Readonly<Record<string, string>> = {
 /** `search_messages` on many messages. */
 export async function search(stage: Stage): Promise<BenchResult> {
   const messages = stage.rows(1_000_000, 2_000);
-  const database = await stage.postgres.createDatabase();
-  await generate(database, messages);
-  const db = openDatabase({
-    url: database.url,
-    schema: SCHEMA,
-    poolSize: 2,
-    applicationName: 'wa-replica bench',
-    onIdleError: () => {},
-  });
-  await tendIndexes(db, SCHEMA, { search: 'on' });
-  await db.destroy();
-  await database.query('vacuum (analyze)');
-  await database.query(`set search_path to ${SCHEMA}`);
+  const rows = (database: BenchDatabase) => generate(database, messages);
+  const database = await prepare(stage, rows, (db) => tendIndexes(db, SCHEMA, { search: 'on' }));
   const [{ size }] = (await database.query<{ size: number }>(
     `select pg_relation_size('messages_by_words')::float8 / pg_relation_size('messages') as size`,
   )) as [{ size: number }];
-  const steps = Object.entries(SEARCHES).map(([name, args]) => async () => {
-    const call = `select * from search_messages(${args})`;
-    await explain(database, call);
-    return { [name]: await explain(database, call) };
-  });
-  const series = await alternate(steps, stage.options.rounds, stage.note);
+  const calls = Object.entries(SEARCHES).map(([name, args]) => [
+    name,
+    `select * from search_messages(${args})`,
+  ]);
+  const series = await timesOf(stage, database, Object.fromEntries(calls));
   await database.drop();
   return {
     bench: 'search',

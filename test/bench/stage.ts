@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { DEFAULT_API_KEY, type SimulatorOptions } from '../../src/simulator/options.ts';
 import { build, CACHE } from './build.ts';
-import { type Daemon, startDaemon } from './daemon.ts';
+import { Daemon } from './daemon.ts';
 import { type BenchDatabase, type BenchPostgres, startBenchPostgres } from './postgres.ts';
 import { startUpstream, type Upstream } from './upstream.ts';
 
@@ -98,8 +98,8 @@ export async function openStage(options: BenchOptions, note: (line: string) => v
     },
     daemon(upstream, database, env = {}) {
       const all = { ...hasty, ...daemonSettings(upstream, database), ...env };
-      const daemon = startDaemon({ bin: program.bin, env: all, profileDir });
-      ends.push(() => daemon.kill());
+      const daemon = new Daemon({ bin: program.bin, env: all, profileDir });
+      ends.push(async () => void (await daemon.kill('SIGKILL')));
       return daemon;
     },
     clear,

@@ -1,7 +1,7 @@
-import { openDatabase } from '../../src/store/database.ts';
 import { buildIndexes } from '../../src/store/indexes.ts';
 import { type BenchDatabase, SCHEMA } from './postgres.ts';
-import { alternate, type BenchResult, number, type Sample } from './result.ts';
+import { prepare, timesOf } from './queries.ts';
+import { type BenchResult, number } from './result.ts';
 import type { Stage } from './stage.ts';
 
 const CONNECTIONS = 4;
@@ -52,25 +52,9 @@ const PAGES: Readonly<Record<string, string>> = {
 /** What a screen shows of the views, on many messages. */
 export async function views(stage: Stage): Promise<BenchResult> {
   const messages = stage.rows(1_000_000, 2_000);
-  const database = await stage.postgres.createDatabase();
-  await generate(database, messages);
-  const db = openDatabase({
-    url: database.url,
-    schema: SCHEMA,
-    poolSize: 2,
-    applicationName: 'wa-replica bench',
-    onIdleError: () => {},
-  });
-  await buildIndexes(db, SCHEMA);
-  await db.destroy();
-  await database.query('vacuum (analyze)');
-  await database.query(`set search_path to ${SCHEMA}`);
-  const steps = Object.entries(PAGES).map(([name, page]) => async () => {
-    // Once unmeasured: a screen is seldom the first to look.
-    await explain(database, page);
-    return { [name]: await explain(database, page) };
-  });
-  const series = await alternate(steps, stage.options.rounds, stage.note);
+  const rows = (database: BenchDatabase) => generate(database, messages);
+  const database = await prepare(stage, rows, (db) => buildIndexes(db, SCHEMA));
+  const series = await timesOf(stage, database, PAGES);
   await database.drop();
   return {
     bench: 'views',
@@ -85,22 +69,6 @@ export async function views(stage: Stage): Promise<BenchResult> {
         notes: ['By explain (analyze), planning included, the pages of the tables in memory.'],
       },
     ],
-  };
-}
-
-interface Explained {
-  readonly 'Execution Time': number;
-  readonly 'Planning Time': number;
-  readonly Plan: { readonly 'Actual Rows': number };
-}
-
-/** How long a query takes, in milliseconds, by the server's own account. */
-export async function explain(database: BenchDatabase, page: string): Promise<Sample> {
-  const [row] = await database.query<{ 'QUERY PLAN': [Explained] }>(`explain (analyze, format json) ${page}`);
-  const [found] = row!['QUERY PLAN'];
-  return {
-    value: found['Planning Time'] + found['Execution Time'],
-    details: { 'planning ms': found['Planning Time'], rows: found.Plan['Actual Rows'] },
   };
 }
 

@@ -1,13 +1,11 @@
-import type { Kysely } from 'kysely';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Connection } from '../../src/simulator/connection.ts';
 import type { Message } from '../../src/simulator/records.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { useFreshDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
-import { type DaemonProcess, startDaemon, type Trap } from './daemon-process.ts';
+import { DaemonProcess, type Trap } from './daemon-process.ts';
 
 /* Two daemons on one connection, and the one that holds it stops for longer than its lease (R15). */
 
@@ -16,20 +14,15 @@ const TAKEOVER = LEASE_TTL + 2_000;
 
 let simulator: Simulator;
 let connection: Connection;
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useFreshDatabase({ migrated: true });
 const daemons: DaemonProcess[] = [];
 
 beforeEach(async () => {
   simulator = await startSimulator({ messages: 500, connections: 1, seed: 3 });
   connection = [...simulator.world.connections.values()][0]!;
-  database = await createTestDatabase({ migrated: true });
-  db = openTestDatabase(database.url);
 });
 afterEach(async () => {
   await Promise.all(daemons.splice(0).map((daemon) => daemon.kill('SIGKILL')));
-  await db.destroy();
-  await database.drop();
   await simulator.close();
 });
 
@@ -40,7 +33,7 @@ function start(trap?: Trap): DaemonProcess {
     PAGE_LIMIT: '5',
     PAGE_LIMIT_MAX: '5',
   };
-  const daemon = startDaemon(env, trap);
+  const daemon = new DaemonProcess(env, trap);
   daemons.push(daemon);
   return daemon;
 }
@@ -54,7 +47,7 @@ interface State {
 const state = async () =>
   (await database.query<State>('select lease_owner, lease_term, cursor from whatsapp.sync_state'))[0]!;
 const isHeldBy = async ({ worker }: DaemonProcess) => (await state()).lease_owner === worker;
-const agrees = async () => (await differencesFromTruth(db, simulator)).length === 0;
+const agrees = async () => (await differencesFromTruth(database.db, simulator)).length === 0;
 const inTransaction = () =>
   database.query("select from pg_stat_activity where datname = $1 and state like 'idle in transaction%'", [
     database.name,

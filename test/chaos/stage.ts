@@ -4,11 +4,12 @@ import pg from 'pg';
 import { mix } from '../../src/simulator/random.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
+import { openTestDatabase } from '../support/database.ts';
 import { type OwnPostgres, startOwnPostgres } from '../support/own-postgres.ts';
-import { openTestDatabase, quickSettings } from '../support/replica.ts';
+import { quickSettings } from '../support/replica.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait.ts';
-import { type DaemonProcess, startDaemon, type Trap } from './daemon-process.ts';
+import { DaemonProcess, type Trap } from './daemon-process.ts';
 import type { Plan, PostgresDeath } from './plan.ts';
 
 /** The lease of every daemon here, in milliseconds: the shortest that there may be. */
@@ -88,7 +89,7 @@ export async function openStage(server: Server, plan: Plan): Promise<Stage> {
     proxy,
     start(limit, trap) {
       const size = String(limit);
-      return startDaemon({ ...env, PAGE_LIMIT: size, PAGE_LIMIT_MAX: size }, trap);
+      return new DaemonProcess({ ...env, PAGE_LIMIT: size, PAGE_LIMIT_MAX: size }, trap);
     },
     lag,
     async killPostgres(how, down) {

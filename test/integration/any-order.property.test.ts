@@ -1,10 +1,9 @@
 import fc from 'fast-check';
-import { CompiledQuery, type Kysely } from 'kysely';
-import { afterAll, beforeAll, expect, inject, test } from 'vitest';
+import { CompiledQuery } from 'kysely';
+import { expect, inject, test } from 'vitest';
 import { OUTCOMES } from '../../src/model.ts';
 import { parseExact } from '../../src/simulator/truth.ts';
 import { ensureConnections } from '../../src/store/connections.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { lockState, type Position, readPosition, startEpoch } from '../../src/store/state.ts';
 import { apply } from '../../src/sync/apply.ts';
 import type { CrashPoint } from '../../src/sync/crash-points.ts';
@@ -12,22 +11,16 @@ import { pack } from '../../src/sync/packing.ts';
 import { parsePage } from '../../src/upstream/page.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { bodyOf, contextOf } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 import { type Came, Model, type ModelPage, text } from './any-order-model.ts';
 import { type Step, step, TIME } from './any-order-steps.ts';
 
 const SECONDS = Date.parse(TIME) / 1000;
 
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
 let runs = 0;
-beforeAll(() => {
-  db = openTestDatabase(database.url);
-});
-afterAll(() => db.destroy());
 
 const query = async <T>(sql: string, values: unknown[]) =>
-  (await db.executeQuery<T>(CompiledQuery.raw(sql, values))).rows;
+  (await database.db.executeQuery<T>(CompiledQuery.raw(sql, values))).rows;
 
 async function write(connection: string, { cursor, ...lists }: ModelPage, at: Position, dieAt?: CrashPoint) {
   const read = parsePage(bodyOf({ cursor, ...lists }), at.cursor);
@@ -36,12 +29,12 @@ async function write(connection: string, { cursor, ...lists }: ModelPage, at: Po
   };
   // Both ways of writing messages, whichever of them the loop would expect to be the quicker.
   const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
-  return await apply(contextOf(db, { reached }), connection, at, read, pack(read).changes, timing);
+  return await apply(contextOf(database.db, { reached }), connection, at, read, pack(read).changes, timing);
 }
 
 /** Outcomes as the model counts them. */
 async function applied(connection: string, came: ModelPage): Promise<Record<string, number>> {
-  const result = await write(connection, came, (await readPosition(db, connection))!);
+  const result = await write(connection, came, (await readPosition(database.db, connection))!);
   if (!result.done) throw new Error('fenced');
   const counts = Object.entries(result.tally).flatMap(([kind, tally]) =>
     OUTCOMES.map((outcome) => [`${kind} ${outcome}`, tally[outcome]] as const),
@@ -50,7 +43,7 @@ async function applied(connection: string, came: ModelPage): Promise<Record<stri
 }
 
 async function take(connection: string, model: Model, seen: ModelPage[], now: Step): Promise<void> {
-  const at = (await readPosition(db, connection))!;
+  const at = (await readPosition(database.db, connection))!;
   switch (now.do) {
     case 'page':
     case 'replay': {
@@ -77,7 +70,7 @@ async function take(connection: string, model: Model, seen: ModelPage[], now: St
       return;
     default:
       if (now.do === 'reset') model.numbering++;
-      await db.transaction().execute(async (trx) => {
+      await database.db.transaction().execute(async (trx) => {
         await lockState(trx, connection);
         await startEpoch(trx, connection, now.do, now.do === 'reset');
       });
@@ -206,7 +199,7 @@ test('any sequence of pages, replays, deaths, epochs and numberings ends in the 
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 12 }), async (steps) => {
       const connection = `run_${++runs}`;
-      await ensureConnections(db, [connection]);
+      await ensureConnections(database.db, [connection]);
       const model = new Model();
       const seen: ModelPage[] = [];
       for (const now of steps) await take(connection, model, seen, now);

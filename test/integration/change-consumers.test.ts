@@ -1,16 +1,13 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Kysely } from 'kysely';
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, expect, inject, test } from 'vitest';
 import { Random } from '../../src/simulator/random.ts';
 import { pruneChanges } from '../../src/store/changes.ts';
 import { migrateToLatest } from '../../src/store/migrator.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 
 /* How consumers get the feed: whoever writes, reads, dies or prunes beside them. */
 
@@ -20,15 +17,12 @@ interface Change {
 }
 
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
 let pool: pg.Pool;
 beforeAll(() => {
-  db = openTestDatabase(database.url);
   pool = new pg.Pool({ connectionString: database.url, max: 6 });
 });
 afterAll(async () => {
   await pool.end();
-  await db.destroy();
 });
 beforeEach(async () => {
   await database.query(`truncate whatsapp.changes, whatsapp.change_consumers, whatsapp.change_positions,
@@ -50,7 +44,7 @@ const message = (id: number, seq: number) => ({
   seq,
 });
 const page = (connection: string, cursor: number, ...ids: number[]) =>
-  applyAnswer(db, { cursor, messages: ids.map((id) => message(id, cursor)) }, {}, connection);
+  applyAnswer(database.db, { cursor, messages: ids.map((id) => message(id, cursor)) }, {}, connection);
 
 /** The highest number of each connection among the rows, as `ack_changes` takes it. */
 function positions(rows: readonly Change[]): Record<string, number> {
@@ -80,9 +74,11 @@ test('with writers, readers that die and pruning beside them, nobody misses a ro
       };
       const messages = ids.map((id) => message(id, cursor));
       const contacts = [{ person_id: 'p', display_name: `${random.int(3)}` }];
-      await applyAnswer(db, { cursor, messages, contacts }, { reached }, connection).catch((error: Error) => {
-        if (error.message !== 'crash') throw error;
-      });
+      await applyAnswer(database.db, { cursor, messages, contacts }, { reached }, connection).catch(
+        (error: Error) => {
+          if (error.message !== 'crash') throw error;
+        },
+      );
     }
   };
 
@@ -138,7 +134,7 @@ test('with writers, readers that die and pruning beside them, nobody misses a ro
     });
   const prune = async () => {
     while (writing) {
-      for (const connection of connections) await pruneChanges(db, connection, DAY, 7);
+      for (const connection of connections) await pruneChanges(database.db, connection, DAY, 7);
       await sleep(5);
     }
   };
@@ -161,7 +157,7 @@ test('with writers, readers that die and pruning beside them, nobody misses a ro
     expect(Number(last)).toBeGreaterThan(PAGES / 2);
     expect(audited[id]).toEqual(numbers(last));
     expect(numbers(last).filter((no) => !had.has(`${id} ${no}`))).toEqual([]);
-    while ((await pruneChanges(db, id, DAY, 7)) > 0);
+    while ((await pruneChanges(database.db, id, DAY, 7)) > 0);
   }
   expect((await pool.query('select from whatsapp.changes')).rowCount).toBe(0);
 });
@@ -212,7 +208,7 @@ test('the loop of docs/changes.md works as it stands there', async () => {
   await pool.query('create schema crm; create table crm.inbox (message_id text primary key, body text)');
   const incoming = { ...message(1, 1), direction: 'incoming' };
   await applyAnswer(
-    db,
+    database.db,
     { cursor: 1, messages: [incoming, message(2, 1)], contacts: [{ person_id: 'p' }] },
     {},
     'a',

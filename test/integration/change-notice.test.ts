@@ -1,21 +1,17 @@
-import type { Kysely } from 'kysely';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { useDaemons } from '../support/daemons.ts';
 import { useTestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 
 /* The daemon's notice that the feed has grown, alone: nothing here looks at the feed unless it is told to. */
 
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
 let simulator: Simulator;
 let consumer: pg.Client;
 beforeAll(async () => {
-  db = openTestDatabase(database.url);
   simulator = await startSimulator({ connections: 2, messages: 200 });
   consumer = new pg.Client({ connectionString: database.url });
   await consumer.connect();
@@ -25,7 +21,6 @@ afterAll(async () => {
   await daemons.stopAll();
   await consumer.end();
   await simulator.close();
-  await db.destroy();
 });
 
 test('wakes a consumer that listens and does not poll, and comes with changes only', async () => {
@@ -57,7 +52,7 @@ test('wakes a consumer that listens and does not poll, and comes with changes on
     return row?.n ?? 0;
   };
   const hasAll = async () =>
-    (await differencesFromTruth(db, simulator)).length === 0 && had === (await all());
+    (await differencesFromTruth(database.db, simulator)).length === 0 && had === (await all());
   await waitFor(hasAll, { what: 'the backlog to be read', deadlineMs: 30_000 });
   const before = had;
   expect(before).toBeGreaterThan(200);

@@ -1,21 +1,13 @@
-import type { Kysely } from 'kysely';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test } from 'vitest';
 import { prunableConnections, pruneChanges } from '../../src/store/changes.ts';
 import { readFeed } from '../../src/store/feed.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { type Answer, applyAnswer } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 
 /* What the feed tells, and that its numbers have no gaps. Each test has connections and consumers of its own. */
 
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
-beforeAll(() => {
-  db = openTestDatabase(database.url);
-});
-afterAll(() => db.destroy());
 beforeEach(async () => {
   await database.query(
     'truncate whatsapp.changes, whatsapp.change_consumers, whatsapp.change_positions, whatsapp.sync_state',
@@ -43,7 +35,7 @@ const conversation = (seq: number, participants?: readonly string[]) => ({
 function feedOf(connection: string) {
   let cursor = 0;
   const page = async (answer: Omit<Answer, 'cursor'>, context = {}) =>
-    await applyAnswer(db, { cursor: ++cursor, ...answer }, context, connection);
+    await applyAnswer(database.db, { cursor: ++cursor, ...answer }, context, connection);
   const told = async () => {
     const rows = await database.query<Record<string, unknown>>(
       `select change_no, kind, record_id, op, changed_fields from whatsapp.changes where connection_id = $1 order by 1`,
@@ -175,12 +167,12 @@ test('a page that is rolled back leaves no hole, and a resync tells nothing', as
   const before = await told();
   expect(before.at(-1)).toMatch(/^[45] message/);
   expect(before.map((line) => line.split(' ')[0])).toEqual(before.map((_, at) => String(at + 1)));
-  await db.transaction().execute(async (trx) => {
+  await database.db.transaction().execute(async (trx) => {
     await lockState(trx, 'again');
     await startEpoch(trx, 'again', 'resync', false);
   });
   await applyAnswer(
-    db,
+    database.db,
     { cursor: 1, ...answer, messages: [message(4, { body: 'c' }), answer.messages[1]] },
     {},
     'again',
@@ -189,7 +181,12 @@ test('a page that is rolled back leaves no hole, and a resync tells nothing', as
   await database.query(
     `update whatsapp.sync_state set numbering = numbering + 1 where connection_id = 'again'`,
   );
-  const anew = await applyAnswer(db, { cursor: 2, messages: [message(1, { body: 'c' })] }, {}, 'again');
+  const anew = await applyAnswer(
+    database.db,
+    { cursor: 2, messages: [message(1, { body: 'c' })] },
+    {},
+    'again',
+  );
   expect(anew.tally.message.updated).toBe(1);
   expect(await told()).toEqual(before);
 });
@@ -224,8 +221,8 @@ test('rows are pruned once every consumer has them, or after the retention; who 
   const { page, told } = feedOf('pruned');
   for (let seq = 1; seq <= 9; seq++) await page({ messages: [message(seq, { body: String(seq) })] });
   const prune = async (retention = DAY) => {
-    if (!(await prunableConnections(db, retention)).includes('pruned')) return 0;
-    return await pruneChanges(db, 'pruned', retention, 5);
+    if (!(await prunableConnections(database.db, retention)).includes('pruned')) return 0;
+    return await pruneChanges(database.db, 'pruned', retention, 5);
   };
   // Nobody is registered: by time alone.
   expect(await prune()).toBe(0);
@@ -247,7 +244,9 @@ test('rows are pruned once every consumer has them, or after the retention; who 
   expect(await prune()).toBe(0);
   expect((await told())[0]).toMatch(/^5 /);
   const behind = async () =>
-    (await readFeed(db)).consumers.map(({ consumer, pending, late }) => `${consumer} ${pending} ${late}`);
+    (await readFeed(database.db)).consumers.map(
+      ({ consumer, pending, late }) => `${consumer} ${pending} ${late}`,
+    );
   expect((await behind()).sort()).toEqual(['fast 1 0', 'slow 5 0']);
   // The retention passes: in batches, from the first on.
   expect([await prune(0), await prune(0)]).toEqual([5, 0]);
@@ -272,6 +271,6 @@ test('a state row that was deleted begins anew, its numbers do not', async () =>
   const { page, told } = feedOf('deleted');
   await page({ messages: [message(1)] });
   await database.query(`delete from whatsapp.sync_state where connection_id = 'deleted'`);
-  await applyAnswer(db, { cursor: 1, messages: [message(2, { body: 'b' })] }, {}, 'deleted');
+  await applyAnswer(database.db, { cursor: 1, messages: [message(2, { body: 'b' })] }, {}, 'deleted');
   expect(await told()).toEqual(['1 message m1 inserted', '2 message m1 updated body']);
 });

@@ -1,33 +1,27 @@
-import type { Kysely } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { compareWithTruth } from '../../src/demo/compare.ts';
 import type { AccessKey } from '../../src/simulator/access.ts';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import { type Database, TABLES } from '../../src/store/schema.ts';
+import { TABLES } from '../../src/store/schema.ts';
 import { runCommand } from '../support/command.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { openTestDatabase, quickSettings } from '../support/replica.ts';
+import { useFreshDatabase } from '../support/database.ts';
+import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker, type TestWorkerOptions } from '../support/worker.ts';
 
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useFreshDatabase({ migrated: true });
 let simulator: Simulator;
 let key: AccessKey;
 const workers: TestWorker[] = [];
 
 beforeEach(async () => {
-  database = await createTestDatabase({ migrated: true });
-  db = openTestDatabase(database.url);
   simulator = await startSimulator({ connections: ['conn_a'], messages: 200, meShape: 'none' });
   key = simulator.world.keys.get(DEFAULT_API_KEY)!;
 });
 afterEach(async () => {
   await Promise.all(workers.splice(0).map((worker) => worker.stop()));
   await simulator.close();
-  await db.destroy();
-  await database.drop();
 });
 
 async function start(env: Record<string, string> = {}, options: TestWorkerOptions = {}): Promise<TestWorker> {
@@ -39,7 +33,8 @@ async function start(env: Record<string, string> = {}, options: TestWorkerOption
 
 const replicatedAs = (name: string, id: string) =>
   waitFor(
-    async () => (await compareWithTruth(db, name, simulator.world.truth(id))).differences.length === 0,
+    async () =>
+      (await compareWithTruth(database.db, name, simulator.world.truth(id))).differences.length === 0,
     { what: `${name} to equal the truth of ${id}` },
   );
 const jidKnown = () =>

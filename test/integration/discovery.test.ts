@@ -1,28 +1,19 @@
-import type { Kysely } from 'kysely';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import type { KeyOptions, MeShape } from '../../src/simulator/access.ts';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { useFreshDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker, type TestWorkerOptions } from '../support/worker.ts';
 
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useFreshDatabase({ migrated: true });
 let simulator: Simulator;
 const workers: TestWorker[] = [];
 
-beforeEach(async () => {
-  database = await createTestDatabase({ migrated: true });
-  db = openTestDatabase(database.url);
-});
 afterEach(async () => {
   await Promise.all(workers.splice(0).map((worker) => worker.stop()));
   await simulator?.close();
-  await db.destroy();
-  await database.drop();
 });
 
 async function simulate(connections: readonly string[], keys?: readonly KeyOptions[]): Promise<void> {
@@ -40,7 +31,7 @@ async function start(
 }
 
 const key = () => simulator.world.keys.get(DEFAULT_API_KEY)!;
-const agrees = async () => (await differencesFromTruth(db, simulator)).length === 0;
+const agrees = async () => (await differencesFromTruth(database.db, simulator)).length === 0;
 const replicated = () => waitFor(agrees, { what: 'the tables to equal the truth' });
 const messagesOf = async (id: string) =>
   (await database.query('select from whatsapp.messages where connection_id = $1', [id])).length;

@@ -1,53 +1,14 @@
-import { randomBytes } from 'node:crypto';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { ErasureKey } from '../../src/lib/erasure-key.ts';
-import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { PgClient } from '../../src/store/client.ts';
 import { runCommand } from '../support/command.ts';
-import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
 import { PGBOUNCER, startPgbouncer, WITHOUT } from '../support/pgbouncer.ts';
 import { quickSettings } from '../support/replica.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
+import { CLOCK, Doctor, HEARD, REACHABLE, UP_TO_DATE } from './doctor.ts';
 
-let simulator: Simulator;
-let database: TestDatabase;
-beforeAll(async () => {
-  simulator = await startSimulator({ messages: 20, connections: ['conn_a'] });
-});
-afterAll(() => simulator.close());
-beforeEach(async () => {
-  database = await createTestDatabase({ migrated: true });
-});
-afterEach(() => database.drop());
-
-/** What doctor says of the database, and how it ends. */
-async function examine(
-  url: string,
-  more: Record<string, string> = {},
-): Promise<{ status: number | string; lines: string[] }> {
-  const { status, stdout, stderr } = await runCommand(['doctor'], {
-    ...quickSettings(url, simulator.url),
-    SEARCH: 'off',
-    ...more,
-  });
-  const password = new URL(url).password;
-  if (password !== '') expect(stdout + stderr).not.toContain(password);
-  const lines = stdout.trimEnd().split('\n');
-  expect(status).toBe(lines.some((line) => line.startsWith('✗')) ? 1 : 0);
-  // The upstream is looked at whatever the database says.
-  expect(lines.at(-1)).toBe('✓ conn_a: paired, connected, readable');
-  return { status, lines: lines.slice(1, lines.indexOf('✓ clock: the upstream agrees with this machine')) };
-}
-
-/** The database's URL, changed. */
-function urlWith(parts: Partial<URL>): string {
-  return Object.assign(new URL(database.url), parts).href;
-}
-
-const REACHABLE = expect.stringMatching(/^✓ database: reachable, PostgreSQL \d\d/);
-const CLOCK = '✓ clock: the database agrees with this machine';
-const UP_TO_DATE = expect.stringMatching(/^✓ schema: up to date \(\d{4}_\w+\)$/);
-const HEARD = '✓ listen: NOTIFY is heard';
+const doctor = Doctor.use();
+const { database, urlWith, examine } = doctor;
 
 test('all is well', async () => {
   const { lines } = await examine(database.url);
@@ -139,7 +100,7 @@ describe('no way in', () => {
     expect(lines[0]).toBe('✗ database: not reachable (NO_CONNECTION)');
     expect(lines[1]).toMatch(/sslmode of DATABASE_URL/);
     // Any other command tells it too, and blames no fault of its own.
-    const { status, stderr } = await runCommand(['status'], quickSettings(url, simulator.url));
+    const { status, stderr } = await runCommand(['status'], quickSettings(url, doctor.simulator.url));
     expect(status).toBe(1);
     expect(stderr).toMatch(/^wa-replica: database: using Postgres: NO_CONNECTION\n.*sslmode of DATABASE_URL/);
   });
@@ -174,99 +135,6 @@ describe('a schema that is not this version', () => {
     expect(last).toBeDefined();
     const { lines } = await examine(database.url);
     expect(lines[3]).toMatch(/^! schema: 1 pending, at /);
-  });
-});
-
-describe('a role', () => {
-  let role: string;
-  let url: string;
-  beforeEach(async (context) => {
-    const [me] = await database.query<{ may: boolean }>(
-      'select rolcreaterole or rolsuper as may from pg_roles where rolname = current_user',
-    );
-    context.skip(me?.may !== true, 'this role may not make others');
-    role = `wa "test" ${randomBytes(4).toString('hex')}`;
-    await database.query(`create role ${quoted(role)} login password 'of-the-role'`);
-    url = urlWith({ username: encodeURIComponent(role), password: 'of-the-role' });
-  });
-  afterEach(async () => {
-    await database.query(`drop owned by ${quoted(role)} cascade`);
-    await database.query(`drop role ${quoted(role)}`);
-  });
-  const quoted = (name: string) => `"${name.replaceAll('"', '""')}"`;
-
-  /** What doctor advises to run, from the line below the problem. */
-  async function follow(lines: readonly unknown[]): Promise<void> {
-    const advice = String(lines[3])
-      .trim()
-      .replace(/^as an owner: /, '');
-    expect(advice).toMatch(/^GRANT .*;$/);
-    await database.query(advice);
-  }
-
-  test('that may do nothing is told of each GRANT, until all is well', async () => {
-    const first = (await examine(url)).lines;
-    expect(first.slice(2, 4)).toEqual([
-      `✗ privileges: ${role} may not use the schema whatsapp`,
-      `    GRANT USAGE ON SCHEMA whatsapp TO ${quoted(role)};`,
-    ]);
-    await follow(first);
-    const second = (await examine(url)).lines;
-    expect(second[2]).toMatch(
-      new RegExp(`^✗ privileges: ${role} lacks DELETE, INSERT, SELECT, UPDATE on change_consumers, `),
-    );
-    expect(second[3]).toBe(
-      `    GRANT DELETE, INSERT, SELECT, UPDATE ON ALL TABLES IN SCHEMA whatsapp TO ${quoted(role)};`,
-    );
-    await follow(second);
-    expect((await examine(url)).lines).toEqual([
-      REACHABLE,
-      CLOCK,
-      `✓ privileges: ${role} may read and write the tables`,
-      UP_TO_DATE,
-      HEARD,
-    ]);
-  });
-
-  test('that lacks one privilege on one table is told of just that', async () => {
-    await database.query(`grant usage on schema ${SCHEMA} to ${quoted(role)}`);
-    await database.query(
-      `grant select, insert, update, delete on all tables in schema ${SCHEMA} to ${quoted(role)}`,
-    );
-    await database.query(`revoke update on whatsapp.sync_state from ${quoted(role)}`);
-    const { lines } = await examine(url);
-    expect(lines.slice(2, 4)).toEqual([
-      `✗ privileges: ${role} lacks UPDATE on sync_state`,
-      `    GRANT UPDATE ON ALL TABLES IN SCHEMA whatsapp TO ${quoted(role)};`,
-    ]);
-    await follow(lines);
-    expect(await examine(url)).toMatchObject({ status: 0 });
-  });
-
-  test('that may not create the schema', async () => {
-    await database.query('drop schema whatsapp cascade');
-    const { lines } = await examine(url);
-    expect(lines.slice(2, 4)).toEqual([
-      `✗ privileges: ${role} may not create the schema whatsapp`,
-      `    as an owner: GRANT CREATE ON DATABASE "${database.name}" TO ${quoted(role)};`,
-    ]);
-    await follow(lines);
-    expect(await examine(url)).toMatchObject({ status: 0 });
-    const env = { DATABASE_URL: url };
-    expect(await runCommand(['migrate'], env)).toMatchObject({ status: 0 });
-  });
-
-  test('that writes, but does not own the tables, may not migrate', async () => {
-    await database.query(`grant usage on schema ${SCHEMA} to ${quoted(role)}`);
-    await database.query(
-      `grant select, insert, update, delete on all tables in schema ${SCHEMA} to ${quoted(role)}`,
-    );
-    expect(await examine(url)).toMatchObject({ status: 0 });
-    await database.query('delete from whatsapp.kysely_migration');
-    const { status, lines } = await examine(url);
-    expect(status).toBe(1);
-    expect(lines[3]).toMatch(/^✗ schema: \d+ pending, at nothing yet; this role may not migrate$/);
-    expect(lines[4]).toBe('    run `wa-replica migrate` as the owner of the tables');
   });
 });
 

@@ -1,61 +1,18 @@
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, readdir, readFile, rm, rmdir, stat, symlink, writeFile } from 'node:fs/promises';
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
-import pg from 'pg';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { accountForNewData, isRoot } from '../../src/embedded/account.ts';
+import { beforeEach, describe, expect, test } from 'vitest';
+import { accountForNewData } from '../../src/embedded/account.ts';
 import { serverProcess } from '../../src/embedded/command.ts';
 import { isAlive } from '../../src/embedded/postmaster.ts';
-import {
-  destroyEmbeddedPostgres,
-  type EmbeddedPostgres,
-  startEmbeddedPostgres,
-  stopEmbeddedPostgres,
-} from '../../src/embedded/server.ts';
-import { scratchFolder } from '../support/scratch.ts';
-import { steadyPort } from '../support/steady-port.ts';
+import { startEmbeddedPostgres, stopEmbeddedPostgres } from '../../src/embedded/server.ts';
+import { EmbeddedScene, modeOf, query } from './embedded-scene.ts';
 
 const source = path.resolve(import.meta.dirname, '../../src/embedded/server.ts');
-const settings = { fsync: 'off' };
-/** A cluster that has been started once: a copy of it is there ten times sooner than a new one. */
-const stock = scratchFolder();
-let dir: string;
-
-beforeAll(async () => {
-  // The copies have its port, and want it again and again.
-  await (await startEmbeddedPostgres({ dir: stock, settings, port: await steadyPort() })).stop();
-});
-afterAll(() => rm(stock, { recursive: true }));
-
-beforeEach(() => {
-  dir = scratchFolder();
-});
-afterEach(async () => {
-  await destroyEmbeddedPostgres(dir);
-  await rm(dir, { recursive: true, force: true });
-});
-
-function takeFromStock(): void {
-  execFileSync('cp', ['-a', stock, dir]);
-}
-
-function start(more: { port?: number; log?: (line: string) => void } = {}): Promise<EmbeddedPostgres> {
-  return startEmbeddedPostgres({ dir, settings, ...more });
-}
-
-async function query(url: string, sql: string): Promise<Record<string, unknown>> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query(sql)).rows[0] ?? {};
-  } finally {
-    await client.end();
-  }
-}
-
-const modeOf = async (file: string) => (await stat(file)).mode & 0o777;
+const scene = EmbeddedScene.use();
+const { settings, takeFromStock, start } = scene;
 
 describe('a new server', () => {
   test('is set up for the replica, and closed to others', async () => {
@@ -76,7 +33,7 @@ describe('a new server', () => {
     const wrong = new URL(server.url);
     wrong.password = 'postgres';
     await expect(query(wrong.href, 'select')).rejects.toMatchObject({ code: '28P01' });
-    const password = path.join(dir, 'postgres/password');
+    const password = path.join(scene.dir, 'postgres/password');
     expect(await modeOf(password)).toBe(0o600);
     expect(await modeOf(server.dataDir)).toBe(0o700);
     expect(server.psqlLine).toContain(password);
@@ -87,7 +44,7 @@ describe('a new server', () => {
     const all = await Promise.all([start(), start(), start()]);
     expect(new Set(all.map(({ pid }) => pid)).size).toBe(1);
     expect(all.filter(({ reused }) => !reused)).toHaveLength(1);
-    expect((await readdir(dir)).sort()).toEqual(['postgres']);
+    expect((await readdir(scene.dir)).sort()).toEqual(['postgres']);
   });
 });
 
@@ -137,9 +94,9 @@ describe('a server of one’s own', () => {
   });
 
   test('says the last words of a server that does not start', async () => {
-    await expect(startEmbeddedPostgres({ dir, settings: { no_such_setting: '1' } })).rejects.toThrow(
-      'unrecognized configuration parameter "no_such_setting"',
-    );
+    await expect(
+      startEmbeddedPostgres({ dir: scene.dir, settings: { no_such_setting: '1' } }),
+    ).rejects.toThrow('unrecognized configuration parameter "no_such_setting"');
   });
 
   test('refuses data of another major version, naming the remedy', async () => {
@@ -154,13 +111,13 @@ describe('a folder with a damaged cluster', () => {
   beforeEach(takeFromStock);
 
   test.each(['password', 'data/PG_VERSION'])('says that %s is missing', async (file) => {
-    await rm(path.join(dir, 'postgres', file));
+    await rm(path.join(scene.dir, 'postgres', file));
     await expect(start()).rejects.toThrow(/is missing\. Restore it, or move/);
   });
 
   test('says when the password is another', async () => {
     const server = await start();
-    await writeFile(path.join(dir, 'postgres/password'), '*:*:*:wa_replica:guess\n');
+    await writeFile(path.join(scene.dir, 'postgres/password'), '*:*:*:wa_replica:guess\n');
     await expect(start()).rejects.toThrow('refuses the password');
     await server.stop();
   });
@@ -175,8 +132,8 @@ describe('a server found running', () => {
     expect([second.reused, second.pid, second.url]).toEqual([true, first.pid, first.url]);
     await second.stop();
     expect(await query(first.url, 'select 1 as one')).toEqual({ one: 1 });
-    expect(await stopEmbeddedPostgres(dir)).toBe(true);
-    expect(await stopEmbeddedPostgres(dir)).toBe(false);
+    expect(await stopEmbeddedPostgres(scene.dir)).toBe(true);
+    expect(await stopEmbeddedPostgres(scene.dir)).toBe(false);
     await first.stop();
   });
 
@@ -185,7 +142,7 @@ describe('a server found running', () => {
     async (signal) => {
       const script = `
       import { startEmbeddedPostgres } from ${JSON.stringify(source)};
-      const { pid } = await startEmbeddedPostgres(${JSON.stringify({ dir, settings })});
+      const { pid } = await startEmbeddedPostgres(${JSON.stringify({ dir: scene.dir, settings })});
       console.log(pid);
       setInterval(() => {}, 1000);`;
       const starter = spawn(process.execPath, ['--input-type=module', '-e', script], {
@@ -233,71 +190,5 @@ describe('a crash', () => {
     } finally {
       other.kill();
     }
-  });
-});
-
-describe.runIf(isRoot())('started by root', () => {
-  test('runs under an unprivileged account that is given the data alone', async () => {
-    const account = await accountForNewData();
-    const server = await start();
-    expect((await stat(`/proc/${server.pid}`)).uid).toBe(account?.uid);
-    expect((await stat(server.dataDir)).uid).toBe(account?.uid);
-    for (const ours of ['', 'postgres', 'postgres/password', 'postgres/server.log']) {
-      expect((await stat(path.join(dir, ours))).uid).toBe(0);
-    }
-  });
-
-  test('keeps the data elsewhere when the account cannot reach the folder, and opens nothing', async () => {
-    await mkdir(dir, { mode: 0o700 });
-    const lines: string[] = [];
-    const log = (line: string) => lines.push(line);
-    const first = await start({ log, port: await steadyPort() });
-    expect(await modeOf(dir)).toBe(0o700);
-    expect(first.dataDir.startsWith(dir)).toBe(false);
-    expect(lines.join()).toContain(`the database is in ${path.dirname(first.dataDir)}`);
-    await query(first.url, 'create table kept as select 1 as one');
-    await first.stop();
-    const second = await start({ log });
-    expect(second.url).toBe(first.url);
-    expect(await query(second.url, 'select * from kept')).toEqual({ one: 1 });
-    await second.destroy();
-    await expect(stat(path.dirname(first.dataDir))).rejects.toMatchObject({ code: 'ENOENT' });
-  });
-
-  test('says so when the data that a folder points to are gone', async () => {
-    await mkdir(dir, { mode: 0o700 });
-    const server = await start();
-    await server.stop();
-    await rm(path.dirname(server.dataDir), { recursive: true });
-    await expect(start()).rejects.toThrow(/no longer there\. Delete .*\/postgres to begin/);
-  });
-
-  test('runs on the data of a user as that user, and takes nothing away', async () => {
-    takeFromStock();
-    const { url, stop, dataDir, logFile } = await start();
-    await stop();
-    execFileSync('chown', ['-R', '12345:12345', path.join(dir, 'postgres')]);
-    await rm(logFile);
-    const server = await start();
-    expect(server.url).toBe(url);
-    for (const file of [`/proc/${server.pid}`, dataDir, logFile]) expect((await stat(file)).uid).toBe(12345);
-  });
-
-  test('is not led through symlinks in the folder to files of root’s', async () => {
-    takeFromStock();
-    const precious = path.join(dir, 'precious');
-    await writeFile(precious, 'precious');
-    for (const name of ['server.log', 'port']) {
-      await rm(path.join(dir, 'postgres', name));
-      await symlink(precious, path.join(dir, 'postgres', name));
-      await expect(start()).rejects.toMatchObject({ code: 'ELOOP' });
-      await rm(path.join(dir, 'postgres', name));
-    }
-    expect(await readFile(precious, 'utf8')).toBe('precious');
-    await rm(path.join(dir, 'postgres'), { recursive: true });
-    await mkdir(`${dir}-elsewhere`);
-    await symlink(`${dir}-elsewhere`, path.join(dir, 'postgres'));
-    await destroyEmbeddedPostgres(dir);
-    await rmdir(`${dir}-elsewhere`);
   });
 });

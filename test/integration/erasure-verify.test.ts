@@ -18,9 +18,9 @@ import { ListReader } from '../../src/verify/reader.ts';
 import { repair } from '../../src/verify/repair.ts';
 import { verify } from '../../src/verify/verification.ts';
 import { runCommand } from '../support/command.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { dump, traces } from '../support/dump.ts';
-import { openTestDatabase, quickSettings } from '../support/replica.ts';
+import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
 

@@ -7,7 +7,6 @@ import { startEpoch } from '../../src/store/state.ts';
 import type { EraseOrder } from '../../src/sync/erase.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { type Answer, applyAnswer, CONNECTION } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 
 export const KEY = new ErasureKey('a key of the tests that nobody guesses');
 export const FORGETTING = { key: KEY, retain: undefined };
@@ -18,12 +17,9 @@ export let db: Kysely<Database>;
 export function useDatabase(): void {
   beforeEach(async () => {
     database = await createTestDatabase({ migrated: true });
-    db = openTestDatabase(database.url);
+    db = database.db;
   });
-  afterEach(async () => {
-    await db.destroy();
-    await database.drop();
-  });
+  afterEach(() => database.drop());
 }
 
 /** Whom it is about. */
@@ -193,3 +189,16 @@ export const order = (more: Partial<EraseOrder> = {}): EraseOrder => ({
   ...{ connectionId: undefined, forever: false, key: KEY, changes: true, schema: 'whatsapp' },
   ...more,
 });
+
+/** An instant so many minutes from now. */
+export const soon = (minutes = 60) => new Date(Date.now() + minutes * 60_000).toISOString();
+
+let cursor = 1_000;
+/** A page at a cursor far beyond the world's. */
+export const page = (more: Omit<Answer, 'cursor'>): Answer[] => [{ cursor: ++cursor, ...more }];
+
+export const ids = async (table: string, key: string) =>
+  (await database.query<{ id: string }>(`select ${key} as id from whatsapp.${table} order by 1`)).map(
+    (row) => row.id,
+  );
+export const messageIds = () => ids('messages', 'message_id');

@@ -1,30 +1,21 @@
-import type { Kysely } from 'kysely';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import type { Fault } from '../../src/simulator/faults.ts';
 import { populate } from '../../src/simulator/population.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { RequestEntry } from '../../src/simulator/stats.ts';
-import type { Database } from '../../src/store/schema.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { useFreshDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
 
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useFreshDatabase({ migrated: true });
 let simulator: Simulator;
 let worker: TestWorker | undefined;
 
-beforeEach(async () => {
-  database = await createTestDatabase({ migrated: true });
-  db = openTestDatabase(database.url);
-});
 afterEach(async () => {
   await worker?.stop();
   worker = undefined;
   await simulator.close();
-  await db.destroy();
-  await database.drop();
 });
 
 async function start(env: Record<string, string> = {}): Promise<void> {
@@ -32,7 +23,7 @@ async function start(env: Record<string, string> = {}): Promise<void> {
 }
 
 const ids = (count: number) => Array.from({ length: count }, (_, place) => `conn_${place}`);
-const agrees = async () => (await differencesFromTruth(db, simulator)).length === 0;
+const agrees = async () => (await differencesFromTruth(database.db, simulator)).length === 0;
 const syncs = () => simulator.stats.recent.filter(({ route }) => route === 'sync');
 const syncsOf = (id: string) => syncs().filter(({ connection }) => connection === id);
 

@@ -1,32 +1,24 @@
-import type { Kysely } from 'kysely';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { ensureConnections } from '../../src/store/connections.ts';
 import { claimLeases, releaseLease, renewLeases } from '../../src/store/leases.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { makeDue, type Position, readPosition, startEpoch } from '../../src/store/state.ts';
 import { apply } from '../../src/sync/apply.ts';
 import { pack } from '../../src/sync/packing.ts';
 import { parsePage } from '../../src/upstream/page.ts';
-import { useTestDatabase } from '../support/database.ts';
+import { openTestDatabase, useTestDatabase } from '../support/database.ts';
 import { bodyOf, CONNECTION, contextOf } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
-beforeAll(() => {
-  db = openTestDatabase(database.url);
-});
-afterAll(() => db.destroy());
 beforeEach(async () => {
   await database.query(
     'truncate whatsapp.messages, whatsapp.sync_state, whatsapp.sync_pages, whatsapp.connections',
   );
-  await ensureConnections(db, [CONNECTION]);
+  await ensureConnections(database.db, [CONNECTION]);
 });
 
 const message = { message_id: 'm', conversation_id: 'c', seq: 1 };
 
-function write(at: Position, to = 10, into = db) {
+function write(at: Position, to = 10, into = database.db) {
   const page = parsePage(bodyOf({ cursor: to, messages: [message] }), at.cursor);
   const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
   return apply(contextOf(into), CONNECTION, at, page, pack(page).changes, timing);
@@ -39,31 +31,33 @@ const nothingWritten = async () => {
 
 describe('a page whose position is not the stored one writes nothing (R1)', () => {
   test('another has taken the lease', async () => {
-    const [old] = await claimLeases(db, 'one', [CONNECTION], 1, 1);
-    await expect.poll(async () => (await claimLeases(db, 'two', [CONNECTION], 60_000, 1)).length).toBe(1);
-    const { term } = (await readPosition(db, CONNECTION))!;
+    const [old] = await claimLeases(database.db, 'one', [CONNECTION], 1, 1);
+    await expect
+      .poll(async () => (await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1)).length)
+      .toBe(1);
+    const { term } = (await readPosition(database.db, CONNECTION))!;
     expect(BigInt(term)).toBeGreaterThan(BigInt(old!.term));
     expect(await write(old!)).toMatchObject({ done: false, now: { term } });
     await nothingWritten();
   });
 
   test('another has moved the cursor', async () => {
-    const at = (await readPosition(db, CONNECTION))!;
+    const at = (await readPosition(database.db, CONNECTION))!;
     await database.query('update whatsapp.sync_state set cursor = 5');
     expect(await write(at)).toMatchObject({ done: false, now: { cursor: 5n } });
     await nothingWritten();
   });
 
   test('a resync began a new epoch', async () => {
-    const at = (await readPosition(db, CONNECTION))!;
-    await db.transaction().execute((trx) => startEpoch(trx, CONNECTION, 'resync', false));
+    const at = (await readPosition(database.db, CONNECTION))!;
+    await database.db.transaction().execute((trx) => startEpoch(trx, CONNECTION, 'resync', false));
     expect(await write(at)).toMatchObject({ done: false, now: { epoch: 2, cursor: 0n } });
     await nothingWritten();
   });
 });
 
 test('of two that write the same page at once, one does', async () => {
-  const at = (await readPosition(db, CONNECTION))!;
+  const at = (await readPosition(database.db, CONNECTION))!;
   const results = await Promise.all([write(at), write(at), write(at)]);
   expect(results.filter((result) => result.done)).toHaveLength(1);
   expect(await database.query('select from whatsapp.sync_pages')).toHaveLength(1);
@@ -75,7 +69,7 @@ test('so it is where the database has another isolation for its default', async 
   );
   const isolated = openTestDatabase(database.url);
   try {
-    const at = (await readPosition(db, CONNECTION))!;
+    const at = (await readPosition(database.db, CONNECTION))!;
     const results = await Promise.all([1, 2, 3].map(() => write(at, 10, isolated)));
     expect(results.filter((result) => result.done)).toHaveLength(1);
   } finally {
@@ -86,15 +80,15 @@ test('so it is where the database has another isolation for its default', async 
 
 describe('leases (R15)', () => {
   test('only one holder; a released or expired one is free', async () => {
-    const [one] = await claimLeases(db, 'one', [CONNECTION], 60_000, 1);
+    const [one] = await claimLeases(database.db, 'one', [CONNECTION], 60_000, 1);
     const { term } = one!;
-    expect(await claimLeases(db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
-    expect(await renewLeases(db, 'one', 60_000)).toMatchObject([{ connectionId: CONNECTION, term }]);
-    expect(await renewLeases(db, 'two', 60_000)).toEqual([]);
-    await releaseLease(db, CONNECTION, '7');
-    expect(await claimLeases(db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
-    await releaseLease(db, CONNECTION, term);
-    const [two] = await claimLeases(db, 'two', [CONNECTION], 60_000, 1);
+    expect(await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
+    expect(await renewLeases(database.db, 'one', 60_000)).toMatchObject([{ connectionId: CONNECTION, term }]);
+    expect(await renewLeases(database.db, 'two', 60_000)).toEqual([]);
+    await releaseLease(database.db, CONNECTION, '7');
+    expect(await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
+    await releaseLease(database.db, CONNECTION, term);
+    const [two] = await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1);
     expect(two).toMatchObject({ takenOver: false });
     expect(BigInt(two!.term)).toBeGreaterThan(BigInt(term));
   });
@@ -103,30 +97,32 @@ describe('leases (R15)', () => {
     // A standby that has not heard of it is promoted, or a backup restored.
     const [state] = await database.query('select lease_term as term from whatsapp.sync_state');
     const forget = `update whatsapp.sync_state set lease_owner = null, lease_expires_at = null, lease_term = $1`;
-    const [one] = await claimLeases(db, 'one', [CONNECTION], 60_000, 1);
+    const [one] = await claimLeases(database.db, 'one', [CONNECTION], 60_000, 1);
     await database.query(forget, [state!.term]);
-    const [two] = await claimLeases(db, 'two', [CONNECTION], 60_000, 1);
+    const [two] = await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1);
     expect(BigInt(two!.term)).toBeGreaterThan(BigInt(one!.term));
     // The clock goes back.
     const later = BigInt(two!.term) + 1_000_000_000n;
     await database.query(forget, [later]);
-    expect(await claimLeases(db, 'two', [CONNECTION], 60_000, 1)).toMatchObject([{ term: `${later + 1n}` }]);
+    expect(await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1)).toMatchObject([
+      { term: `${later + 1n}` },
+    ]);
   });
 
   test('a row that is locked is skipped, by claim and renewal', async () => {
-    await claimLeases(db, 'one', [CONNECTION], 1, 1);
-    await db.transaction().execute(async (trx) => {
+    await claimLeases(database.db, 'one', [CONNECTION], 1, 1);
+    await database.db.transaction().execute(async (trx) => {
       await trx.selectFrom('sync_state').selectAll().forUpdate().execute();
-      expect(await claimLeases(db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
-      expect(await renewLeases(db, 'one', 60_000)).toEqual([]);
+      expect(await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
+      expect(await renewLeases(database.db, 'one', 60_000)).toEqual([]);
     });
   });
 
   test('being made due is seen at the renewal', async () => {
-    await claimLeases(db, 'one', [CONNECTION], 60_000, 1);
+    await claimLeases(database.db, 'one', [CONNECTION], 60_000, 1);
     await database.query(`update whatsapp.sync_state set next_poll_at = now() + interval '1 hour'`);
-    expect((await renewLeases(db, 'one', 60_000))[0]!.dueIn).toBeGreaterThan(3_000_000);
-    await makeDue(db, [CONNECTION]);
-    expect((await renewLeases(db, 'one', 60_000))[0]!.dueIn).toBeLessThanOrEqual(0);
+    expect((await renewLeases(database.db, 'one', 60_000))[0]!.dueIn).toBeGreaterThan(3_000_000);
+    await makeDue(database.db, [CONNECTION]);
+    expect((await renewLeases(database.db, 'one', 60_000))[0]!.dueIn).toBeLessThanOrEqual(0);
   });
 });

@@ -1,30 +1,23 @@
-import type { Kysely } from 'kysely';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { WakeUp } from '../../src/sync/wake-up.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { useFreshDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
 
 /* An event that comes while a connection changes hands is a hint all the same: the next holder acts on it. */
 
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useFreshDatabase({ migrated: true });
 let simulator: Simulator;
 const workers: TestWorker[] = [];
 
 beforeEach(async () => {
-  database = await createTestDatabase({ migrated: true });
-  db = openTestDatabase(database.url);
   simulator = await startSimulator({ connections: ['conn_a'], messages: 20 });
 });
 afterEach(async () => {
   await Promise.all(workers.splice(0).map((worker) => worker.stop()));
   await simulator.close();
-  await db.destroy();
-  await database.drop();
 });
 
 /** A worker that polls once an hour. */
@@ -39,7 +32,7 @@ async function start(): Promise<TestWorker> {
 }
 
 const replicated = () =>
-  waitFor(async () => (await differencesFromTruth(db, simulator)).length === 0, {
+  waitFor(async () => (await differencesFromTruth(database.db, simulator)).length === 0, {
     what: 'the tables to equal the truth',
   });
 

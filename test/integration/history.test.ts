@@ -1,19 +1,14 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { History } from '../../src/store/revisions.ts';
 import { lockState, readPosition, startEpoch } from '../../src/store/state.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { CONNECTION } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 import { Bench, type Lists } from './raw-pages.ts';
 
 /* What `newest-wins.test.ts` does not say of message_revisions yet. */
 
 const database = useTestDatabase({ migrated: true });
-let bench: Bench;
-beforeAll(() => {
-  bench = new Bench(openTestDatabase(database.url));
-});
-afterAll(() => bench.db.destroy());
+const bench = new Bench(database);
 
 const KEEP: History = { on: true, deletedMessages: 'keep' };
 const REDACT: History = { on: true, deletedMessages: 'redact' };

@@ -1,16 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { ENTITIES, type Entity } from '../../src/entities.ts';
 import { useTestDatabase } from '../support/database.ts';
-import { openTestDatabase } from '../support/replica.ts';
 import { asStored, Bench, bytesOf, good, type Source } from './raw-pages.ts';
 
 const database = useTestDatabase({ migrated: true });
-let bench: Bench;
-beforeAll(() => {
-  bench = new Bench(openTestDatabase(database.url));
-});
-afterAll(() => bench.db.destroy());
+const bench = new Bench(database);
 
 const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
 

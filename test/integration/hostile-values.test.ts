@@ -3,19 +3,14 @@ import { createHash, randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { CONVERSATION, ENTITIES, MESSAGE } from '../../src/entities.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { CONNECTION } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 import { Bench, bytesOf, good, type Source } from './raw-pages.ts';
 
 const database = useTestDatabase({ migrated: true });
-let bench: Bench;
-beforeAll(() => {
-  bench = new Bench(openTestDatabase(database.url));
-});
-afterAll(() => bench.db.destroy());
+const bench = new Bench(database);
 
 /** What Postgres cannot hold, between what it can: a pair of surrogates, and an escaped backslash. */
 const HOSTILE = String.raw`a\u0000b\ud800c\udc00\ud83d\ude00\\u0000`;

@@ -1,7 +1,6 @@
 import { Writable } from 'node:stream';
-import type { Kysely } from 'kysely';
 import pg from 'pg';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { indexing } from '../../src/cli/indexing.ts';
 import { loadSettings } from '../../src/config/load.ts';
 import { createLogger } from '../../src/ops/logger.ts';
@@ -12,9 +11,7 @@ import {
   type LargeIndex,
   SEARCH_INDEX,
 } from '../../src/store/indexes.ts';
-import type { Database } from '../../src/store/schema.ts';
-import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
-import { openTestDatabase } from '../support/replica.ts';
+import { openTestDatabase, SCHEMA, useFreshDatabase } from '../support/database.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait.ts';
 
@@ -29,16 +26,7 @@ const BY_PHONE: LargeIndex = {
   definition: '(connection_id, phone_e164)',
 };
 
-let database: TestDatabase;
-let db: Kysely<Database>;
-beforeEach(async () => {
-  database = await createTestDatabase({ migrated: true });
-  db = openTestDatabase(database.url);
-});
-afterEach(async () => {
-  await db.destroy();
-  await database.drop();
-});
+const database = useFreshDatabase({ migrated: true });
 
 const found = () =>
   database.query<{ name: string; valid: boolean; oid: string }>(`
@@ -46,11 +34,11 @@ const found = () =>
     join pg_class c on c.oid = i.indexrelid where c.relname in ('messages_by_sender', 'contacts_by_phone') order by 1`);
 
 test('builds what is missing, once', async () => {
-  expect(await buildIndexes(db, SCHEMA, [BY_SENDER])).toEqual(['messages_by_sender']);
+  expect(await buildIndexes(database.db, SCHEMA, [BY_SENDER])).toEqual(['messages_by_sender']);
   const before = await found();
   expect(before).toMatchObject([{ name: 'messages_by_sender', valid: true }]);
-  expect(await buildIndexes(db, SCHEMA, [BY_SENDER, BY_PHONE])).toEqual(['contacts_by_phone']);
-  expect(await buildIndexes(db, SCHEMA, [BY_SENDER, BY_PHONE])).toEqual([]);
+  expect(await buildIndexes(database.db, SCHEMA, [BY_SENDER, BY_PHONE])).toEqual(['contacts_by_phone']);
+  expect(await buildIndexes(database.db, SCHEMA, [BY_SENDER, BY_PHONE])).toEqual([]);
   expect((await found())[1]).toEqual(before[0]);
 });
 
@@ -65,7 +53,7 @@ test('what an attempt that was cut off has left is built again', async () => {
   const underWay = 'select from pg_stat_progress_create_index where datname = current_database()';
   await waitFor(async () => (await database.query(underWay)).length === 0, { what: 'the attempt to end' });
   expect(await found()).toMatchObject([{ valid: false }]);
-  expect(await buildIndexes(db, SCHEMA, [BY_PHONE])).toEqual(['contacts_by_phone']);
+  expect(await buildIndexes(database.db, SCHEMA, [BY_PHONE])).toEqual(['contacts_by_phone']);
   expect(await found()).toMatchObject([{ valid: true }]);
 });
 
@@ -98,7 +86,7 @@ test('writes go on while it is built, and others neither wait nor build it too',
   await writer.connect();
   await writer.query('begin');
   await writer.query(`insert into whatsapp.messages (connection_id, message_id) values ('c', 'open')`);
-  const building = buildIndexes(db, SCHEMA, [BY_SENDER]);
+  const building = buildIndexes(database.db, SCHEMA, [BY_SENDER]);
   await waitFor(async () => (await found()).length === 1, { what: 'the index to be begun' });
   expect(await found()).toMatchObject([{ valid: false }]);
   // Nobody's write is kept waiting, which a migration's index would do.
@@ -123,8 +111,8 @@ test('several that start at once build each once', async () => {
 });
 
 test('those of this version can be built', async () => {
-  await buildIndexes(db, SCHEMA);
-  expect(await buildIndexes(db, SCHEMA)).toEqual([]);
+  await buildIndexes(database.db, SCHEMA);
+  expect(await buildIndexes(database.db, SCHEMA)).toEqual([]);
   expect(new Set(LARGE_INDEXES.map(({ name }) => name)).size).toBe(LARGE_INDEXES.length);
 });
 
@@ -157,7 +145,7 @@ describe('the daemon', () => {
       expect(said).toContain('"kind":"database","error":"building indexes: ECONNREFUSED"');
       await proxy.heal();
       await done;
-      expect(await indexStands(db, SCHEMA, SEARCH_INDEX)).toBe(true);
+      expect(await indexStands(database.db, SCHEMA, SEARCH_INDEX)).toBe(true);
     } finally {
       await maintenance.destroy();
       await proxy.close();
@@ -170,18 +158,20 @@ describe('the daemon', () => {
     await other.query('begin');
     await other.query(`select pg_advisory_xact_lock(hashtext('wa_replica indexes'), hashtext('${SCHEMA}'))`);
     let isDone = false;
-    const done = indexing({ settings: settings(), maintenance: db }, log, signal, PAUSES).then(() => {
-      isDone = true;
-    });
+    const done = indexing({ settings: settings(), maintenance: database.db }, log, signal, PAUSES).then(
+      () => {
+        isDone = true;
+      },
+    );
     const looks = async () =>
       (
         await database.query(`select 1 from pg_stat_activity where datname = current_database()
           and query ilike '%indisvalid%' and application_name = 'wa-replica test'`)
       ).length > 0;
     await waitFor(looks, { what: 'it to have looked' });
-    expect([isDone, await indexStands(db, SCHEMA, SEARCH_INDEX)]).toEqual([false, false]);
+    expect([isDone, await indexStands(database.db, SCHEMA, SEARCH_INDEX)]).toEqual([false, false]);
     await other.end();
     await done;
-    expect(await indexStands(db, SCHEMA, SEARCH_INDEX)).toBe(true);
+    expect(await indexStands(database.db, SCHEMA, SEARCH_INDEX)).toBe(true);
   });
 });

@@ -1,32 +1,26 @@
 /** The ledger's own proof: tampering is found without the upstream, and a folded ledger still proves that nothing is missing. */
-import type { Kysely } from 'kysely';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { beforeAll, beforeEach, expect, test } from 'vitest';
 import { checkLedger, foldLedger, setCounters } from '../../src/store/ledger.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { applyAnswer, CONNECTION } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 
 const DAY = 86_400_000;
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
 const TABLES = ['sync_state', 'sync_pages', 'messages', 'contacts'];
-afterAll(() => db.destroy());
 beforeAll(async () => {
-  db = openTestDatabase(database.url);
   // Two epochs over several days: 5 pages a day, the oldest 6 days ago.
   for (let epoch = 1; epoch <= 2; epoch++) {
     for (let page = 1; page <= 15; page++) {
       const messages = [{ message_id: `m${page}`, conversation_id: 'c', seq: page }];
-      await applyAnswer(db, { cursor: page, messages, contacts: [{ person_id: 'p' }] });
+      await applyAnswer(database.db, { cursor: page, messages, contacts: [{ person_id: 'p' }] });
       const ago = 6 - (epoch - 1) * 3 - Math.floor((page - 1) / 5);
       await database.query(`update whatsapp.sync_pages
         set applied_at = date_trunc('day', now(), 'UTC') - interval '${ago} days' + interval '${page} minutes'
         where page_id = (select max(page_id) from whatsapp.sync_pages)`);
     }
     if (epoch === 1) {
-      await db.transaction().execute(async (trx) => {
+      await database.db.transaction().execute(async (trx) => {
         await lockState(trx, CONNECTION);
         await startEpoch(trx, CONNECTION, 'resync', false);
       });
@@ -40,10 +34,10 @@ beforeEach(async () => {
     await database.query(`with emptied as (delete from whatsapp.${table}) select`);
     await database.query(`insert into whatsapp.${table} overriding system value table saved.${table}`);
   }
-  expect(await checkLedger(db, CONNECTION)).toEqual([]);
+  expect(await checkLedger(database.db, CONNECTION)).toEqual([]);
 });
 
-const codes = async () => (await checkLedger(db, CONNECTION)).map(({ code }) => code);
+const codes = async () => (await checkLedger(database.db, CONNECTION)).map(({ code }) => code);
 const ledger = () =>
   database.query<Record<string, unknown>>(`select epoch, cursor_from, cursor_to, pages, messages, contacts,
     body_sha256 is null as folded from whatsapp.sync_pages order by page_id`);
@@ -72,7 +66,7 @@ test.each([
   await database.query(sql);
   expect(await codes()).toEqual(found);
   // Folding does not hide it.
-  await foldLedger(db, CONNECTION, DAY);
+  await foldLedger(database.db, CONNECTION, DAY);
   expect(await codes()).toEqual(found);
 });
 
@@ -82,7 +76,7 @@ test('old pages are folded by epoch and day, once, and the chain still holds', a
       'select sum(pages) as pages, sum(messages) as messages, max(page_id) as last from whatsapp.sync_pages',
     );
   const before = await sums();
-  expect(await foldLedger(db, CONNECTION, 3 * DAY)).toBe(4 * 3);
+  expect(await foldLedger(database.db, CONNECTION, 3 * DAY)).toBe(4 * 3);
   expect((await ledger()).slice(0, 4)).toEqual([
     { epoch: 1, cursor_from: '0', cursor_to: '5', pages: 5, messages: 5, contacts: 5, folded: true },
     { epoch: 1, cursor_from: '5', cursor_to: '10', pages: 5, messages: 5, contacts: 5, folded: true },
@@ -91,10 +85,13 @@ test('old pages are folded by epoch and day, once, and the chain still holds', a
   ]);
   expect(await sums()).toEqual(before);
   expect(await codes()).toEqual([]);
-  expect(await foldLedger(db, CONNECTION, 3 * DAY)).toBe(0);
+  expect(await foldLedger(database.db, CONNECTION, 3 * DAY)).toBe(0);
   // Later, with what was folded among it; replication goes on behind it.
-  expect(await foldLedger(db, CONNECTION, 1)).toBe(3 * 4);
-  await applyAnswer(db, { cursor: 16, messages: [{ message_id: 'm16', conversation_id: 'c', seq: 16 }] });
+  expect(await foldLedger(database.db, CONNECTION, 1)).toBe(3 * 4);
+  await applyAnswer(database.db, {
+    cursor: 16,
+    messages: [{ message_id: 'm16', conversation_id: 'c', seq: 16 }],
+  });
   expect(await ledger()).toHaveLength(7);
   expect(await codes()).toEqual([]);
   // A day that was folded is as provable as its pages were.
@@ -104,7 +101,7 @@ test('old pages are folded by epoch and day, once, and the chain still holds', a
 
 test('counters are set to what is there', async () => {
   await database.query(`delete from whatsapp.messages where message_id in ('m3', 'm4')`);
-  await db.transaction().execute(async (trx) => {
+  await database.db.transaction().execute(async (trx) => {
     await lockState(trx, CONNECTION);
     await setCounters(trx, CONNECTION);
   });

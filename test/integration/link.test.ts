@@ -1,62 +1,13 @@
-import type { Kysely } from 'kysely';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { type Linking, linkContacts } from '../../src/crm/linking.ts';
+import { describe, expect, test } from 'vitest';
 import { deleteLinks, whileLinking } from '../../src/store/crm-links.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { runCommand } from '../support/command.ts';
-import { SCHEMA, useTestDatabase } from '../support/database.ts';
+import { SCHEMA } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
+import { LinkScene } from './link-scene.ts';
 
 /* The CRM's contacts by number: what the query gives now is what is linked, and no number is ever told. */
 
-const database = useTestDatabase({ migrated: true });
-const crm = useTestDatabase();
-let db: Kysely<Database>;
-beforeAll(async () => {
-  db = openTestDatabase(database.url);
-  await crm.query('create table contacts (id text, phone text, mobile text, country text)');
-  for (const [connection, jid] of [
-    ['conn_a', '4915112345678@s.whatsapp.net'],
-    ['conn_b', '4915112345678@s.whatsapp.net'],
-    ['conn_a', '551187654321@s.whatsapp.net'],
-  ] as const) {
-    const phone = `+${jid.split('@')[0]}`;
-    await applyAnswer(
-      db,
-      {
-        cursor: phone.length + (connection === 'conn_a' ? 0 : 5),
-        contacts: [
-          { person_id: `p${phone}`, phone_e164: phone, phone_jid: jid, lid_jid: `9${phone.slice(1, 8)}@lid` },
-        ],
-      },
-      {},
-      connection,
-    );
-  }
-});
-afterAll(() => db.destroy());
-beforeEach(async () => {
-  await database.query('truncate whatsapp.crm_links');
-  await crm.query('truncate contacts');
-});
-
-const never = new AbortController().signal;
-const link = async (query = 'select * from contacts', more: Partial<Linking> = {}) => {
-  const contacts = { url: crm.url, ownDatabase: true, query };
-  return (await linkContacts(
-    { db, schema: SCHEMA, contacts, country: 'DE', dryRun: false, ...more },
-    never,
-  ))!;
-};
-const contact = (
-  id: string | null,
-  phone: string | null,
-  mobile: string | null = null,
-  country: string | null = null,
-) => crm.query('insert into contacts values ($1, $2, $3, $4)', [id, phone, mobile, country]);
-const links = () =>
-  database.query(`select crm_id, phone_e164, raw_phone from whatsapp.crm_links order by crm_id, phone_e164`);
+const { database, crm, link, contact, links } = LinkScene.use();
 const tuples = async () =>
   (
     await database.query<{ at: string }>(
@@ -161,7 +112,7 @@ test('a dry run says the same, and writes nothing', async () => {
 
 test('while one links, another does not wait', async () => {
   await contact('1', '0151 12345678');
-  const inner = await whileLinking(db, SCHEMA, true, () => link());
+  const inner = await whileLinking(database.db, SCHEMA, true, () => link());
   expect(inner).toBeUndefined();
   expect(await links()).toEqual([]);
 });
@@ -170,7 +121,7 @@ test('links go by number', async () => {
   await contact('1', '0151 12345678', '030 12345');
   await contact('2', '0151 12345678');
   await link();
-  expect(await deleteLinks(db, ['+4915112345678', '+49999'])).toBe(2);
+  expect(await deleteLinks(database.db, ['+4915112345678', '+49999'])).toBe(2);
   expect(await links()).toMatchObject([{ crm_id: '1', phone_e164: '+493012345' }]);
 });
 
@@ -184,7 +135,7 @@ test('the timeline of a contact: its messages on every connection', async () => 
   });
   for (const connection of ['conn_a', 'conn_b']) {
     await applyAnswer(
-      db,
+      database.db,
       {
         cursor: 100,
         messages: [
@@ -229,91 +180,6 @@ test('the timeline of a contact: its messages on every connection', async () => 
     ...['conn_a in', 'conn_b in', 'conn_a out', 'conn_b out', 'conn_a group', 'conn_b group'],
   ]);
   expect(new Set(rows.map(({ person_e164 }) => person_e164))).toEqual(new Set(['+4915112345678']));
-});
-
-describe('a query that cannot be', () => {
-  test.each<[what: string, query: string, expected: object]>([
-    ['no SQL', 'select id phone from from contacts', { code: '42601' }],
-    ['no such table', 'select id, phone from nowhere', { code: '42P01' }],
-    ['no such column', 'select id, telephone from contacts', { code: '42703' }],
-    ['one that writes', `select id, setval('s', 1)::text from contacts`, { code: '25006' }],
-    [
-      'one that deletes',
-      'with gone as (delete from contacts returning id, phone) select * from gone',
-      { code: '0A000' },
-    ],
-    [
-      'two statements',
-      'select id, phone from contacts) contacts; drop table contacts; select * from (select 1',
-      { code: '42601' },
-    ],
-    ['no number', 'select id from contacts', { where: 'CRM_CONTACTS_QUERY gives no number' }],
-    ['a country alone', 'select id, country from contacts', { where: 'CRM_CONTACTS_QUERY gives no number' }],
-    [
-      'an id that is none',
-      `select repeat('x', 1025), phone from contacts`,
-      { where: 'CRM_CONTACTS_QUERY gives an id over 1024 bytes' },
-    ],
-    [
-      'one id for all',
-      `select 'x', '030 12345' from generate_series(1, 10100)`,
-      { where: 'CRM_CONTACTS_QUERY gives more than 10000 rows of one id' },
-    ],
-  ])('%s: the setting, and what to do; nothing has changed', async (_, query, expected) => {
-    await crm.query('create sequence if not exists s');
-    await contact('1', '0151 12345678');
-    await link();
-    const error = await link(query).catch((thrown: unknown) => thrown);
-    expect(error).toMatchObject({ kind: 'crm', hint: expect.stringMatching(/\w/), ...expected });
-    expect((error as Error).message).toContain('CRM_CONTACTS_QUERY');
-    expect(await links()).toHaveLength(1);
-    expect(await crm.query('select from contacts')).toHaveLength(1);
-  });
-
-  test('more rows than can be meant', async () => {
-    await contact('1', '0151 12345678');
-    await link();
-    for (const id of ['2', '3', '4']) await contact(id, '0151 12345678');
-    await expect(link(undefined, { mostRows: 3 })).rejects.toMatchObject({
-      message: 'CRM_CONTACTS_QUERY gives more than 3 rows: nothing is linked anew',
-    });
-    expect(await links()).toHaveLength(1);
-    expect(await link(undefined, { mostRows: 4 })).toMatchObject({ links: 4 });
-  });
-
-  test('one that takes too long', async () => {
-    const contacts = { url: crm.url, ownDatabase: true, query: `select '1', pg_sleep(60)::text` };
-    const order = { db, schema: SCHEMA, contacts, country: undefined, dryRun: false, mostTime: 200 };
-    await expect(linkContacts(order, never)).rejects.toMatchObject({
-      ...{ kind: 'crm', code: '57014', hint: 'it takes more than 0.2 s: narrow it, or make it quicker' },
-    });
-  });
-
-  test('a database that is not there is named by its setting', async () => {
-    const url = Object.assign(new URL(crm.url), { port: '9' }).href;
-    const contacts = { url, ownDatabase: true, query: 'select 1, 2' };
-    await expect(link('', { contacts })).rejects.toMatchObject({
-      hint: expect.stringContaining('CRM_DATABASE_URL'),
-    });
-    await expect(link('', { contacts: { ...contacts, ownDatabase: false } })).rejects.toMatchObject({
-      hint: expect.stringMatching(/[^_]DATABASE_URL/),
-    });
-  });
-
-  test('a country that is none', async () => {
-    await expect(link(undefined, { country: 'UK' })).rejects.toMatchObject({
-      message: 'CRM_DEFAULT_COUNTRY is no country whose numbers are known',
-    });
-  });
-
-  test('values of a row that fails are told nowhere', async () => {
-    await contact('1', 'secret-number');
-    const error = (await link('select id, (phone::integer)::text from contacts').catch(
-      (e: unknown) => e,
-    )) as Error;
-    expect(error).toMatchObject({ kind: 'crm', code: '22P02' });
-    expect(`${error.message} ${error.stack} ${JSON.stringify(error)}`).not.toContain('secret-number');
-  });
 });
 
 describe('wa-replica link', () => {

@@ -1,37 +1,29 @@
 /** Files that messages share, and files that nothing refers to. */
 import { spawnSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Kysely } from 'kysely';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { refetchMissing } from '../../src/media/missing.ts';
 import { openMediaStore } from '../../src/media/open-store.ts';
-import { OWNER_FILE, type Owner, ownerOf } from '../../src/media/owner.ts';
+import { OWNER_FILE, ownerOf } from '../../src/media/owner.ts';
 import { removeFiles } from '../../src/media/removal.ts';
 import type { MediaStore } from '../../src/media/store.ts';
 import { sweep } from '../../src/media/sweep.ts';
 import { type Claim, claimMedia, noteStored, noteWriting } from '../../src/store/media-claims.ts';
 import { refetchRemoved, removeMedia } from '../../src/store/media-files.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { SCHEMA, useTestDatabase } from '../support/database.ts';
 import { type MediaFolder, mediaFolder } from '../support/media.ts';
-import { openTestDatabase } from '../support/replica.ts';
 import { startS3 } from '../support/s3.ts';
+import { anOwner, digest, inBucket, inFolder, put, type StoreScene } from './media-stores.ts';
 
 const ARCHIVING = new URL('../../src/cli/archiving.ts', import.meta.url).href;
 const database = useTestDatabase({ migrated: true });
 const { signal } = new AbortController();
-let db: Kysely<Database>;
-beforeAll(() => {
-  db = openTestDatabase(database.url);
-});
-afterAll(() => db.destroy());
 beforeEach(() => database.query('truncate whatsapp.media'));
 
 const ID = 'conn_a';
-const digest = (content: Buffer) => createHash('sha256').update(content).digest('hex');
 const row = (messageId: string, location: string | null, connectionId = ID) =>
   database.query(
     `insert into whatsapp.media (connection_id, message_id, location, state) values ($1, $2, $3, $4)`,
@@ -39,88 +31,20 @@ const row = (messageId: string, location: string | null, connectionId = ID) =>
   );
 const claim = async (): Promise<Claim> => {
   const token = randomBytes(4).toString('hex');
-  const [one] = await claimMedia(db, [{ connectionId: ID, room: 1 }], 1, 'newest', token, 60_000);
+  const [one] = await claimMedia(database.db, [{ connectionId: ID, room: 1 }], 1, 'newest', token, 60_000);
   return one!;
 };
-
-/** One that has put nothing anywhere. */
-const anOwner = (identity: string): Owner => ({ identity, hasFiles: async () => false });
-
-/** A store, and what a test does to it from outside. */
-interface Scene {
-  readonly store: MediaStore;
-  /** Puts a content there. */
-  put(content: Buffer, mimeType?: string | null): Promise<string>;
-  has(location: string): Promise<boolean>;
-  /** Takes its owner's file away, or leaves this text in it. */
-  disown(text?: string): Promise<void>;
-  close(): Promise<void>;
-}
-
-async function spooled(store: MediaStore, content: Buffer) {
-  mkdirSync(store.incoming, { recursive: true });
-  const file = path.join(store.incoming, randomBytes(8).toString('hex'));
-  writeFileSync(file, content);
-  return { path: file, bytes: content.length, sha256: digest(content) };
-}
-
-async function put(store: MediaStore, content: Buffer, mimeType: string | null = 'image/jpeg') {
-  const location = store.locationOf(digest(content), mimeType);
-  const file = await spooled(store, content);
-  await store.put(file, location, mimeType);
-  expect(existsSync(file.path)).toBe(false);
-  return location;
-}
-
-async function inFolder(): Promise<Scene> {
-  const folder = mediaFolder();
-  const store = await openMediaStore(
-    { kind: 'file', folder: folder.path },
-    { endpoint: undefined, region: undefined, account: process.geteuid?.() },
-  );
-  return {
-    store,
-    put: (content, type) => put(store, content, type),
-    has: async (location) => existsSync(new URL(location)),
-    async disown(text) {
-      const file = path.join(folder.path, OWNER_FILE);
-      if (text === undefined) rmSync(file);
-      else writeFileSync(file, text);
-    },
-    close: async () => folder.remove(),
-  };
-}
-
-async function inBucket(): Promise<Scene> {
-  const s3 = await startS3('archive');
-  const url = { kind: 's3', bucket: 'archive', prefix: 'of/this replica'.replace(' ', '-') } as const;
-  const store = await openMediaStore(url, {
-    endpoint: s3.endpoint,
-    region: undefined,
-    account: process.geteuid?.(),
-  });
-  return {
-    store,
-    put: (content, type) => put(store, content, type),
-    has: (location) => s3.has('archive', location.slice('s3://archive/'.length)),
-    disown: (text) => s3.replace('archive', `${url.prefix}/${OWNER_FILE}`, text),
-    async close() {
-      store.close();
-      await s3.stop();
-    },
-  };
-}
 
 describe.each([
   ['a folder', inFolder],
   ['a bucket', inBucket],
 ])('in %s', (_, open) => {
-  let scene: Scene;
+  let scene: StoreScene;
   let store: MediaStore;
   beforeEach(async () => {
     scene = await open();
     store = scene.store;
-    await store.check(await ownerOf(db, SCHEMA));
+    await store.check(await ownerOf(database.db, SCHEMA));
   });
   afterEach(() => scene.close());
 
@@ -139,7 +63,7 @@ describe.each([
   test('a store belongs to one replica', async () => {
     const other = { kind: 'media_store', hint: expect.stringContaining('.wa-replica-store') };
     await expect(store.check(anOwner('another one'))).rejects.toMatchObject(other);
-    await store.check(await ownerOf(db, SCHEMA));
+    await store.check(await ownerOf(database.db, SCHEMA));
   });
 
   test('the last row that lets go of a file takes it along, in the commit or not at all', async () => {
@@ -148,21 +72,21 @@ describe.each([
     await row('m1', location);
     await row('m2', location, 'conn_b');
     await row('m3', alone);
-    expect(await removeMedia(db, ID, ['m1', 'm3', 'of nobody'])).toEqual([alone]);
-    expect(await removeFiles(db, store, [alone, location])).toEqual({ removed: 1, elsewhere: [] });
+    expect(await removeMedia(database.db, ID, ['m1', 'm3', 'of nobody'])).toEqual([alone]);
+    expect(await removeFiles(database.db, store, [alone, location])).toEqual({ removed: 1, elsewhere: [] });
     expect([await scene.has(alone), await scene.has(location)]).toEqual([false, true]);
-    expect(await removeMedia(db, 'conn_b', ['m2'])).toEqual([location]);
-    expect(await removeMedia(db, 'conn_b', ['m2'])).toEqual([]);
+    expect(await removeMedia(database.db, 'conn_b', ['m2'])).toEqual([location]);
+    expect(await removeMedia(database.db, 'conn_b', ['m2'])).toEqual([]);
     // Rolled back: the row is there, and the file stays whatever was returned.
     await row('m4', location);
-    const rolledBack = await db
+    const rolledBack = await database.db
       .transaction()
       .execute(async (trx) => {
         expect(await removeMedia(trx, ID, ['m4'])).toEqual([location]);
         throw new Error('no');
       })
       .catch(() => [location]);
-    expect(await removeFiles(db, store, rolledBack)).toEqual({ removed: 0, elsewhere: [] });
+    expect(await removeFiles(database.db, store, rolledBack)).toEqual({ removed: 0, elsewhere: [] });
     expect(await scene.has(location)).toBe(true);
   });
 
@@ -170,7 +94,7 @@ describe.each([
     const location = await scene.put(randomBytes(100));
     await row('m1', location);
     await row('m2', location);
-    expect(await removeMedia(db, ID, ['m1', 'm2'])).toEqual([location]);
+    expect(await removeMedia(database.db, ID, ['m1', 'm2'])).toEqual([location]);
   });
 
   test('the sweep removes what nothing refers to and is old enough, and nothing else', async () => {
@@ -179,16 +103,16 @@ describe.each([
     );
     await row('m1', kept!);
     await row('m2', null);
-    await noteWriting(db, await claim(), written!);
-    expect(await sweep(db, store, signal, 60_000)).toEqual({ orphans: 0, incoming: 0 });
+    await noteWriting(database.db, await claim(), written!);
+    expect(await sweep(database.db, store, signal, 60_000)).toEqual({ orphans: 0, incoming: 0 });
     // The clocks of a bucket have seconds.
-    expect((await sweep(db, store, signal, -2_000)).orphans).toBe(1);
+    expect((await sweep(database.db, store, signal, -2_000)).orphans).toBe(1);
     expect([await scene.has(orphan!), await scene.has(kept!), await scene.has(written!)]).toEqual([
       false,
       true,
       true,
     ]);
-    await store.check(await ownerOf(db, SCHEMA));
+    await store.check(await ownerOf(database.db, SCHEMA));
   });
 
   test('a stored attachment whose file is gone is fetched again, while the upstream has it', async () => {
@@ -204,10 +128,10 @@ describe.each([
     await database.query(
       `update whatsapp.media set sent_at = now() - interval '31 days' where message_id = 'm4'`,
     );
-    expect(await refetchMissing(db, store, month, signal)).toBe(0);
+    expect(await refetchMissing(database.db, store, month, signal)).toBe(0);
     await store.remove(gone!);
     await store.remove(old!);
-    expect(await refetchMissing(db, store, month, signal)).toBe(2);
+    expect(await refetchMissing(database.db, store, month, signal)).toBe(2);
     const states = 'select message_id, state, location from whatsapp.media order by message_id';
     expect(await database.query(states)).toEqual([
       { message_id: 'm1', state: 'stored', location: there },
@@ -216,11 +140,11 @@ describe.each([
       { message_id: 'm4', state: 'stored', location: old },
       { message_id: 'm5', state: 'stored', location: 'file:///of/another/store' },
     ]);
-    expect(await refetchMissing(db, store, month, signal)).toBe(0);
+    expect(await refetchMissing(database.db, store, month, signal)).toBe(0);
   });
 
   test('a store that has lost whose it is, where something was put there, is not believed', async () => {
-    const owner = await ownerOf(db, SCHEMA);
+    const owner = await ownerOf(database.db, SCHEMA);
     const location = await scene.put(randomBytes(100));
     await row('m1', location);
     await row('m2', 'file:///of/another/store');
@@ -242,11 +166,11 @@ describe.each([
     await row('m1', null);
     const download = await claim();
     // The sweep has found that nothing refers to it; then the download says that it will, and finds the file there.
-    expect(await noteWriting(db, download, location)).toBe(true);
+    expect(await noteWriting(database.db, download, location)).toBe(true);
     await store.remove(location);
-    expect(await refetchRemoved(db, [location])).toBe(1);
+    expect(await refetchRemoved(database.db, [location])).toBe(1);
     const stored = { location, bytes: 100, sha256: 'x', mimeType: null };
-    expect(await noteStored(db, download, stored)).toBe(false);
+    expect(await noteStored(database.db, download, stored)).toBe(false);
     expect(await database.query('select state, location, writing, claimed_by from whatsapp.media')).toEqual([
       { state: 'pending', location: null, writing: null, claimed_by: null },
     ]);
@@ -296,7 +220,7 @@ describe('in a folder', () => {
     await store.remove('file:///etc/passwd');
     await store.remove(`s3://archive/${ours.slice(0, 2)}/${ours.slice(2, 4)}/${ours}`);
     await store.remove(`file://${folder.path}/../${path.basename(folder.path)}x/${ours}`);
-    expect(await sweep(db, store, signal)).toEqual({ orphans: 0, incoming: 0 });
+    expect(await sweep(database.db, store, signal)).toEqual({ orphans: 0, incoming: 0 });
     for (const name of theirs) expect(readFileSync(path.join(folder.path, name), 'utf8')).toBe('theirs');
   });
 
@@ -320,7 +244,7 @@ describe('in a folder', () => {
   test('beginnings of files are swept once nobody can be at them any more', async () => {
     for (const name of ['young', 'left-behind']) writeFileSync(path.join(store.incoming, name), 'x');
     utimesSync(path.join(store.incoming, 'left-behind'), old, old);
-    expect(await sweep(db, store, signal)).toEqual({ orphans: 0, incoming: 1 });
+    expect(await sweep(database.db, store, signal)).toEqual({ orphans: 0, incoming: 1 });
     expect(await folder.incoming()).toEqual(['young']);
   });
 });
@@ -372,7 +296,7 @@ test('a folder on the way to a bucket that somebody else made is neither used no
     symlinkSync(theirs, scene.store.incoming);
     const refused = { kind: 'media_store', code: 'EPERM', hint: expect.stringContaining('TMPDIR') };
     await expect(scene.store.check(anOwner('x'))).rejects.toMatchObject(refused);
-    await expect(sweep(db, scene.store, signal)).rejects.toMatchObject(refused);
+    await expect(sweep(database.db, scene.store, signal)).rejects.toMatchObject(refused);
     expect(existsSync(old)).toBe(true);
   } finally {
     if (before === undefined) delete process.env.TMPDIR;

@@ -1,13 +1,11 @@
 /** Attachments: what is fetched, what is not, and what becomes of a message that changes. */
 import { createHash } from 'node:crypto';
-import type { Kysely } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { queueMissed } from '../../src/media/missed.ts';
 import { mediaFile } from '../../src/simulator/media.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { lockState } from '../../src/store/state.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
+import { useFreshDatabase } from '../support/database.ts';
 import {
   contentOf,
   type MediaFolder,
@@ -16,29 +14,24 @@ import {
   type TestArchive,
 } from '../support/media.ts';
 import { applyAnswer } from '../support/pages.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { startS3 } from '../support/s3.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
 
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useFreshDatabase({ migrated: true });
 let simulator: Simulator;
 let folder: MediaFolder;
 const workers: TestWorker[] = [];
 const archives: TestArchive[] = [];
 
 beforeEach(async () => {
-  database = await createTestDatabase({ migrated: true });
-  db = openTestDatabase(database.url);
   folder = mediaFolder();
 });
 afterEach(async () => {
   await Promise.all(archives.splice(0).map((archive) => archive.stop()));
   await Promise.all(workers.splice(0).map((worker) => worker.stop()));
   await simulator.close();
-  await db.destroy();
-  await database.drop();
   folder.remove();
 });
 
@@ -76,7 +69,7 @@ async function archive(worker: TestWorker, log?: NodeJS.WritableStream): Promise
   return one;
 }
 const replicated = () =>
-  waitFor(async () => (await differencesFromTruth(db, simulator)).length === 0, {
+  waitFor(async () => (await differencesFromTruth(database.db, simulator)).length === 0, {
     what: 'the tables to equal the truth',
     deadlineMs: 30_000,
   });
@@ -169,12 +162,12 @@ test('with MEDIA_STORE=off nothing is queued, and what came meanwhile is queued 
   expect(await rows()).toEqual([]);
   const id = [...simulator.world.connections.keys()][0]!;
   const month = 30 * 86_400_000;
-  const first = await queueMissed(db, id, month, false, undefined);
+  const first = await queueMissed(database.db, id, month, false, undefined);
   expect(first).toEqual({ queued: truth(id).size, next: undefined });
-  expect(await queueMissed(db, id, month, false, undefined)).toEqual({ queued: 0, next: undefined });
+  expect(await queueMissed(database.db, id, month, false, undefined)).toEqual({ queued: 0, next: undefined });
   // Of the window alone.
   await database.query('truncate whatsapp.media');
-  const week = await queueMissed(db, id, 7 * 86_400_000, false, undefined);
+  const week = await queueMissed(database.db, id, 7 * 86_400_000, false, undefined);
   expect(week.queued).toBeGreaterThan(0);
   expect(week.queued).toBeLessThan(first.queued);
 });
@@ -188,9 +181,9 @@ test('what is erased while it is about to be queued is not queued', async () => 
   expect(truth(id).size).toBeGreaterThan(2);
   let queueing: ReturnType<typeof queueMissed> | undefined;
   const [kept] = truth(id).keys();
-  await db.transaction().execute(async (trx) => {
+  await database.db.transaction().execute(async (trx) => {
     await lockState(trx, id);
-    queueing = queueMissed(db, id, worker.settings.RETENTION_WINDOW, false, undefined);
+    queueing = queueMissed(database.db, id, worker.settings.RETENTION_WINDOW, false, undefined);
     await waitFor(
       async () =>
         (
@@ -240,45 +233,49 @@ describe('a message that changes', () => {
     [{ content_type: 'something new', media: {} }, 1],
     [{ content_type: null, media: { a: [1] } }, 1],
   ])('%j is queued or not', async (fields, count) => {
-    await applyAnswer(db, message({ seq: 1, ...fields }), keep);
+    await applyAnswer(database.db, message({ seq: 1, ...fields }), keep);
     expect((await rows()).length).toBe(count);
   });
 
   test('in its receipts and its text leaves its attachment alone', async () => {
-    await applyAnswer(db, message({ seq: 1, media: { a: 1 }, status: 'sent' }), keep);
+    await applyAnswer(database.db, message({ seq: 1, media: { a: 1 }, status: 'sent' }), keep);
     await stored();
     const [before] = await database.query('select xmin, ctid from whatsapp.media');
-    await applyAnswer(db, message({ seq: 2, media: { a: 1 }, status: 'read', body: 'new' }), keep);
+    await applyAnswer(database.db, message({ seq: 2, media: { a: 1 }, status: 'read', body: 'new' }), keep);
     expect(await database.query('select xmin, ctid from whatsapp.media')).toEqual([before]);
   });
 
   test('in its attachment is fetched anew, and keeps the file that it has until then', async () => {
-    await applyAnswer(db, message({ seq: 1, media: { a: 1 } }), keep);
+    await applyAnswer(database.db, message({ seq: 1, media: { a: 1 } }), keep);
     await stored();
-    await applyAnswer(db, message({ seq: 2, media: { a: 2 } }), keep);
+    await applyAnswer(database.db, message({ seq: 2, media: { a: 2 } }), keep);
     expect(await rows()).toMatchObject([{ state: 'pending', location: 'file:///there', attempts: 0 }]);
   });
 
   test('by its deletion keeps its file, or loses it with DELETED_MESSAGES=redact', async () => {
     const deleted = { content_type: 'text', media: {}, deleted_at: '2026-11-01T11:00:00Z' };
-    await applyAnswer(db, message({ seq: 1, media: { a: 1 } }), keep);
+    await applyAnswer(database.db, message({ seq: 1, media: { a: 1 } }), keep);
     await stored();
-    await applyAnswer(db, message({ seq: 2, ...deleted }), keep);
+    await applyAnswer(database.db, message({ seq: 2, ...deleted }), keep);
     expect(await rows()).toMatchObject([{ state: 'stored', location: 'file:///there' }]);
-    await applyAnswer(db, message({ seq: 3, ...deleted, body: 'x' }), redact);
+    await applyAnswer(database.db, message({ seq: 3, ...deleted, body: 'x' }), redact);
     expect(await rows()).toEqual([]);
     // One that comes deleted is not fetched either.
-    await applyAnswer(db, message({ seq: 4, ...deleted, content_type: 'image', media: { a: 1 } }), redact);
+    await applyAnswer(
+      database.db,
+      message({ seq: 4, ...deleted, content_type: 'image', media: { a: 1 } }),
+      redact,
+    );
     expect(await rows()).toEqual([]);
   });
 
   test('by its deletion while MEDIA_STORE was off loses it with the next round', async () => {
     const { redactMedia } = await import('../../src/store/media-queue.ts');
-    await applyAnswer(db, message({ seq: 1, media: { a: 1 } }), keep);
-    await applyAnswer(db, message({ seq: 2, deleted_at: '2026-11-01T11:00:00Z' }), { media: false });
+    await applyAnswer(database.db, message({ seq: 1, media: { a: 1 } }), keep);
+    await applyAnswer(database.db, message({ seq: 2, deleted_at: '2026-11-01T11:00:00Z' }), { media: false });
     expect(await rows()).toHaveLength(1);
-    expect(await redactMedia(db, 'conn_test')).toBe(1);
-    expect(await redactMedia(db, 'conn_test')).toBe(0);
+    expect(await redactMedia(database.db, 'conn_test')).toBe(1);
+    expect(await redactMedia(database.db, 'conn_test')).toBe(0);
     expect(await rows()).toEqual([]);
   });
 
@@ -287,7 +284,7 @@ describe('a message that changes', () => {
       throw new Error('killed');
     };
     await expect(
-      applyAnswer(db, message({ seq: 1, media: { a: 1 } }), { ...keep, reached: crash }),
+      applyAnswer(database.db, message({ seq: 1, media: { a: 1 } }), { ...keep, reached: crash }),
     ).rejects.toThrow();
     expect(await rows()).toEqual([]);
   });

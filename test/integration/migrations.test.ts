@@ -4,8 +4,7 @@ import { migrate, migrationState, requireCurrentSchema, schemaVersion } from '..
 import type { Database } from '../../src/store/schema.ts';
 import { runCli } from '../support/cli.ts';
 import { runCommand } from '../support/command.ts';
-import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
-import { openTestDatabase } from '../support/replica.ts';
+import { createTestDatabase, openTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
 
 const opened: { db: Kysely<Database>; database: TestDatabase }[] = [];
 

@@ -1,39 +1,21 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Kysely } from 'kysely';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Fault } from '../../src/simulator/faults.ts';
 import type { SimulatorOptions } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
 import type { SyncEvent } from '../../src/sync/events.ts';
 import { supervise } from '../../src/sync/supervisor.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import {
-  createReplica,
-  differencesFromTruth,
-  openTestDatabase,
-  quickSettings,
-  type TestReplica,
-} from '../support/replica.ts';
+import { useTestDatabase } from '../support/database.ts';
+import { createReplica, differencesFromTruth, quickSettings, type TestReplica } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 
 /* What a network or an upstream may do wrong: nothing is written of it, the cursor stays, and then it goes on. */
 
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useTestDatabase({ migrated: true });
 let simulator: Simulator;
 let replica: TestReplica;
 let stop: () => Promise<void>;
-
-beforeAll(async () => {
-  database = await createTestDatabase({ migrated: true });
-  db = openTestDatabase(database.url);
-});
-afterAll(async () => {
-  await db.destroy();
-  await database.drop();
-});
 
 /** Ends what {@link replicate} began, and leaves empty tables. */
 async function end(): Promise<void> {
@@ -63,7 +45,7 @@ async function replicate(
 }
 
 const agreed = () =>
-  waitFor(async () => (await differencesFromTruth(db, simulator)).length === 0, {
+  waitFor(async () => (await differencesFromTruth(database.db, simulator)).length === 0, {
     what: 'the tables to equal the truth',
     deadlineMs: 20_000,
   });

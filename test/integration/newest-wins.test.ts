@@ -1,16 +1,8 @@
-import type { Kysely } from 'kysely';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { Database } from '../../src/store/schema.ts';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { useTestDatabase } from '../support/database.ts';
-import { applyAnswer, CONNECTION } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
+import { type Answer, applyAnswer, CONNECTION } from '../support/pages.ts';
 
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
-beforeAll(() => {
-  db = openTestDatabase(database.url);
-});
-afterAll(() => db.destroy());
 beforeEach(async () => {
   await database.query(
     'truncate whatsapp.messages, whatsapp.conversations, whatsapp.conversation_participants, whatsapp.contacts, whatsapp.message_revisions, whatsapp.sync_state, whatsapp.sync_pages',
@@ -26,6 +18,8 @@ const message = (seq: number, fields: Record<string, unknown> = {}) => ({
   ...fields,
 });
 
+const apply = (answer: Answer, context = {}) => applyAnswer(database.db, answer, context);
+
 async function stored() {
   const rows = await database.query('select * from whatsapp.messages');
   return rows[0]!;
@@ -33,18 +27,18 @@ async function stored() {
 
 describe('messages (R2)', () => {
   test('a greater seq replaces, a lower one does not', async () => {
-    expect((await applyAnswer(db, { cursor: 1, messages: [message(5)] })).tally.message.inserted).toBe(1);
-    expect((await applyAnswer(db, { cursor: 2, messages: [message(6)] })).tally.message.updated).toBe(1);
-    expect((await applyAnswer(db, { cursor: 3, messages: [message(4)] })).tally.message.stale).toBe(1);
+    expect((await apply({ cursor: 1, messages: [message(5)] })).tally.message.inserted).toBe(1);
+    expect((await apply({ cursor: 2, messages: [message(6)] })).tally.message.updated).toBe(1);
+    expect((await apply({ cursor: 3, messages: [message(4)] })).tally.message.stale).toBe(1);
     expect(await stored()).toMatchObject({ body: 'version 6', seq: '6' });
   });
 
   test('at an equal seq, identical content writes nothing and other content amends', async () => {
-    await applyAnswer(db, { cursor: 1, messages: [message(5)] });
+    await apply({ cursor: 1, messages: [message(5)] });
     const before = await stored();
-    expect((await applyAnswer(db, { cursor: 2, messages: [message(5)] })).tally.message.unchanged).toBe(1);
+    expect((await apply({ cursor: 2, messages: [message(5)] })).tally.message.unchanged).toBe(1);
     expect(await stored()).toEqual(before);
-    const amended = await applyAnswer(db, { cursor: 3, messages: [message(5, { body: 'other' })] });
+    const amended = await apply({ cursor: 3, messages: [message(5, { body: 'other' })] });
     expect(amended.tally.message.amended).toBe(1);
     expect(await stored()).toMatchObject({
       body: 'other',
@@ -54,21 +48,21 @@ describe('messages (R2)', () => {
   });
 
   test('a greater numbering replaces whatever the seq', async () => {
-    await applyAnswer(db, { cursor: 1, messages: [message(500)] });
+    await apply({ cursor: 1, messages: [message(500)] });
     await database.query('update whatsapp.sync_state set numbering = 2');
-    await applyAnswer(db, { cursor: 2, messages: [message(3)] });
+    await apply({ cursor: 2, messages: [message(3)] });
     expect(await stored()).toMatchObject({ body: 'version 3', seq: '3', numbering: 2 });
   });
 
   test("without seq, the answer's cursor is the version", async () => {
-    await applyAnswer(db, { cursor: 9007199254740993n, messages: [message(1, { seq: undefined })] });
+    await apply({ cursor: 9007199254740993n, messages: [message(1, { seq: undefined })] });
     expect(await stored()).toMatchObject({ seq: '9007199254740993' });
   });
 
   test('int64 is exact, in seq, cursor and inside media (R4)', async () => {
     const seq = 9223372036854775807n;
     const media = { file_length: 9007199254740993n, ratio: 1.5 };
-    await applyAnswer(db, { cursor: seq, messages: [{ ...message(1), seq, media }] });
+    await apply({ cursor: seq, messages: [{ ...message(1), seq, media }] });
     const [row] = await database.query(
       'select m.seq, m.media::text, s.cursor from whatsapp.messages m join whatsapp.sync_state s using (connection_id)',
     );
@@ -80,7 +74,7 @@ describe('messages (R2)', () => {
   });
 
   test('times keep microseconds, cut, in any offset (R5)', async () => {
-    await applyAnswer(db, {
+    await apply({
       cursor: 1,
       messages: [
         message(1, { sent_at: '2026-03-01T01:30:00.1234569+05:30', edited_at: '0001-01-01T00:00:00Z' }),
@@ -101,7 +95,7 @@ describe('twice in one page (R3)', () => {
       message(9, { body: 'nine, last' }),
       message(8),
     ];
-    await applyAnswer(db, { cursor: 1, messages: page });
+    await apply({ cursor: 1, messages: page });
     expect(await stored()).toMatchObject({ body: 'nine, last', seq: '9' });
   });
 
@@ -110,7 +104,7 @@ describe('twice in one page (R3)', () => {
       { participant_jid: 'a@lid', role: 'member' },
       { participant_jid: 'a@lid', role: 'admin' },
     ];
-    await applyAnswer(db, {
+    await apply({
       cursor: 1,
       contacts: [
         { person_id: 'p', display_name: 'first' },
@@ -131,25 +125,28 @@ describe('contacts (R2)', () => {
   const contact = (name: string) => ({ person_id: 'p1', display_name: name });
 
   test('identical content is not written, whatever the cursor', async () => {
-    await applyAnswer(db, { cursor: 10, contacts: [contact('Ana')] });
-    const { tally } = await applyAnswer(db, { cursor: 20, contacts: [contact('Ana')] });
+    await apply({ cursor: 10, contacts: [contact('Ana')] });
+    const { tally } = await apply({ cursor: 20, contacts: [contact('Ana')] });
     expect(tally.contact.unchanged).toBe(1);
     expect(await database.query('select version from whatsapp.contacts')).toEqual([{ version: '10' }]);
   });
 
   test('an answer with a lower cursor does not replace', async () => {
-    await applyAnswer(db, { cursor: 20, contacts: [contact('new')] });
+    await apply({ cursor: 20, contacts: [contact('new')] });
     await database.query('update whatsapp.sync_state set cursor = 0');
-    const { tally } = await applyAnswer(db, { cursor: 10, contacts: [contact('old')] });
+    const { tally } = await apply({ cursor: 10, contacts: [contact('old')] });
     expect(tally.contact.stale).toBe(1);
   });
 });
 
 describe('a record is whole (R7)', () => {
   test('an absent field is null, an unknown one is in extra', async () => {
-    await applyAnswer(db, { cursor: 1, messages: [message(1, { status: 'sent', sender_person_id: 'p9' })] });
+    await apply({
+      cursor: 1,
+      messages: [message(1, { status: 'sent', sender_person_id: 'p9' })],
+    });
     expect(await stored()).toMatchObject({ status: 'sent', extra: { sender_person_id: 'p9' } });
-    await applyAnswer(db, { cursor: 2, messages: [message(2)] });
+    await apply({ cursor: 2, messages: [message(2)] });
     expect(await stored()).toMatchObject({ status: null, extra: null });
   });
 
@@ -166,23 +163,26 @@ describe('a record is whole (R7)', () => {
         )
       ).map((row) => row.participant_jid);
     const jids = (...names: string[]) => names.map((participant_jid) => ({ participant_jid }));
-    await applyAnswer(db, { cursor: 1, conversations: [conversation(1, jids('a', 'b'))] });
-    await applyAnswer(db, { cursor: 2, conversations: [conversation(2, undefined)] });
-    await applyAnswer(db, { cursor: 3, conversations: [conversation(3, null)] });
+    await apply({ cursor: 1, conversations: [conversation(1, jids('a', 'b'))] });
+    await apply({ cursor: 2, conversations: [conversation(2, undefined)] });
+    await apply({ cursor: 3, conversations: [conversation(3, null)] });
     expect(await members()).toEqual(['a', 'b']);
-    const replaced = await applyAnswer(db, { cursor: 4, conversations: [conversation(3, jids('b', 'c'))] });
+    const replaced = await apply({
+      cursor: 4,
+      conversations: [conversation(3, jids('b', 'c'))],
+    });
     expect(replaced.tally.conversation.amended).toBe(1);
     expect(await members()).toEqual(['b', 'c']);
-    await applyAnswer(db, { cursor: 5, conversations: [conversation(2, jids('z'))] });
+    await apply({ cursor: 5, conversations: [conversation(2, jids('z'))] });
     expect(await members()).toEqual(['b', 'c']);
-    await applyAnswer(db, { cursor: 6, conversations: [conversation(4, [])] });
+    await apply({ cursor: 6, conversations: [conversation(4, [])] });
     expect(await members()).toEqual([]);
   });
 
   test('a partial message is merged and never blanks a body', async () => {
-    await applyAnswer(db, { cursor: 1, messages: [message(1, { extra_field: 1 })] });
+    await apply({ cursor: 1, messages: [message(1, { extra_field: 1 })] });
     const stub = { message_id: 'm1', seq: 2, deleted_at: '2026-11-02T00:00:00Z', body: null, other_field: 2 };
-    const { tally } = await applyAnswer(db, { cursor: 2, messages: [stub] });
+    const { tally } = await apply({ cursor: 2, messages: [stub] });
     expect(tally.message.updated).toBe(1);
     expect(await stored()).toMatchObject({
       body: 'version 1',
@@ -194,8 +194,8 @@ describe('a record is whole (R7)', () => {
   });
 
   test('a partial message that came first is completed by an older whole one (R8)', async () => {
-    await applyAnswer(db, { cursor: 1, messages: [{ message_id: 'm1', seq: 9, status: 'read' }] });
-    await applyAnswer(db, { cursor: 2, messages: [message(5, { status: 'sent' })] });
+    await apply({ cursor: 1, messages: [{ message_id: 'm1', seq: 9, status: 'read' }] });
+    await apply({ cursor: 2, messages: [message(5, { status: 'sent' })] });
     expect(await stored()).toMatchObject({
       body: 'version 5',
       status: 'read',
@@ -206,20 +206,20 @@ describe('a record is whole (R7)', () => {
 
   test('a partial and a whole record of a message in one page', async () => {
     const stub = { message_id: 'm1', seq: 6, status: 'read' };
-    await applyAnswer(db, { cursor: 1, messages: [stub, message(5, { status: 'sent' })] });
+    await apply({ cursor: 1, messages: [stub, message(5, { status: 'sent' })] });
     expect(await stored()).toMatchObject({ body: 'version 5', status: 'read', seq: '6' });
   });
 });
 
 describe('bookkeeping (R1)', () => {
   test('the counts of stored rows and the ledger follow the page', async () => {
-    await applyAnswer(db, {
+    await apply({
       cursor: 7,
       has_more: true,
       messages: [message(1)],
       contacts: [{ person_id: 'p' }],
     });
-    await applyAnswer(db, { cursor: 7, messages: [message(1)] });
+    await apply({ cursor: 7, messages: [message(1)] });
     const [state] = await database.query('select * from whatsapp.sync_state');
     expect(state).toMatchObject({
       cursor: '7',
@@ -251,7 +251,7 @@ describe('bookkeeping (R1)', () => {
         { conversation_id: 'c', seq: 3, participants: [{ participant_jid: 'a', role: 'admin' }] },
       ],
     };
-    await applyAnswer(db, page);
+    await apply(page);
     const snapshot = () =>
       database.query(`select
         (select json_agg((m.xmin, m.ctid)) from whatsapp.messages m) as messages,
@@ -260,7 +260,7 @@ describe('bookkeeping (R1)', () => {
         (select json_agg((v.xmin, v.ctid)) from whatsapp.conversations v) as conversations`);
     const before = await snapshot();
     await database.query('update whatsapp.sync_state set cursor = 0');
-    const { tally } = await applyAnswer(db, page);
+    const { tally } = await apply(page);
     expect(tally.message.unchanged + tally.contact.unchanged + tally.conversation.unchanged).toBe(4);
     expect(await snapshot()).toEqual(before);
   });
@@ -273,11 +273,14 @@ describe('revisions', () => {
     );
 
   test('a replaced text is kept, a receipt makes none', async () => {
-    await applyAnswer(db, { cursor: 1, messages: [message(1)] });
-    await applyAnswer(db, { cursor: 2, messages: [message(2, { body: 'version 1', status: 'read' })] });
+    await apply({ cursor: 1, messages: [message(1)] });
+    await apply({
+      cursor: 2,
+      messages: [message(2, { body: 'version 1', status: 'read' })],
+    });
     expect(await revisions()).toEqual([]);
-    await applyAnswer(db, { cursor: 3, messages: [message(3)] });
-    await applyAnswer(db, {
+    await apply({ cursor: 3, messages: [message(3)] });
+    await apply({
       cursor: 4,
       messages: [message(4, { deleted_at: '2026-11-02T00:00:00Z', body: '' })],
     });
@@ -289,10 +292,9 @@ describe('revisions', () => {
 
   test('redact blanks what a deletion replaced, and what was kept of it before', async () => {
     const history = { on: true, deletedMessages: 'redact' as const };
-    await applyAnswer(db, { cursor: 1, messages: [message(1)] }, { history });
-    await applyAnswer(db, { cursor: 2, messages: [message(2)] }, { history });
-    await applyAnswer(
-      db,
+    await apply({ cursor: 1, messages: [message(1)] }, { history });
+    await apply({ cursor: 2, messages: [message(2)] }, { history });
+    await apply(
       { cursor: 3, messages: [message(3, { deleted_at: '2026-11-02T00:00:00Z', body: null })] },
       { history },
     );
@@ -304,8 +306,8 @@ describe('revisions', () => {
 
   test('off keeps none', async () => {
     const history = { on: false, deletedMessages: 'keep' as const };
-    await applyAnswer(db, { cursor: 1, messages: [message(1)] }, { history });
-    await applyAnswer(db, { cursor: 2, messages: [message(2)] }, { history });
+    await apply({ cursor: 1, messages: [message(1)] }, { history });
+    await apply({ cursor: 2, messages: [message(2)] }, { history });
     expect(await revisions()).toEqual([]);
   });
 });

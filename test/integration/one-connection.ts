@@ -6,7 +6,7 @@ import type { SimulatorOptions } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
 
 export const ID = 'conn_a';
@@ -21,12 +21,15 @@ export interface Asked {
 
 export class OneConnection {
   database!: TestDatabase;
-  db!: Kysely<Database>;
   simulator!: Simulator;
   connection!: Connection;
   #worker: TestWorker | undefined;
   /** In the order in which they were answered. */
   asked: Asked[] = [];
+
+  get db(): Kysely<Database> {
+    return this.database.db;
+  }
 
   get worker(): TestWorker {
     if (this.#worker === undefined) throw new Error('no worker runs');
@@ -93,7 +96,6 @@ export class OneConnection {
   async #close(): Promise<void> {
     await this.stop();
     await this.simulator.close();
-    await this.db.destroy();
     await this.database.drop();
   }
 
@@ -101,7 +103,6 @@ export class OneConnection {
     const scene = new OneConnection();
     beforeEach(async () => {
       scene.database = await createTestDatabase({ migrated: true });
-      scene.db = openTestDatabase(scene.database.url);
     });
     afterEach(() => scene.#close());
     return scene;

@@ -1,16 +1,14 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Kysely } from 'kysely';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { LARGE_INDEXES, PARTS_INDEX, SEARCH_INDEX, tendIndexes } from '../../src/store/indexes.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { searchMessages } from '../../src/store/search.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { retryDeadLetter } from '../../src/sync/retry.ts';
-import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { SCHEMA, useFreshDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
 
@@ -19,21 +17,16 @@ import { startWorker, type TestWorker } from '../support/worker.ts';
 const DOCUMENT = path.join(import.meta.dirname, '../../docs/scaling.md');
 const STATEMENTS = /```sql\n(begin;\n[\s\S]*?commit;\n)```/.exec(readFileSync(DOCUMENT, 'utf8'))![1]!;
 
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useFreshDatabase({ migrated: true });
 let simulator: Simulator;
 const workers: TestWorker[] = [];
 
 beforeEach(async () => {
-  database = await createTestDatabase({ migrated: true });
-  db = openTestDatabase(database.url);
   simulator = await startSimulator({ connections: 6, messages: 1_200 });
 });
 afterEach(async () => {
   await stop();
   await simulator.close();
-  await db.destroy();
-  await database.drop();
 });
 
 async function start(): Promise<TestWorker> {
@@ -47,7 +40,7 @@ async function stop(): Promise<void> {
 }
 
 const replicated = () =>
-  waitFor(async () => (await differencesFromTruth(db, simulator)).length === 0, {
+  waitFor(async () => (await differencesFromTruth(database.db, simulator)).length === 0, {
     what: 'the tables to equal the truth',
     deadlineMs: 30_000,
   });
@@ -97,7 +90,11 @@ test('partitioned on connection_id by the documented statements, everything goes
     ),
   ).toEqual([]);
   const names = [...LARGE_INDEXES, SEARCH_INDEX, PARTS_INDEX].map(({ name }) => name);
-  expect(await tendIndexes(db, SCHEMA, { search: 'parts' })).toEqual({ built: names, dropped: [], left: [] });
+  expect(await tendIndexes(database.db, SCHEMA, { search: 'parts' })).toEqual({
+    built: names,
+    dropped: [],
+    left: [],
+  });
   // A message that is written after it waits in the index of its partition.
   const [one] = await database.query<{ connection_id: string }>(
     'select connection_id from whatsapp.sync_state limit 1',
@@ -108,12 +105,16 @@ test('partitioned on connection_id by the documented statements, everything goes
   );
   const [merged] = await database.query<{ n: string }>('select whatsapp.tend_search() as n');
   expect(Number(merged!.n)).toBeGreaterThan(0);
-  const found = await searchMessages(db, SCHEMA, { query: 'needle', max: 2 });
+  const found = await searchMessages(database.db, SCHEMA, { query: 'needle', max: 2 });
   expect(found).toMatchObject([{ connection_id: one!.connection_id, message_id: 'm' }]);
-  expect(await searchMessages(db, SCHEMA, { query: 'eedl', parts: true, max: 2 })).toEqual(found);
+  expect(await searchMessages(database.db, SCHEMA, { query: 'eedl', parts: true, max: 2 })).toEqual(found);
   await database.query(`delete from whatsapp.messages where message_id = 'm'`);
   const wanted = [SEARCH_INDEX.name, PARTS_INDEX.name];
-  expect(await tendIndexes(db, SCHEMA, { search: 'off' })).toEqual({ built: [], dropped: wanted, left: [] });
+  expect(await tendIndexes(database.db, SCHEMA, { search: 'off' })).toEqual({
+    built: [],
+    dropped: wanted,
+    left: [],
+  });
   // Whoever adds a table adds it to the document.
   const whole = await database.query<{ relname: string }>(
     `select c.relname from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attname = 'connection_id'
@@ -148,7 +149,7 @@ test('partitioned on connection_id by the documented statements, everything goes
   const synced = 'select count(*) from whatsapp.messages where synced_at > $1';
   const [{ now }] = (await database.query<{ now: Date }>('select now()')) as [{ now: Date }];
   for (const id of simulator.world.connections.keys()) {
-    await db.transaction().execute(async (trx) => {
+    await database.db.transaction().execute(async (trx) => {
       await lockState(trx, id);
       await startEpoch(trx, id, 'resync', false);
     });
@@ -163,7 +164,7 @@ test('partitioned on connection_id by the documented statements, everything goes
     'select quarantine_id from whatsapp.quarantine',
   );
   const retried = await retryDeadLetter(
-    db,
+    database.db,
     letter!.quarantine_id,
     { on: true, deletedMessages: 'keep' },
     true,

@@ -3,8 +3,8 @@ import { expect, test } from 'vitest';
 import { up } from '../../migrations/0003_people.ts';
 import { startSimulator } from '../../src/simulator/server.ts';
 import { runCommand } from '../support/command.ts';
-import { SCHEMA, useTestDatabase } from '../support/database.ts';
-import { openTestDatabase, quickSettings } from '../support/replica.ts';
+import { openTestDatabase, SCHEMA, useTestDatabase } from '../support/database.ts';
+import { quickSettings } from '../support/replica.ts';
 
 const database = useTestDatabase({ migrated: true });
 

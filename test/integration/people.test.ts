@@ -1,62 +1,10 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Kysely } from 'kysely';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import type { Database } from '../../src/store/schema.ts';
-import { TABLES } from '../../src/store/schema.ts';
-import { useTestDatabase } from '../support/database.ts';
-import { type Answer, applyAnswer, CONNECTION } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
+import { describe, expect, test } from 'vitest';
+import { CONNECTION } from '../support/pages.ts';
+import { direct, E164, group, LID, message, PersonPages, PHONE } from './person-pages.ts';
 
-const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
-let cursor = 0;
-beforeAll(() => {
-  db = openTestDatabase(database.url);
-});
-afterAll(() => db.destroy());
-beforeEach(async () => {
-  const tables = [...TABLES].filter((name) => !name.startsWith('kysely')).map((name) => `whatsapp.${name}`);
-  await database.query(`truncate ${tables.join(', ')}`);
-  cursor = 0;
-});
-
-/** A page of its own, with the next cursor. */
-const page = (lists: Omit<Answer, 'cursor'>) => applyAnswer(db, { cursor: ++cursor, ...lists });
-const rows = (sql: string) => database.query(sql);
-
-const LID = '491701234567890@lid';
-const PHONE = '4915112345678@s.whatsapp.net';
-const E164 = '+4915112345678';
-const message = (id: string, seq: number, fields: Record<string, unknown> = {}) => ({
-  message_id: id,
-  conversation_id: 'c1',
-  chat_jid: LID,
-  sender_jid: LID,
-  sender_push_name: 'annie',
-  is_from_me: false,
-  sent_at: `2026-11-01T10:00:${String(seq).padStart(2, '0')}Z`,
-  body: id,
-  seq,
-  ...fields,
-});
-const direct = (seq: number, fields: Record<string, unknown> = {}) => ({
-  conversation_id: 'c1',
-  chat_jid: LID,
-  kind: 'direct',
-  direct_person_id: 'p1',
-  last_message_at: '2026-11-01T10:00:01Z',
-  seq,
-  ...fields,
-});
-const group = (seq: number, ...jids: (string | object)[]) => ({
-  conversation_id: 'g1',
-  chat_jid: '120363@g.us',
-  kind: 'group',
-  subject: 'Team',
-  seq,
-  participants: jids.map((jid) => (typeof jid === 'string' ? { participant_jid: jid } : jid)),
-});
+const { database, page, rows } = PersonPages.use();
 const jids = () => rows('select jid, person_id, phone_e164 from whatsapp.jids order by jid');
 
 describe('people', () => {
@@ -233,81 +181,6 @@ describe('people', () => {
     expect(await rows(`select phone_e164 from whatsapp.jids where person_id is null`)).toEqual([
       { phone_e164: '+4930123456' },
     ]);
-  });
-});
-
-describe('reactions', () => {
-  const reactions = () =>
-    rows('select reactor_jid, emoji from whatsapp.message_reactions order by reactor_jid');
-  const since = () => rows('select since from whatsapp.message_reactions order by reactor_jid');
-
-  test('appear, change and disappear; one that stays keeps its time', async () => {
-    const a = { emoji: '👍', timestamp_ns: 9007199254740993n };
-    await page({ messages: [message('m1', 1, { reactions: { 'a@lid': a, 'b@lid': '🎉' } })] });
-    expect(await reactions()).toEqual([
-      { reactor_jid: 'a@lid', emoji: '👍' },
-      { reactor_jid: 'b@lid', emoji: '🎉' },
-    ]);
-    const [first] = await since();
-    await page({ messages: [message('m1', 2, { reactions: { 'a@lid': a, 'b@lid': { emoji: '👎' } } })] });
-    const [same, later] = (await since()) as { since: Date }[];
-    expect(same).toEqual(first);
-    expect(later!.since.getTime()).toBeGreaterThan(same!.since.getTime());
-    expect((await reactions())[1]).toEqual({ reactor_jid: 'b@lid', emoji: '👎' });
-    // Taken back: an empty emoji. A partial record that says nothing of reactions leaves them.
-    await page({ messages: [message('m1', 3, { reactions: { 'a@lid': a, 'b@lid': { emoji: '' } } })] });
-    await page({ messages: [{ message_id: 'm1', seq: 4, status: 'read' }] });
-    expect(await reactions()).toEqual([{ reactor_jid: 'a@lid', emoji: '👍' }]);
-    await page({ messages: [message('m1', 5)] });
-    expect(await reactions()).toEqual([]);
-  });
-
-  test('a shape that is not understood stays in the jsonb alone', async () => {
-    const odd = {
-      '👍': ['a@lid'],
-      count: 3,
-      'b@lid': 7,
-      'c@lid': { emoji: 5 },
-      'd@lid': { text: '👍' },
-      'e@lid': null,
-      [`${'f'.repeat(3_000)}@lid`]: '👍',
-      'g@lid': 'x'.repeat(65),
-    };
-    const { tally } = await page({ messages: [message('m1', 1, { reactions: { ...odd, 'h@lid': '👍' } })] });
-    expect(tally.message.inserted).toBe(1);
-    expect(await reactions()).toEqual([{ reactor_jid: 'h@lid', emoji: '👍' }]);
-    const [row] = await rows('select reactions from whatsapp.messages');
-    expect(row!.reactions).toEqual({ ...odd, 'h@lid': '👍' });
-  });
-});
-
-describe('membership', () => {
-  const intervals = () =>
-    rows(`select participant_jid as jid, left_at is null as open, joined_at <= coalesce(left_at, now()) as sound
-      from whatsapp.conversation_memberships order by 1, joined_at`);
-  const was = (jid: string, open: boolean) => ({ jid, open, sound: true });
-
-  test('who leaves and comes back has two intervals', async () => {
-    await page({ conversations: [group(1, 'a@lid', 'b@lid'), direct(1, { participants: [] })] });
-    await page({ conversations: [group(2, { participant_jid: 'a@lid', role: 'admin' })] });
-    expect(await intervals()).toEqual([was('a@lid', true), was('b@lid', false)]);
-    await page({ conversations: [{ ...group(3), participants: null }] });
-    await page({ conversations: [group(4, 'a@lid', 'b@lid', 'c@lid')] });
-    expect(await intervals()).toEqual([
-      was('a@lid', true),
-      was('b@lid', false),
-      was('b@lid', true),
-      was('c@lid', true),
-    ]);
-    // An older list changes nothing. Out and in again within a page is no leave; all gone is.
-    await page({ conversations: [group(3, 'z@lid')] });
-    await page({
-      conversations: [group(5, 'a@lid'), group(6, 'a@lid', 'c@lid'), group(7, 'a@lid', 'c@lid')],
-    });
-    await page({ conversations: [direct(2, { participants: [{ participant_jid: LID }] })] });
-    await page({ conversations: [group(8)] });
-    expect((await intervals()).filter(({ open }) => open)).toEqual([]);
-    expect(await intervals()).toHaveLength(5);
   });
 });
 

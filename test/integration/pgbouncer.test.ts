@@ -6,9 +6,9 @@ import { migrateToLatest } from '../../src/store/migrator.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { runCommand } from '../support/command.ts';
 import { holders, shares, useDaemons, workerOf } from '../support/daemons.ts';
-import { createTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
+import { createTestDatabase, openTestDatabase, SCHEMA, type TestDatabase } from '../support/database.ts';
 import { PGBOUNCER, type Pgbouncer, startPgbouncer, WITHOUT } from '../support/pgbouncer.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 
 let database: TestDatabase;

@@ -1,20 +1,14 @@
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { MESSAGE } from '../../src/entities.ts';
 import { runCli } from '../support/cli.ts';
 import { runCommand } from '../support/command.ts';
 import { useTestDatabase } from '../support/database.ts';
-import { openTestDatabase } from '../support/replica.ts';
 import { Bench } from './raw-pages.ts';
-import { installRefusal, refusal } from './refusal.ts';
+import { refusal, useRefusal } from './refusal.ts';
 
 const database = useTestDatabase({ migrated: true });
-let bench: Bench;
-beforeAll(async () => {
-  bench = new Bench(openTestDatabase(database.url));
-  await installRefusal(database);
-});
-afterAll(() => bench.db.destroy());
-afterEach(() => refusal(database, 'on'));
+const bench = new Bench(database);
+useRefusal(database);
 
 const message = (message_id: string, seq: number, body: unknown) => ({
   message_id,

@@ -1,21 +1,15 @@
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { MESSAGE } from '../../src/entities.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { type Retried, retryDeadLetter } from '../../src/sync/retry.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { CONNECTION } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 import { Bench } from './raw-pages.ts';
-import { installRefusal, refusal } from './refusal.ts';
+import { refusal, useRefusal } from './refusal.ts';
 
 const database = useTestDatabase({ migrated: true });
-let bench: Bench;
-beforeAll(async () => {
-  bench = new Bench(openTestDatabase(database.url));
-  await installRefusal(database);
-});
-afterAll(() => bench.db.destroy());
-afterEach(() => refusal(database, 'on'));
+const bench = new Bench(database);
+useRefusal(database);
 
 let made = 0;
 const newId = () => `id${++made}`;

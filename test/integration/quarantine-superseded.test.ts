@@ -1,17 +1,12 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { ensureConnections } from '../../src/store/connections.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { CONNECTION } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 import { Bench, type Source } from './raw-pages.ts';
 
 const database = useTestDatabase({ migrated: true });
-let bench: Bench;
-beforeAll(() => {
-  bench = new Bench(openTestDatabase(database.url));
-});
-afterAll(() => bench.db.destroy());
+const bench = new Bench(database);
 
 let made = 0;
 const newId = (length = 8) => `id${++made}-`.padEnd(length, 'x');

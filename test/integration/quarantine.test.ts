@@ -1,22 +1,17 @@
 import { createHash } from 'node:crypto';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { CONTACT, CONVERSATION, ENTITIES, type Entity, MESSAGE } from '../../src/entities.ts';
 import { startSimulator } from '../../src/simulator/server.ts';
 import { useTestDatabase } from '../support/database.ts';
-import { openTestDatabase, quickSettings } from '../support/replica.ts';
+import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker } from '../support/worker.ts';
 import { Bench, bytesOf, type Lists } from './raw-pages.ts';
-import { installRefusal, refusal } from './refusal.ts';
+import { refusal, useRefusal } from './refusal.ts';
 
 const database = useTestDatabase({ migrated: true });
-let bench: Bench;
-beforeAll(async () => {
-  bench = new Bench(openTestDatabase(database.url));
-  await installRefusal(database);
-});
-afterAll(() => bench.db.destroy());
-afterEach(() => refusal(database, 'on'));
+const bench = new Bench(database);
+useRefusal(database);
 
 const text = { message: 'body', conversation: 'subject', contact: 'display_name' } as const;
 let made = 0;

@@ -5,6 +5,7 @@ import { parseExact } from '../../src/simulator/truth.ts';
 import type { Database } from '../../src/store/schema.ts';
 import type { ApplyContext } from '../../src/sync/apply.ts';
 import type { ArrayName } from '../../src/upstream/page.ts';
+import type { TestDatabase } from '../support/database.ts';
 import { applyAnswer, CONNECTION } from '../support/pages.ts';
 
 /** A record as the upstream may write it; an object stands for its JSON, bigints as integers. */
@@ -76,12 +77,16 @@ export interface Entry {
 
 /** One database, its tables and the pages that are written to it, at ever higher cursors. */
 export class Bench {
-  readonly db: Kysely<Database>;
+  readonly #database: TestDatabase;
   cursor = 9_007_199_254_740_993n;
   #begun = false;
 
-  constructor(db: Kysely<Database>) {
-    this.db = db;
+  constructor(database: TestDatabase) {
+    this.#database = database;
+  }
+
+  get db(): Kysely<Database> {
+    return this.#database.db;
   }
 
   /** On the pool, because a connection of its own for each of a thousand questions takes its time. */

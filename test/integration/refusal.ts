@@ -1,9 +1,15 @@
+import { afterEach, beforeAll } from 'vitest';
 import type { TestDatabase } from '../support/database.ts';
 
 const TABLES = ['messages', 'conversations', 'contacts', 'conversation_participants'];
 
-/** Makes Postgres refuse rows in which it says `refuse:` and an SQLSTATE, with just that. */
-export async function installRefusal(database: TestDatabase): Promise<void> {
+/** Makes Postgres refuse rows in which it says `refuse:` and an SQLSTATE, with just that; at the begin of each test it does. */
+export function useRefusal(database: TestDatabase): void {
+  beforeAll(() => install(database));
+  afterEach(() => refusal(database, 'on'));
+}
+
+async function install(database: TestDatabase): Promise<void> {
   await database.query(`
     create function whatsapp.refuse() returns trigger language plpgsql as $$
     declare code text := substring(to_jsonb(new)::text from 'refuse:([0-9A-Z]{5})');

@@ -3,8 +3,13 @@ import type { Connection } from '../../src/simulator/connection.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { catchUp } from '../../src/sync/catch-up.ts';
 import { runCommand } from '../support/command.ts';
-import { createTestDatabase, expectNoConnections, type TestDatabase } from '../support/database.ts';
-import { createReplica, differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import {
+  createTestDatabase,
+  expectNoConnections,
+  openTestDatabase,
+  type TestDatabase,
+} from '../support/database.ts';
+import { createReplica, differencesFromTruth, quickSettings } from '../support/replica.ts';
 
 const ID = 'conn_a';
 let simulator: Simulator;

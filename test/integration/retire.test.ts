@@ -1,9 +1,8 @@
 /** What docs/operations.md says to run by hand. */
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { useTestDatabase } from '../support/database.ts';
+import { openTestDatabase, useTestDatabase } from '../support/database.ts';
 import { applyAnswer, CONNECTION } from '../support/pages.ts';
-import { openTestDatabase } from '../support/replica.ts';
 
 const database = useTestDatabase({ migrated: true });
 

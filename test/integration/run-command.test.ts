@@ -1,43 +1,30 @@
-import type { Kysely } from 'kysely';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
-import { type CliProcess, runCli, startCli } from '../support/cli.ts';
+import { runCli } from '../support/cli.ts';
 import { runCommand } from '../support/command.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { useDaemons } from '../support/daemons.ts';
+import { useFreshDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait.ts';
 
 let simulator: Simulator;
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useFreshDatabase();
 let env: Record<string, string>;
-const daemons: CliProcess[] = [];
+const { start } = useDaemons(() => env);
 
 beforeAll(async () => {
   simulator = await startSimulator({ messages: 4_000, connections: 2 });
 });
 afterAll(() => simulator.close());
 beforeEach(async () => {
-  database = await createTestDatabase();
-  db = openTestDatabase(database.url);
   env = quickSettings(database.url, simulator.url);
 });
 afterEach(async () => {
   simulator.faults.clear();
-  for (const daemon of daemons.splice(0)) await daemon.kill('SIGKILL');
-  await db.destroy();
-  await database.drop();
 });
 
-function start(more: Record<string, string> = {}): CliProcess {
-  const daemon = startCli(['run'], { ...env, ...more });
-  daemons.push(daemon);
-  return daemon;
-}
-
-const agrees = async () => (await differencesFromTruth(db, simulator)).length === 0;
+const agrees = async () => (await differencesFromTruth(database.db, simulator)).length === 0;
 const rows = async () =>
   Number(
     (await database.query<{ n: string }>('select count(*) as n from whatsapp.messages').catch(() => []))[0]

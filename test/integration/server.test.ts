@@ -4,7 +4,7 @@ import { type ServerFacts, unfit } from '../../src/store/server.ts';
 import { runCommand } from '../support/command.ts';
 import { useDaemons } from '../support/daemons.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 
 let simulator: Simulator;
 beforeAll(async () => {
@@ -99,12 +99,7 @@ test('the defaults of a database change nothing of what is stored and told', asy
   const from = Date.now();
   const { status, stderr } = await runCommand(['sync'], settings(database));
   expect([status, stderr]).toEqual([0, '']);
-  const db = openTestDatabase(database.url);
-  try {
-    expect(await differencesFromTruth(db, simulator)).toEqual([]);
-  } finally {
-    await db.destroy();
-  }
+  expect(await differencesFromTruth(database.db, simulator)).toEqual([]);
   const { stdout } = await runCommand(['status', '--json'], settings(database));
   const [connection] = JSON.parse(stdout).connections;
   expect(connection).toMatchObject({ state: 'live', rows: { messages: '200' } });

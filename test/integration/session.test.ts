@@ -3,8 +3,7 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 import { type Kysely, sql } from 'kysely';
 import { expect, onTestFinished, test } from 'vitest';
 import type { Database } from '../../src/store/schema.ts';
-import { useTestDatabase } from '../support/database.ts';
-import { openTestDatabase } from '../support/replica.ts';
+import { openTestDatabase, useTestDatabase } from '../support/database.ts';
 
 const database = useTestDatabase();
 

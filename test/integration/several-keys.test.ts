@@ -1,23 +1,18 @@
-import type { Kysely } from 'kysely';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { runCommand } from '../support/command.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { useFreshDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
 
 /* Each request uses the key that lists the connection: to any other key it is 404 at the simulator. */
 
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useFreshDatabase({ migrated: true });
 let simulator: Simulator;
 let worker: TestWorker | undefined;
 
 beforeEach(async () => {
-  database = await createTestDatabase({ migrated: true });
-  db = openTestDatabase(database.url);
   const keys = [
     { key: 'pa_live_one', connections: ['conn_a', 'conn_b'] },
     { key: 'pa_live_two', connections: ['conn_c'] },
@@ -27,8 +22,6 @@ beforeEach(async () => {
 afterEach(async () => {
   await stop();
   await simulator.close();
-  await db.destroy();
-  await database.drop();
 });
 
 const settings = () => ({
@@ -47,7 +40,7 @@ async function stop(): Promise<void> {
 }
 
 const replicated = () =>
-  waitFor(async () => (await differencesFromTruth(db, simulator)).length === 0, {
+  waitFor(async () => (await differencesFromTruth(database.db, simulator)).length === 0, {
     what: 'the tables to equal the truth',
   });
 const statuses = () =>

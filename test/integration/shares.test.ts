@@ -1,17 +1,14 @@
-import type { Kysely } from 'kysely';
 import pg from 'pg';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { runCommand } from '../support/command.ts';
 import { holders, shares, useDaemons, workerOf } from '../support/daemons.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { useFreshDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useFreshDatabase({ migrated: true });
 let simulator: Simulator;
 let env: Record<string, string>;
 const { start, stopAll } = useDaemons(() => env);
@@ -21,15 +18,9 @@ async function prepare(connections: number, settings: Record<string, string>): P
   env = { ...quickSettings(database.url, simulator.url), ...settings };
 }
 
-beforeEach(async () => {
-  database = await createTestDatabase({ migrated: true });
-  db = openTestDatabase(database.url);
-});
 afterEach(async () => {
   await stopAll();
   await simulator.close();
-  await db.destroy();
-  await database.drop();
 });
 
 const balanced = (expected: readonly number[], deadlineMs = 30_000) =>
@@ -37,7 +28,7 @@ const balanced = (expected: readonly number[], deadlineMs = 30_000) =>
     what: `the shares ${expected}`,
     deadlineMs,
   });
-const agrees = async () => (await differencesFromTruth(db, simulator)).length === 0;
+const agrees = async () => (await differencesFromTruth(database.db, simulator)).length === 0;
 const terms = () =>
   database.query<{ connection_id: string; lease_owner: string; lease_term: string }>(
     'select connection_id, lease_owner, lease_term from whatsapp.sync_state order by 1',

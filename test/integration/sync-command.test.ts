@@ -1,16 +1,13 @@
-import type { Kysely } from 'kysely';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { BUILT, runCli, startCli } from '../support/cli.ts';
 import { runCommand } from '../support/command.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { useFreshDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 
 let simulator: Simulator;
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useFreshDatabase();
 let env: Record<string, string>;
 
 beforeAll(async () => {
@@ -18,14 +15,10 @@ beforeAll(async () => {
 });
 afterAll(() => simulator.close());
 beforeEach(async () => {
-  database = await createTestDatabase();
-  db = openTestDatabase(database.url);
   env = quickSettings(database.url, simulator.url);
 });
 afterEach(async () => {
   simulator.faults.clear();
-  await db.destroy();
-  await database.drop();
 });
 
 /** How many rows were ever written, table by table; Postgres counts them for itself. */
@@ -52,7 +45,7 @@ describe.each([
     expect(first.stdout).toMatch(
       /caught up: \d+ pages, \d+ rows written, 0 unchanged\n[\s\S]*2\/2 connections/,
     );
-    expect(await differencesFromTruth(db, simulator)).toEqual([]);
+    expect(await differencesFromTruth(database.db, simulator)).toEqual([]);
     const before = await writes();
     const second = await runCli(['sync'], env, bin);
     expect(second).toMatchObject({ status: 0 });
@@ -100,7 +93,7 @@ test('faults of every kind are waited out', async () => {
     what: 'a pass that gets through',
     deadlineMs: 50_000,
   });
-  expect(await differencesFromTruth(db, simulator)).toEqual([]);
+  expect(await differencesFromTruth(database.db, simulator)).toEqual([]);
 });
 
 test('a key that is refused: exit 1, what to do, and no key in the output', async () => {
@@ -127,13 +120,13 @@ test('a connection that cannot be caught up: the others are, exit 1', async () =
 test('beside a running daemon, it makes the connections due and waits for it', async () => {
   const daemon = startCli(['run'], { ...env, POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h' });
   await daemon.logged('caught up');
-  await waitFor(async () => (await differencesFromTruth(db, simulator)).length === 0, {
+  await waitFor(async () => (await differencesFromTruth(database.db, simulator)).length === 0, {
     what: 'the backlog',
   });
   simulator.world.applyChanges(50);
   const { status, stdout } = await runCommand(['sync'], env);
   expect({ status, stdout }).toEqual({ status: 0, stdout: expect.stringContaining('by the running daemon') });
-  expect(await differencesFromTruth(db, simulator)).toEqual([]);
+  expect(await differencesFromTruth(database.db, simulator)).toEqual([]);
   expect(await daemon.kill('SIGTERM')).toBe(0);
 });
 

@@ -1,28 +1,24 @@
-import type { Kysely } from 'kysely';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { runCli, startCli } from '../support/cli.ts';
 import { runCommand } from '../support/command.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
-import { openTestDatabase, quickSettings } from '../support/replica.ts';
+import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
 let simulator: Simulator;
 beforeAll(async () => {
-  db = openTestDatabase(database.url);
   simulator = await startSimulator({ connections: ['conn_a'], messages: 20 });
 });
 afterAll(async () => {
   await simulator.close();
-  await db.destroy();
 });
 
 const message = (seq: number) => ({ message_id: 'm\u0007', body: `secret ${seq}`, seq });
-const page = (cursor: number) => applyAnswer(db, { cursor, messages: [message(cursor)] }, {}, 'hand');
+const page = (cursor: number) =>
+  applyAnswer(database.db, { cursor, messages: [message(cursor)] }, {}, 'hand');
 const lines = (text: string) =>
   text
     .trimEnd()

@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { useDaemons } from '../support/daemons.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { createTestDatabase, openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 
 let simulator: Simulator;

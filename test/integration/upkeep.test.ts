@@ -1,21 +1,13 @@
 /** Upkeep on its schedule: what was missed, interrupted, or has waited longest. */
-import type { Kysely } from 'kysely';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 import { createLogger } from '../../src/ops/logger.ts';
 import { type ConnectionJob, lastDue, Upkeep } from '../../src/ops/upkeep.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { useTestDatabase } from '../support/database.ts';
-import { openTestDatabase } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 
 const database = useTestDatabase({ migrated: true });
 const log = createLogger({ level: 'silent', format: 'json', stream: process.stderr });
-let db: Kysely<Database>;
 let running: Upkeep | undefined;
-beforeAll(() => {
-  db = openTestDatabase(database.url);
-});
-afterAll(() => db.destroy());
 afterEach(async () => {
   await running?.stop();
   await database.query('truncate whatsapp.upkeep');
@@ -50,7 +42,14 @@ function start(more: Partial<ConnectionJob> = {}, held: readonly string[] = ids)
     ...more,
   };
   const groupOf = (id: string) => KEYS[id[0] as 'a' | 'b'];
-  const upkeep = new Upkeep({ db, jobs: [job], held: () => held, groupOf, log, signal: stopping.signal });
+  const upkeep = new Upkeep({
+    db: database.db,
+    jobs: [job],
+    held: () => held,
+    groupOf,
+    log,
+    signal: stopping.signal,
+  });
   running = upkeep;
   upkeep.start();
   const end = async (id: string, done: boolean | Error = true) => {

@@ -1,21 +1,17 @@
 /** Verification by the running daemon, on its schedule. */
-import type { Kysely } from 'kysely';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
 import type { CliProcess } from '../support/cli.ts';
 import { httpOf, useDaemons } from '../support/daemons.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { ask } from '../support/http.ts';
 import { parseMetrics, seriesValue } from '../support/prometheus.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
 let simulator: Simulator;
 beforeAll(async () => {
-  db = openTestDatabase(database.url);
   simulator = await startSimulator({ messages: 60, connections: ['conn_a'] });
 });
 const daemons = useDaemons(() => ({
@@ -28,7 +24,6 @@ const daemons = useDaemons(() => ({
 afterAll(async () => {
   await daemons.stopAll();
   await simulator.close();
-  await db.destroy();
 });
 
 /** The lines of the log with this message. */
@@ -42,7 +37,7 @@ test('planted drift is found at the next tick, and mended where that is asked fo
   const watching = daemons.start();
   await watching.logged('verified');
   expect(told(watching, 'verified')[0]).toMatchObject({ cause: 'schedule', drift: 0, mended: 0 });
-  expect(await differencesFromTruth(db, simulator)).toEqual([]);
+  expect(await differencesFromTruth(database.db, simulator)).toEqual([]);
   const newest = (offset: number) =>
     `message_id = (select message_id from whatsapp.messages order by sent_at desc nulls last offset ${offset} limit 1)`;
   await database.query(`
@@ -64,14 +59,14 @@ test('planted drift is found at the next tick, and mended where that is asked fo
   // The deleted rows are missed by two counters of the ledger, too.
   expect(seriesValue(metrics, 'wa_replica_verify_drift_records')).toBe(5);
   expect((await ask(base)).body).toContain(', 3 differ<');
-  expect(await differencesFromTruth(db, simulator)).not.toEqual([]);
+  expect(await differencesFromTruth(database.db, simulator)).not.toEqual([]);
   expect(await watching.kill('SIGTERM')).toBe(0);
 
   const mending = daemons.start({ VERIFY_REPAIR: 'true' });
   await mending.logged('verified');
   const done = await waitFor(() => told(mending, 'verified')[0], { what: 'its line' });
   expect(done).toMatchObject({ cause: 'schedule', drift: 3, mended: 3 });
-  expect(await differencesFromTruth(db, simulator)).toEqual([]);
+  expect(await differencesFromTruth(database.db, simulator)).toEqual([]);
   const url = await httpOf(mending);
   const { connections } = JSON.parse((await ask(`${url}/status`)).body);
   expect(connections).toMatchObject([

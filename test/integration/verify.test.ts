@@ -7,8 +7,8 @@ import { type CountsByKind, sums } from '../../src/store/verifications.ts';
 import type { VerifyContext, VerifyOrder, VerifyResult } from '../../src/verify/context.ts';
 import { verify } from '../../src/verify/verification.ts';
 import { runCommand } from '../support/command.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { createTestDatabase, openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
 

@@ -1,34 +1,25 @@
-import type { Kysely } from 'kysely';
 import pg from 'pg';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { signature } from '../../src/simulator/webhooks.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { WakeUp } from '../../src/sync/wake-up.ts';
 import type { CliProcess } from '../support/cli.ts';
 import { holders, httpOf, useDaemons, workerOf } from '../support/daemons.ts';
-import { createTestDatabase, type TestDatabase } from '../support/database.ts';
-import { differencesFromTruth, openTestDatabase, quickSettings } from '../support/replica.ts';
+import { useFreshDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait.ts';
 
 const SECRET = 'whsec_test';
 
-let database: TestDatabase;
-let db: Kysely<Database>;
+const database = useFreshDatabase({ migrated: true });
 let simulator: Simulator;
 let env: Record<string, string>;
 const { start, stopAll } = useDaemons(() => env);
 
-beforeEach(async () => {
-  database = await createTestDatabase({ migrated: true });
-  db = openTestDatabase(database.url);
-});
 afterEach(async () => {
   await stopAll();
   await simulator.close();
-  await db.destroy();
-  await database.drop();
 });
 
 /** Nothing is polled or renewed within a test, unless the settings say otherwise. */
@@ -45,7 +36,7 @@ async function prepare(connections: readonly string[], settings: Record<string, 
   };
 }
 
-const agrees = async () => (await differencesFromTruth(db, simulator)).length === 0;
+const agrees = async () => (await differencesFromTruth(database.db, simulator)).length === 0;
 const replicated = (deadlineMs?: number) =>
   waitFor(agrees, {
     what: 'the tables to equal the truth',
@@ -231,7 +222,7 @@ test('what was announced before it listened is looked for once it does', async (
     await daemon.logged('cannot hear NOTIFY: wake-ups come with the next renewal');
     simulator.world.applyChanges(10);
     // As another process does that is told of an event.
-    await new WakeUp(db, { wake: () => false }).wake(['conn_a']);
+    await new WakeUp(database.db, { wake: () => false }).wake(['conn_a']);
     await proxy.heal();
     await replicated();
   } finally {

@@ -1,27 +1,24 @@
 /** The window (R17): alarms while it closes, gaps once it has passed. */
 import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import type { Kysely } from 'kysely';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { alertSender } from '../../src/ops/alerts.ts';
 import { isSigned } from '../../src/ops/http/webhook.ts';
 import { createLogger } from '../../src/ops/logger.ts';
 import { WindowWatch } from '../../src/ops/window-watch.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { Database } from '../../src/store/schema.ts';
 import { runCommand } from '../support/command.ts';
 import { httpOf, useDaemons } from '../support/daemons.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { ask } from '../support/http.ts';
 import { parseMetrics, seriesValue } from '../support/prometheus.ts';
-import { openTestDatabase, quickSettings } from '../support/replica.ts';
+import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 
 const DAY = 86_400_000;
 const SECRET = 'whsec_test';
 const ID = 'conn_a';
 const database = useTestDatabase({ migrated: true });
-let db: Kysely<Database>;
 let simulator: Simulator;
 let receiver: Server;
 let url: URL;
@@ -36,7 +33,6 @@ let statuses: number[] = [];
 const lines: Record<string, unknown>[] = [];
 
 beforeAll(async () => {
-  db = openTestDatabase(database.url);
   simulator = await startSimulator({ messages: 60, connections: [ID] });
   receiver = createServer((request, response) => {
     let body = '';
@@ -67,7 +63,6 @@ afterAll(async () => {
   await daemons.stopAll();
   receiver.close();
   await simulator.close();
-  await db.destroy();
 });
 
 const stream = {
@@ -77,7 +72,7 @@ const log = createLogger({ level: 'info', format: 'json', stream });
 const { signal } = new AbortController();
 
 function watch(workerId = 'me', send = alertSender({ url, secret: SECRET, pause: 1 })): WindowWatch {
-  return new WindowWatch({ looks: db, control: db, workerId, window: 30 * DAY, send, log });
+  return new WindowWatch({ looks: database.db, control: database.db, workerId, window: 30 * DAY, send, log });
 }
 const told = async (step: string | null) =>
   await waitFor(

@@ -1,14 +1,19 @@
 import { randomBytes } from 'node:crypto';
+import type { Kysely } from 'kysely';
 import pg from 'pg';
-import { afterAll, beforeAll, inject } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, inject } from 'vitest';
+import { openDatabase } from '../../src/store/database.ts';
+import type { Database } from '../../src/store/schema.ts';
 import { waitFor } from './wait.ts';
 
-/** A database of a test file's own. */
+/** A database of a test file's, or of a test's, own. */
 export interface TestDatabase {
   readonly url: string;
   readonly name: string;
   /** A statement on one of a few connections that wait for the next: nothing may be left behind in a session. */
   query<T extends pg.QueryResultRow>(sql: string, values?: unknown[]): Promise<T[]>;
+  /** It as the daemon has it; opened at its first use, closed by `drop`. */
+  readonly db: Kysely<Database>;
   /** Drops it; fails, after having dropped it, when somebody is still connected. */
   drop(deadlineMs?: number): Promise<void>;
 }
@@ -39,12 +44,18 @@ export async function createTestDatabase({
   });
   const url = urlOf(name);
   const pool = poolOf(url);
+  let db: Kysely<Database> | undefined;
   return {
     url,
     name,
+    get db() {
+      db ??= openTestDatabase(url);
+      return db;
+    },
     query: async (sql, values) => (await pool.query(sql, values)).rows,
     async drop(deadlineMs) {
       try {
+        await db?.destroy();
         await pool.end();
         await expectNoConnections(name, deadlineMs);
       } finally {
@@ -56,16 +67,30 @@ export async function createTestDatabase({
 
 /** A database for the file or `describe` that calls this: made before its tests, dropped after them. */
 export function useTestDatabase(options: TestDatabaseOptions = {}): TestDatabase {
+  return used(options, beforeAll, afterAll);
+}
+
+/** A database for each test of the file or `describe` that calls this; its own hooks come after, and end before. */
+export function useFreshDatabase(options: TestDatabaseOptions = {}): TestDatabase {
+  return used(options, beforeEach, afterEach);
+}
+
+function used(
+  options: TestDatabaseOptions,
+  before: typeof beforeAll | typeof beforeEach,
+  after: typeof afterAll | typeof afterEach,
+): TestDatabase {
   let database: TestDatabase | undefined;
   const made = () => {
     if (!database) throw new Error('the test database is there only while tests run');
     return database;
   };
-  beforeAll(async () => {
+  before(async () => {
     database = await createTestDatabase(options);
   });
-  afterAll(async () => {
+  after(async () => {
     await database?.drop();
+    database = undefined;
   });
   return {
     get url() {
@@ -74,9 +99,23 @@ export function useTestDatabase(options: TestDatabaseOptions = {}): TestDatabase
     get name() {
       return made().name;
     },
+    get db() {
+      return made().db;
+    },
     query: (sql, values) => made().query(sql, values),
     drop: (deadlineMs) => made().drop(deadlineMs),
   };
+}
+
+/** Opens a test's database as the daemon does. */
+export function openTestDatabase(url: string): Kysely<Database> {
+  return openDatabase({
+    url,
+    schema: SCHEMA,
+    poolSize: 4,
+    applicationName: 'wa-replica test',
+    onIdleError: () => {},
+  });
 }
 
 /** Fails unless every connection to the database ends soon: what a test opened, it must close. */

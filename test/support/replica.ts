@@ -4,10 +4,8 @@ import { compareWithTruth } from '../../src/demo/compare.ts';
 import { assemble, type Replica } from '../../src/replica.ts';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import type { Simulator } from '../../src/simulator/server.ts';
-import { openDatabase } from '../../src/store/database.ts';
 import type { Database } from '../../src/store/schema.ts';
 import type { SyncEvent } from '../../src/sync/events.ts';
-import { SCHEMA } from './database.ts';
 
 /** Settings that make a test quick, for a process or for {@link createReplica}. */
 export function quickSettings(databaseUrl: string, upstreamUrl: string): Record<string, string> {
@@ -41,17 +39,6 @@ export async function createReplica(env: Record<string, string>): Promise<TestRe
   const replica = assemble({ settings, env, listen: (event) => events.push(event), onIdleError: () => {} });
   await replica.discovery.look(new AbortController().signal);
   return { ...replica, events };
-}
-
-/** Opens a test's database as the daemon does. */
-export function openTestDatabase(url: string): Kysely<Database> {
-  return openDatabase({
-    url,
-    schema: SCHEMA,
-    poolSize: 4,
-    applicationName: 'wa-replica test',
-    onIdleError: () => {},
-  });
 }
 
 /** The differences between the tables and what the simulator holds; empty where they agree. */

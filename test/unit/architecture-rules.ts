@@ -86,8 +86,9 @@ const BEGINNER = 'store/transaction.ts';
 /** Changes the schema, under a lock that keeps others of its kind away. */
 const MIGRATOR = 'store/migrator.ts';
 
-/** Who may touch the process. Everything else is given what it needs of it. */
-const OF_THE_PROCESS = /^(?:main\.ts|bin\.ts|(?:cli|demo|embedded)\/)/;
+/** Who may touch the process. Everything else is given what it needs of it; a password file is found as pg finds the
+ * rest of libpq's variables. */
+const OF_THE_PROCESS = /^(?:main\.ts|bin\.ts|store\/passfile\.ts|(?:cli|demo|embedded)\/)/;
 
 const MOST_LINES = 300;
 

@@ -126,6 +126,7 @@ describe('the password file of a database', () => {
       '*:*:*:other:',
       '*:*:*:other:any',
       'localhost:5432:user:user:of a socket',
+      '\\:\\:1:5432:database:user:of an address',
     ].join('\n'),
   );
   const passfile = `passfile=${encodeURIComponent(file)}`;
@@ -135,6 +136,8 @@ describe('the password file of a database', () => {
     [`postgres://user@host:5433/what?${passfile}&sslmode=disable`, 'of another port'],
     [`postgres://other@host/database?${passfile}`, 'any'],
     [`postgres:///?user=user&${passfile}`, 'of a socket'],
+    [`postgres://user@%2Fvar%2Frun%2Fpostgresql/user?${passfile}`, 'of a socket'],
+    [`postgres://user@[::1]/database?${passfile}`, 'of an address'],
     [`postgres://user:own@host/database?${passfile}`, 'own'],
   ])('%s', (text, password) => {
     const url = read(postgresUrl(), text) as string;

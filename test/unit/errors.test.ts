@@ -139,10 +139,17 @@ describe('what may pass by itself', () => {
     ...['ECONNREFUSED', 'NO_CONNECTION'],
   ])('is %s', (code) => expect(mayPass({ code })).toBe(true));
 
-  test.each(['25001', '25P02', '28P01', '3D000', '42501', '42P07', '57P04', 'NO_PASSWORD'])(
-    'is not %s',
-    (code) => expect(mayPass({ code })).toBe(false),
-  );
+  test.each([
+    '25001',
+    '25P02',
+    '28P01',
+    '3D000',
+    '42501',
+    '42P07',
+    '57P04',
+    'NO_PASSWORD',
+    'PASSFILE_PERMISSIONS',
+  ])('is not %s', (code) => expect(mayPass({ code })).toBe(false));
 });
 
 describe('a ReplicaError', () => {

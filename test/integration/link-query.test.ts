@@ -1,0 +1,100 @@
+import { describe, expect, test } from 'vitest';
+import { linkContacts } from '../../src/crm/linking.ts';
+import { SCHEMA } from '../support/database.ts';
+import { LinkScene, NEVER } from './link-scene.ts';
+
+/* CRM_CONTACTS_QUERY is anybody's SQL: what cannot be, is told as that, and changes nothing. */
+
+const { database, crm, link, contact, links } = LinkScene.use();
+
+describe('a query that cannot be', () => {
+  test.each<[what: string, query: string, expected: object]>([
+    ['no SQL', 'select id phone from from contacts', { code: '42601' }],
+    ['no such table', 'select id, phone from nowhere', { code: '42P01' }],
+    ['no such column', 'select id, telephone from contacts', { code: '42703' }],
+    ['one that writes', `select id, setval('s', 1)::text from contacts`, { code: '25006' }],
+    [
+      'one that deletes',
+      'with gone as (delete from contacts returning id, phone) select * from gone',
+      { code: '0A000' },
+    ],
+    [
+      'two statements',
+      'select id, phone from contacts) contacts; drop table contacts; select * from (select 1',
+      { code: '42601' },
+    ],
+    ['no number', 'select id from contacts', { where: 'CRM_CONTACTS_QUERY gives no number' }],
+    ['a country alone', 'select id, country from contacts', { where: 'CRM_CONTACTS_QUERY gives no number' }],
+    [
+      'an id that is none',
+      `select repeat('x', 1025), phone from contacts`,
+      { where: 'CRM_CONTACTS_QUERY gives an id over 1024 bytes' },
+    ],
+    [
+      'one id for all',
+      `select 'x', '030 12345' from generate_series(1, 10100)`,
+      { where: 'CRM_CONTACTS_QUERY gives more than 10000 rows of one id' },
+    ],
+  ])('%s: the setting, and what to do; nothing has changed', async (_, query, expected) => {
+    await crm.query('create sequence if not exists s');
+    await contact('1', '0151 12345678');
+    await link();
+    const error = await link(query).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ kind: 'crm', hint: expect.stringMatching(/\w/), ...expected });
+    expect((error as Error).message).toContain('CRM_CONTACTS_QUERY');
+    expect(await links()).toHaveLength(1);
+    expect(await crm.query('select from contacts')).toHaveLength(1);
+  });
+
+  test('more rows than can be meant', async () => {
+    await contact('1', '0151 12345678');
+    await link();
+    for (const id of ['2', '3', '4']) await contact(id, '0151 12345678');
+    await expect(link(undefined, { mostRows: 3 })).rejects.toMatchObject({
+      message: 'CRM_CONTACTS_QUERY gives more than 3 rows: nothing is linked anew',
+    });
+    expect(await links()).toHaveLength(1);
+    expect(await link(undefined, { mostRows: 4 })).toMatchObject({ links: 4 });
+  });
+
+  test('one that takes too long', async () => {
+    const contacts = { url: crm.url, ownDatabase: true, query: `select '1', pg_sleep(60)::text` };
+    const order = {
+      db: database.db,
+      schema: SCHEMA,
+      contacts,
+      country: undefined,
+      dryRun: false,
+      mostTime: 200,
+    };
+    await expect(linkContacts(order, NEVER)).rejects.toMatchObject({
+      ...{ kind: 'crm', code: '57014', hint: 'it takes more than 0.2 s: narrow it, or make it quicker' },
+    });
+  });
+
+  test('a database that is not there is named by its setting', async () => {
+    const url = Object.assign(new URL(crm.url), { port: '9' }).href;
+    const contacts = { url, ownDatabase: true, query: 'select 1, 2' };
+    await expect(link('', { contacts })).rejects.toMatchObject({
+      hint: expect.stringContaining('CRM_DATABASE_URL'),
+    });
+    await expect(link('', { contacts: { ...contacts, ownDatabase: false } })).rejects.toMatchObject({
+      hint: expect.stringMatching(/[^_]DATABASE_URL/),
+    });
+  });
+
+  test('a country that is none', async () => {
+    await expect(link(undefined, { country: 'UK' })).rejects.toMatchObject({
+      message: 'CRM_DEFAULT_COUNTRY is no country whose numbers are known',
+    });
+  });
+
+  test('values of a row that fails are told nowhere', async () => {
+    await contact('1', 'secret-number');
+    const error = (await link('select id, (phone::integer)::text from contacts').catch(
+      (e: unknown) => e,
+    )) as Error;
+    expect(error).toMatchObject({ kind: 'crm', code: '22P02' });
+    expect(`${error.message} ${error.stack} ${JSON.stringify(error)}`).not.toContain('secret-number');
+  });
+});

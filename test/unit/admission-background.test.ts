@@ -1,0 +1,127 @@
+import { describe, expect, test, vi } from 'vitest';
+import { ReplicaError } from '../../src/errors.ts';
+import { never, scene, settled, useStandingClock } from './admission-scene.ts';
+
+/* What lets everybody else go first: verifications and attachments. */
+
+useStandingClock();
+
+describe('what is not urgent', () => {
+  const laterOf =
+    ({ admission, begun }: ReturnType<typeof scene>) =>
+    (connectionId: string) =>
+      admission.request(
+        connectionId,
+        1,
+        never,
+        async (_, held) => {
+          begun.push('behind');
+          held.release();
+        },
+        'behind',
+      );
+
+  test('goes behind all live requests of its key, and of others while there is no room', async () => {
+    const it = scene({ concurrency: 1 });
+    const { ask, begun, end } = it;
+    const later = laterOf(it);
+    ask('a1');
+    await settled();
+    const behind = later('a9');
+    for (const id of ['b1', 'a2']) ask(id);
+    for (const id of ['a1', 'b1', 'a2']) {
+      await settled();
+      expect(begun).not.toContain('behind');
+      await end(id);
+    }
+    await behind;
+    expect(begun).toEqual(['a1 a', 'b1 b', 'a2 a', 'behind']);
+  });
+
+  test('is let in where only another key keeps its live requests waiting', async () => {
+    const it = scene({ concurrency: 2 });
+    const { ask, begun, limit } = it;
+    const later = laterOf(it);
+    ask('a1');
+    await settled();
+    await limit('a1', 60_000);
+    ask('a2');
+    await later('b1');
+    expect(begun).toEqual(['a1 a', 'behind']);
+  });
+});
+
+describe('what goes beside the others', () => {
+  /** A download of a connection: begun, and ended by the caller. */
+  function beside({ admission, begun }: ReturnType<typeof scene>, connectionId: string, signal = never) {
+    const answer = Promise.withResolvers<void>();
+    const request = admission.beside(connectionId, signal, async () => {
+      begun.push(`${connectionId} beside`);
+      await answer.promise;
+    });
+    request.catch(() => {});
+    return {
+      begins: async () => {
+        answer.resolve();
+        await settled();
+      },
+      limit: async () => {
+        answer.reject(new ReplicaError('rate_limited', { where: 'here', status: 429, retryAfter: 2_000 }));
+        await settled();
+      },
+      request,
+    };
+  }
+
+  test('takes no slot of the process, nor the turn of its own connection', async () => {
+    const s = scene({ concurrency: 1 });
+    for (const id of ['a1', 'a2', 'a3']) beside(s, id);
+    await settled();
+    void s.ask('a1');
+    await settled();
+    expect(s.begun).toEqual(['a1 beside', 'a2 beside', 'a3 beside', 'a1 a']);
+  });
+
+  test('waits for everybody else of its key', async () => {
+    const s = scene({ concurrency: 1, rate: 1 });
+    void s.ask('a1');
+    beside(s, 'a2');
+    void s.admission.request('a3', 1, never, async () => void s.begun.push('a3 behind'), 'behind');
+    void s.ask('a4');
+    await settled();
+    await s.end('a1');
+    for (let i = 0; i < 4; i++) {
+      await vi.advanceTimersByTimeAsync(1_000);
+      await settled();
+      if (i === 0) await s.end('a4');
+    }
+    expect(s.begun).toEqual(['a1 a', 'a4 a', 'a3 behind', 'a2 beside']);
+  });
+
+  test('is never the probe after a 429, and its own 429 holds the key back', async () => {
+    const s = scene({ concurrency: 2 });
+    const first = beside(s, 'a1');
+    await settled();
+    await first.limit();
+    beside(s, 'a2');
+    void s.ask('a3');
+    await vi.advanceTimersByTimeAsync(2_000);
+    await settled();
+    expect(s.begun).toEqual(['a1 beside', 'a3 a']);
+    // Two at a time are all there are: the rate is found again.
+    await s.end('a3');
+    expect(s.begun).toEqual(['a1 beside', 'a3 a', 'a2 beside']);
+  });
+
+  test('leaves the line when it is told to', async () => {
+    const s = scene({ rate: 1 });
+    void s.ask('a1');
+    const stopping = new AbortController();
+    const { request } = beside(s, 'a2', stopping.signal);
+    await settled();
+    stopping.abort(new Error('enough'));
+    await expect(request).rejects.toThrow('enough');
+    await vi.advanceTimersByTimeAsync(5_000);
+    expect(s.begun).toEqual(['a1 a']);
+  });
+});
