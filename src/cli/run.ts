@@ -21,6 +21,7 @@ import { discover } from '../sync/discovery.ts';
 import { supervise } from '../sync/supervisor.ts';
 import { VERSION } from '../version.ts';
 import { openArchive } from './archiving.ts';
+import { endAnyway } from './ending.ts';
 import { indexing } from './indexing.ts';
 import { tellOfCollation, upkeepJobs } from './jobs.ts';
 import { healthOptions, serveHttp, windowWatch } from './serving.ts';
@@ -74,6 +75,8 @@ export function runCommand(terminal: Terminal): Command {
       };
       await withReplica(terminal, { ...options, needsUpstream: true, listen }, async (replica, log) => {
         started = replica;
+        // The server that runs with it ends after it, and takes the time that it needs.
+        if (options.embedded === undefined) endAnyway(terminal.signal, replica.settings.SHUTDOWN_TIMEOUT);
         await run(replica, log, terminal.signal, { metrics: metrics!, schema, gaps, media });
       });
     });

@@ -158,6 +158,8 @@ async function dropIndexes(
 async function alone(db: Kysely<Database>, schema: string, work: () => Promise<string[]>): Promise<string[]> {
   const lock = await db.startTransaction().setIsolationLevel('read committed').execute();
   try {
+    // It stands still while the indexes are built on another connection, and locks nothing of anybody else's.
+    await sql`set local idle_in_transaction_session_timeout = 0`.execute(lock);
     // Without parameters: the extended protocol would keep a snapshot, which the building would wait for.
     const { rows } = await sql<{ mine: boolean }>`
       select pg_try_advisory_xact_lock(hashtext('wa_replica indexes'), hashtext(${sql.lit(schema)})) as mine`.execute(

@@ -25,8 +25,8 @@ const names = new Map<string, string>();
 
 /**
  * A pool as Kysely wants it, whose sessions give names to statements where that is safe.
- * @param patient whether statements may take however long, whatever the role has for its timeouts: building an index, a
- * migration. Behind a pooler the role's count.
+ * @param patient whether statements may take however long, whatever statement_timeout the role has: building an index, a
+ * migration. Behind a pooler the role's counts.
  */
 export function naming(pool: pg.Pool, patient: boolean): PostgresPool {
   const sessions = new WeakMap<pg.PoolClient, Session>();
@@ -58,7 +58,7 @@ async function isDirect(client: pg.PoolClient, patient: boolean): Promise<boolea
   const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
   if (rows[0]?.pid !== processID) return false;
   await client.query('set plan_cache_mode = force_custom_plan');
-  if (patient) await client.query('set statement_timeout = 0; set idle_in_transaction_session_timeout = 0');
+  if (patient) await client.query('set statement_timeout = 0');
   return true;
 }
 

@@ -1,0 +1,12 @@
+/** How long the end of a process takes that is told to exit at once, in milliseconds. */
+const EXIT_TAKES = 100;
+
+/**
+ * Ends the process in time after the signal, whatever still hangs then (R16). All that takes long at the end has a bound
+ * of its own; this is for the sum of them where the machine is slow.
+ * @param within milliseconds.
+ */
+export function endAnyway(signal: AbortSignal, within: number): void {
+  const end = () => setTimeout(() => process.exit(), within - EXIT_TAKES).unref();
+  signal.addEventListener('abort', end, { once: true });
+}
