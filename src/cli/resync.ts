@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { lockState, startEpoch } from '../store/state.ts';
+import { lockState, readPosition, startEpoch } from '../store/state.ts';
 import { inTransaction } from '../store/transaction.ts';
 import { confirm } from './confirm.ts';
 import { onTables } from './session.ts';
@@ -14,6 +14,7 @@ export function resyncCommand(terminal: Terminal): Command {
     .action(async (options: { connection: string; yes?: true }) => {
       const { connection } = options;
       await onTables(terminal, async ({ db }) => {
+        if ((await readPosition(db, connection)) === undefined) throw unknown(connection);
         if (!options.yes) await confirm(terminal, `Fetch everything of ${connection} again from cursor 0?`);
         const epoch = await inTransaction(db, async (trx) => {
           const state = await lockState(trx, connection);
@@ -21,8 +22,12 @@ export function resyncCommand(terminal: Terminal): Command {
           await startEpoch(trx, connection, 'resync', false);
           return state.epoch + 1;
         });
-        if (epoch === undefined) throw new CommandFailed(`no connection ${connection} is known here`);
+        if (epoch === undefined) throw unknown(connection);
         terminal.stdout.write(`${connection}: epoch ${epoch} begins at cursor 0 with the next poll\n`);
       });
     });
+}
+
+function unknown(connection: string): CommandFailed {
+  return new CommandFailed(`no connection ${connection} is known here`);
 }

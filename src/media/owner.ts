@@ -50,6 +50,8 @@ export async function judgeOwner(owner: Owner, text: string | undefined, root: s
 
 /** Of a store in which nothing is of what was put there. */
 export function notThere(where: string): ReplicaError {
-  const hint = `none of the stored files is there: check MEDIA_STORE, and that its disk is mounted; if they are gone for good, make an empty file ${OWNER_FILE} there`;
+  const hint =
+    'none of the stored files is there: check MEDIA_STORE, and that its disk is mounted; ' +
+    `if they are gone for good, make an empty file ${OWNER_FILE} there`;
   return new ReplicaError('media_store', { where, code: 'EMPTY', hint });
 }

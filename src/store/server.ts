@@ -77,7 +77,11 @@ export async function staleCollation(db: Kysely<Database>): Promise<Unfit | unde
   if (row === undefined) return undefined;
   const quoted = `"${database.replaceAll('"', '""')}"`;
   return {
-    what: `${database} was made with version ${row.noted} of its collation, and the system has ${row.actual}: indexes may be out of order, keys too`,
-    remedy: `with all workers stopped, as the owner: REINDEX DATABASE ${quoted}; ALTER DATABASE ${quoted} REFRESH COLLATION VERSION; then \`wa-replica verify\``,
+    what:
+      `${database} was made with version ${row.noted} of its collation, and the system has ${row.actual}: ` +
+      'indexes may be out of order, keys too',
+    remedy:
+      `with all workers stopped, as the owner: REINDEX DATABASE ${quoted}; ` +
+      `ALTER DATABASE ${quoted} REFRESH COLLATION VERSION; then \`wa-replica verify\``,
   };
 }

@@ -69,6 +69,17 @@ async function agrees(): Promise<void> {
 
 const SMALL = { PAGE_LIMIT: '90', PAGE_LIMIT_MAX: '90' };
 
+test.each([[[]], [['--yes']]])(
+  'an id that nobody knows is refused before anything is asked: %j',
+  async (more) => {
+    const refused = await runCommand(['resync', '--connection', 'conn_typo', ...more], env());
+    expect(refused).toEqual({
+      ...{ status: 1, stdout: '' },
+      stderr: 'wa-replica: no connection conn_typo is known here\n',
+    });
+  },
+);
+
 // A contact has the cursor of its answer for a version: in other pages it comes with a higher or a lower one.
 test.each([
   ['the same pages', {}, {}],
