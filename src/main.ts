@@ -34,8 +34,11 @@ export async function main(): Promise<void> {
     status = explain(error, around);
   }
   process.exitCode = status;
+  // What a command opened it has closed, or given up; whoever has asked for the end waits for it.
+  const unsaid = process.stdout.writableLength + process.stderr.writableLength;
+  if (stopping.signal.aborted && unsaid === 0) process.exit();
   // A socket that is slow to close must not keep a finished command alive.
-  setTimeout(() => process.exit(status), 200).unref();
+  setTimeout(() => process.exit(), 200).unref();
 }
 
 /** The environment over the `.env` file, where there is one. It is put into the process's own, where pg looks for

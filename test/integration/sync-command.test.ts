@@ -145,8 +145,9 @@ test('resync fetches everything again and writes nothing that is identical', asy
 
 test('resync asks first, and knows its connections', async () => {
   await runCommand(['migrate'], env);
+  await database.query(`insert into whatsapp.sync_state (connection_id) values ('x')`);
   // A process, whose standard input is no terminal.
   expect(await runCli(['resync', '--connection', 'x'], env)).toMatchObject({ status: 2 });
-  const unknown = await runCommand(['resync', '--connection', 'x', '--yes'], env);
-  expect(unknown).toMatchObject({ status: 1, stderr: expect.stringContaining('no connection x') });
+  const unknown = await runCommand(['resync', '--connection', 'y', '--yes'], env);
+  expect(unknown).toMatchObject({ status: 1, stderr: expect.stringContaining('no connection y') });
 });
