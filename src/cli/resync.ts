@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { announceDue } from '../store/notify.ts';
 import { lockState, readPosition, startEpoch } from '../store/state.ts';
 import { inTransaction } from '../store/transaction.ts';
 import { confirm } from './confirm.ts';
@@ -20,6 +21,8 @@ export function resyncCommand(terminal: Terminal): Command {
           const state = await lockState(trx, connection);
           if (state === undefined) return undefined;
           await startEpoch(trx, connection, 'resync', false);
+          // Heard at the commit by the daemon that holds it, which otherwise sees it at its next renewal.
+          await announceDue(trx, [connection]);
           return state.epoch + 1;
         });
         if (epoch === undefined) throw unknown(connection);

@@ -81,7 +81,8 @@ interface StatusRow {
   last_error: string | null;
   worker: string | null;
   polled: boolean;
-  has_more: boolean;
+  /** Whether there was more to fetch, or nothing of this epoch was yet. */
+  behind: boolean;
   removed: boolean;
   stored_conversations: string;
   stored_contacts: string;
@@ -108,7 +109,8 @@ export async function readConnections(db: Db, window: number): Promise<Connectio
       extract(epoch from clock_timestamp() - coalesce(s.caught_up_at, c.discovered_at))::float8 as lag_seconds,
       s.consecutive_failures, s.last_error_kind, s.last_error,
       case when s.lease_expires_at > clock_timestamp() then s.lease_owner end as worker,
-      s.last_polled_at is not null as polled, s.has_more, c.removed_at is not null as removed,
+      s.last_polled_at is not null as polled, c.removed_at is not null as removed,
+      s.has_more or (s.caught_up_at < s.epoch_started_at) is not false as behind,
       s.stored_conversations, s.stored_contacts, s.stored_messages,
       coalesce(q.open, 0) as quarantined, coalesce(g.open, 0) as gaps,
       v.finished_at as verified_at, v.state as verification_state, v.checked, v.drift, v.remaining, v.ledger_problems,
@@ -194,5 +196,5 @@ function stateOf(row: StatusRow): ConnectionState {
     return row.last_error_kind === 'stalled' ? 'stalled' : 'backing_off';
   }
   if (!row.polled) return 'starting';
-  return row.caught_up_at === null || row.has_more ? 'catching_up' : 'live';
+  return row.behind ? 'catching_up' : 'live';
 }

@@ -146,3 +146,14 @@ test('what was tampered with at an equal seq is mended, and nothing else is writ
   const [state] = await database.query('select numbering from whatsapp.sync_state');
   expect(state).toEqual({ numbering: 1 });
 });
+
+test('it is catching up from the resync on, not from its first page', async () => {
+  const state = async () =>
+    JSON.parse((await runCommand(['status', '--json'], env())).stdout).connections[0].state;
+  await pass();
+  expect(await state()).toBe('live');
+  await runCommand(['resync', '--connection', ID, '--yes'], env());
+  expect(await state()).toBe('catching_up');
+  await pass();
+  expect(await state()).toBe('live');
+});

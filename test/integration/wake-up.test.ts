@@ -4,6 +4,7 @@ import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { signature } from '../../src/simulator/webhooks.ts';
 import { WakeUp } from '../../src/sync/wake-up.ts';
 import type { CliProcess } from '../support/cli.ts';
+import { runCommand } from '../support/command.ts';
 import { holders, httpOf, useDaemons, workerOf } from '../support/daemons.ts';
 import { useFreshDatabase } from '../support/database.ts';
 import { differencesFromTruth, quickSettings } from '../support/replica.ts';
@@ -265,4 +266,15 @@ test('the LISTEN connection is had again when it is lost, and hears again', asyn
   } finally {
     await proxy.close();
   }
+});
+
+test('a resync begins at once, however long the poll interval', async () => {
+  await prepare(['conn_a']);
+  start();
+  await replicated();
+  expect(await runCommand(['resync', '--connection', 'conn_a', '--yes'], env)).toMatchObject({ status: 0 });
+  const again = 'select from whatsapp.sync_pages where epoch = 2 and cursor_from = 0';
+  await waitFor(async () => (await database.query(again)).length === 1, {
+    what: 'the first page of epoch 2',
+  });
 });
