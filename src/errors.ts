@@ -94,6 +94,7 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   '53300': 'Postgres has no connection free: raise max_connections, or lower DB_POOL_SIZE',
   '57014':
     'a statement took too long: Postgres is slow, something is locked, or the role has too short a statement_timeout',
+  '57P01': 'the server ended the connection: it is being stopped, or somebody ended the session',
   DEPTH_ZERO_SELF_SIGNED_CERT:
     'the certificate is self-signed: name its CA by sslrootcert, or NODE_EXTRA_CA_CERTS',
   SELF_SIGNED_CERT_IN_CHAIN: 'the CA is not known here: name it by sslrootcert, or NODE_EXTRA_CA_CERTS',

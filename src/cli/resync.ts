@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { announceDue } from '../store/notify.ts';
 import { lockState, readPosition, startEpoch } from '../store/state.ts';
-import { inTransaction } from '../store/transaction.ts';
+import { BESIDE, inTransaction } from '../store/transaction.ts';
 import { confirm } from './confirm.ts';
 import { onTables } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
@@ -17,7 +17,7 @@ export function resyncCommand(terminal: Terminal): Command {
       await onTables(terminal, async ({ db }) => {
         if ((await readPosition(db, connection)) === undefined) throw unknown(connection);
         if (!options.yes) await confirm(terminal, `Fetch everything of ${connection} again from cursor 0?`);
-        const epoch = await inTransaction(db, async (trx) => {
+        const epoch = await inTransaction(db, BESIDE, async (trx) => {
           const state = await lockState(trx, connection);
           if (state === undefined) return undefined;
           await startEpoch(trx, connection, 'resync', false);

@@ -3,7 +3,7 @@ import type { ConnectionId } from '../model.ts';
 import { findMissed, type MissedPosition, queueMessages } from '../store/media-queue.ts';
 import type { Database } from '../store/schema.ts';
 import { lockStates } from '../store/state.ts';
-import { inTransaction } from '../store/transaction.ts';
+import { BESIDE, inTransaction } from '../store/transaction.ts';
 
 /**
  * Queues what carries an attachment and is not in the queue: it came while MEDIA_STORE was off, or by a worker of an
@@ -21,7 +21,7 @@ export async function queueMissed(
 ): Promise<{ queued: number; next: MissedPosition | undefined }> {
   const { missed, next } = await findMissed(db, connectionId, window, redact, after);
   if (missed.length === 0) return { queued: 0, next };
-  const queued = await inTransaction(db, async (trx) => {
+  const queued = await inTransaction(db, BESIDE, async (trx) => {
     const locked = await lockStates(trx, [connectionId]);
     return locked.length === 0 ? 0 : await queueMessages(trx, connectionId, missed, redact);
   });

@@ -1,7 +1,7 @@
 import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import pg from 'pg';
-import { CONNECTION_LOST, codeOf, NO_CONNECTION, NO_PASSWORD, noteOfPostgres } from '../errors.ts';
+import { CONNECTION_LOST, codeOf, NO_CONNECTION, NO_PASSWORD, noteOfPostgres, sqlstate } from '../errors.ts';
 import { passwordFromFile } from './passfile.ts';
 
 type Callback = ((error: Error) => void) | ((error: null, client: pg.Client) => void);
@@ -10,6 +10,9 @@ type StartupParameters = Readonly<Record<string, string>>;
 
 /** What pg has and its types do not tell. */
 const proto = pg.Client.prototype as unknown as { getStartupConf(): StartupParameters };
+
+/** SQLSTATEs by which a server ends a session that has begun. */
+const ENDS_THE_SESSION = /^(57P|25P0[34])/;
 
 /**
  * pg's client, whose failures all have a code, and are known for Postgres' (`recognize`): pg tells by text alone that a
@@ -20,6 +23,8 @@ const proto = pg.Client.prototype as unknown as { getStartupConf(): StartupParam
 export class PgClient extends pg.Client {
   #askedForPassword = false;
   #over = false;
+  /** Why the server ended the session, by its SQLSTATE: what fails after that would not tell. */
+  #endedFor: string | undefined;
 
   constructor(config?: string | pg.ClientConfig) {
     super(config);
@@ -81,7 +86,10 @@ export class PgClient extends pg.Client {
 
   /** Of a session that began. One that goes on had a statement that was not answered in time (query_timeout). */
   #coded(error: unknown): Error {
-    return coded(error, this.#over || this.#insides.stream.destroyed ? CONNECTION_LOST : 'ETIMEDOUT');
+    const state = sqlstate(error) ?? '';
+    if (ENDS_THE_SESSION.test(state)) this.#endedFor = state;
+    const over = this.#over || this.#insides.stream.destroyed;
+    return coded(error, over ? (this.#endedFor ?? CONNECTION_LOST) : 'ETIMEDOUT');
   }
 
   /** Of one that did not begin. */

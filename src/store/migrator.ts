@@ -6,7 +6,7 @@ import { FileMigrationProvider, type Migration, type MigrationProvider, Migrator
 import { mayPass, ReplicaError } from '../errors.ts';
 import { openDatabase } from './database.ts';
 import type { Database } from './schema.ts';
-import { inTransaction } from './transaction.ts';
+import { BESIDE, inTransaction } from './transaction.ts';
 
 /** Where the migrations are, in the sources and in `dist` alike. */
 const MIGRATIONS = fileURLToPath(new URL('../../migrations', import.meta.url));
@@ -56,7 +56,7 @@ export async function migrate(
   try {
     let failed = 'the preparation';
     try {
-      return await inTransaction(db, async (trx) => {
+      return await inTransaction(db, BESIDE, async (trx) => {
         await lock(trx);
         clearTimeout(waiting);
         const { error, results = [] } = await migrator(trx, schema, reached).migrateToLatest();

@@ -35,7 +35,7 @@ const NOW = sql.raw('(extract(epoch from clock_timestamp()) * 1000)::float8');
 /**
  * Locks the connection's state row until the transaction ends: every writer of a connection does (R1, R22).
  * Undefined where the connection is not known.
- * @param plans what `limitTransaction` was told. What was put aside or erased takes statements of its own, which are
+ * @param plans what `inTransaction` was told. What was put aside or erased takes statements of its own, which are
  * planned anew.
  */
 export async function lockState(

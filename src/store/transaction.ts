@@ -1,5 +1,4 @@
 import { type Kysely, type RawBuilder, sql, type Transaction } from 'kysely';
-import type { Db } from './database.ts';
 import type { Database } from './schema.ts';
 
 /*
@@ -13,11 +12,19 @@ import type { Database } from './schema.ts';
  * with sequential scans off, since other tables may still be empty. `session.ts` forgets all of them every minute.
  */
 
-/** Limits that Postgres sets for a transaction, so that a frozen worker's lock ends before its lease does. */
+/** Limits that Postgres sets for a transaction, in milliseconds, so that the locks of one that is frozen end: a worker's
+ * before its lease does. */
 export interface TransactionLimits {
-  readonly statementTimeout: number;
+  /** Undefined: as the session has it. */
+  readonly statementTimeout?: number;
   readonly idleTimeout: number;
+  /** Whether plans of earlier ones may serve it; `anew` where it is undefined. */
+  readonly plans?: Plans;
 }
+
+/** For whoever writes beside the pages. It may have much to do, but must not hold connections up for ever where it is
+ * stopped half-way (Ctrl-Z). */
+export const BESIDE: TransactionLimits = { idleTimeout: 60_000 };
 
 /** `anew`: planned each time. `kept`: of statements on the state row alone. `kept where large`: of messages too. */
 export type Plans = 'anew' | 'kept' | 'kept where large';
@@ -29,23 +36,33 @@ const LARGE = 2 * 1024 * 1024;
  * Does `work` in a transaction in which each statement sees what was committed before it, whatever the role or the
  * database has for a default: who has waited for a lock goes on with what its holder has written.
  */
-export function inTransaction<T>(
+export async function inTransaction<T>(
   db: Kysely<Database>,
+  limits: TransactionLimits,
   work: (trx: Transaction<Database>) => Promise<T>,
 ): Promise<T> {
-  return db.transaction().setIsolationLevel('read committed').execute(work);
+  return await db
+    .transaction()
+    .setIsolationLevel('read committed')
+    .execute(async (trx) => {
+      await limit(trx, limits);
+      return await work(trx);
+    });
 }
 
-/** Sets the limits, in milliseconds, for the transaction at hand, and whether plans of earlier ones may serve it. */
-export async function limitTransaction(
-  db: Db,
-  limits: TransactionLimits,
-  plans: Plans = 'anew',
+async function limit(
+  trx: Transaction<Database>,
+  { statementTimeout, idleTimeout, plans = 'anew' }: TransactionLimits,
 ): Promise<void> {
-  const keep = sql`, set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true)`;
-  await sql`select set_config('statement_timeout', ${`${limits.statementTimeout}ms`}, true),
-    set_config('idle_in_transaction_session_timeout', ${`${limits.idleTimeout}ms`}, true)
-    ${plans === 'anew' ? sql`` : keep}`.execute(db);
+  const settings = {
+    ...(statementTimeout !== undefined && { statement_timeout: `${statementTimeout}ms` }),
+    idle_in_transaction_session_timeout: `${idleTimeout}ms`,
+    ...(plans !== 'anew' && { plan_cache_mode: 'force_generic_plan', enable_seqscan: 'off' }),
+  };
+  const set = Object.entries(settings).map(
+    ([name, value]) => sql`set_config(${sql.lit(name)}, ${value}, true)`,
+  );
+  await sql`select ${sql.join(set)}`.execute(trx);
 }
 
 /**

@@ -5,7 +5,7 @@ import { quarantine } from '../store/quarantine.ts';
 import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
 import { advance, type Gap, lockState, type Position } from '../store/state.ts';
-import { inTransaction, limitTransaction, type Plans, type TransactionLimits } from '../store/transaction.ts';
+import { inTransaction, type Plans, type TransactionLimits } from '../store/transaction.ts';
 import type { Answer } from '../upstream/page.ts';
 import type { Reached } from './crash-points.ts';
 import type { Changes } from './normalise.ts';
@@ -87,8 +87,7 @@ async function attempt(
   const { numbering } = at;
   const plans = plansOf(changes);
   try {
-    const applied = await inTransaction(context.db, async (trx) => {
-      await limitTransaction(trx, context.limits, plans);
+    const applied = await inTransaction(context.db, { ...context.limits, plans }, async (trx) => {
       const state = await lockState(trx, connectionId, plans);
       if (state === undefined || !isSame(state, at)) throw new Fenced(state);
       const { history, changes: told, media, forgetting } = context;

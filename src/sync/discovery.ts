@@ -13,7 +13,7 @@ import {
 } from '../store/connections.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
-import { inTransaction } from '../store/transaction.ts';
+import { BESIDE, inTransaction } from '../store/transaction.ts';
 import type { UpstreamClient } from '../upstream/client.ts';
 import type { Admission } from './admission.ts';
 import type { Directory, Looked } from './directory.ts';
@@ -160,7 +160,7 @@ export class Discovery {
       if (status?.paired === false) unpaired = true;
       if (status?.jid == null) undecided.push(id);
       if (account === undefined || status?.jid == null || !isSameAccount(status.jid, account)) continue;
-      const renamed = await inTransaction(maintenance, async (trx) => {
+      const renamed = await inTransaction(maintenance, BESIDE, async (trx) => {
         await lockState(trx, UNNAMED_CONNECTION);
         return await renameConnection(trx, UNNAMED_CONNECTION, id);
       });

@@ -13,7 +13,7 @@ import { accountsAmong, allJids, everyNameOf, type Person, personIds, phonesOf }
 import type { Database } from '../store/schema.ts';
 import { lockStates } from '../store/state.ts';
 import { keyFingerprints } from '../store/suppressions.ts';
-import { inTransaction } from '../store/transaction.ts';
+import { BESIDE, inTransaction } from '../store/transaction.ts';
 import { snapshotName } from './subjects.ts';
 import { distinct, isEmpty, type Survey, survey } from './survey.ts';
 
@@ -123,7 +123,7 @@ export async function erase(db: Kysely<Database>, order: EraseOrder): Promise<Re
 const DEADLOCK = '40P01';
 
 async function eraseOnce(db: Kysely<Database>, order: EraseOrder): Promise<Receipt> {
-  return await inTransaction(db, async (trx) => {
+  return await inTransaction(db, BESIDE, async (trx) => {
     // Nobody links what the CRM has meanwhile: whoever does, waits, and then knows of this.
     await holdLinks(trx, order.schema);
     // No connection becomes known meanwhile: its pages would not know of this.

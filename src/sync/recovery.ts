@@ -5,7 +5,7 @@ import { notePairing } from '../store/connections.ts';
 import { reachedBefore } from '../store/ledger.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState, type Position, startEpoch, startedAutomatically } from '../store/state.ts';
-import { inTransaction } from '../store/transaction.ts';
+import { BESIDE, inTransaction } from '../store/transaction.ts';
 import type { ApiKey } from '../upstream/client.ts';
 import { type Answer, readPage } from '../upstream/page.ts';
 import type { Listener } from './events.ts';
@@ -168,7 +168,7 @@ export class Recovery {
   async #startOver(at: Position): Promise<Position | undefined> {
     const { db, listen } = this.#context;
     const connectionId = this.#connectionId;
-    const now = await inTransaction(db, async (trx) => {
+    const now = await inTransaction(db, BESIDE, async (trx) => {
       const state = await lockState(trx, connectionId);
       if (
         state === undefined ||

@@ -5,7 +5,7 @@ import { removeMedia } from '../store/media-files.ts';
 import { connectionsToPrune, pruneLetters, pruneMessages } from '../store/retention.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
-import { inTransaction, limitTransaction, type TransactionLimits } from '../store/transaction.ts';
+import { inTransaction, type TransactionLimits } from '../store/transaction.ts';
 
 export interface RetentionContext {
   readonly db: Kysely<Database>;
@@ -51,8 +51,7 @@ async function expireSome(
   connectionId: ConnectionId,
   most: number,
 ): Promise<{ readonly gone: number; readonly files: readonly string[] }> {
-  return await inTransaction(db, async (trx) => {
-    await limitTransaction(trx, limits);
+  return await inTransaction(db, limits, async (trx) => {
     if ((await lockState(trx, connectionId)) === undefined) return { gone: 0, files: [] };
     const messages = await pruneMessages(trx, connectionId, retain, most);
     const told = messages.map((one) => ({ ...one, kind: 'message' as const, op: 'deleted' as const }));

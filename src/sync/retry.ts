@@ -14,7 +14,7 @@ import { quarantine } from '../store/quarantine.ts';
 import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
-import { inTransaction } from '../store/transaction.ts';
+import { BESIDE, inTransaction } from '../store/transaction.ts';
 import { Refusal } from './fields.ts';
 import { attempt } from './halve.ts';
 import { normaliseParticipant, normaliseRecords, readRecord } from './normalise.ts';
@@ -44,7 +44,7 @@ export async function retryDeadLetter(
   media = false,
   forgetting: Forgetting = { key: undefined, retain: undefined },
 ): Promise<Retried> {
-  return await inTransaction(db, async (trx) => {
+  return await inTransaction(db, BESIDE, async (trx) => {
     const first = await readDeadLetter(trx, id);
     if (first === undefined) return { gone: true };
     const state = await lockState(trx, first.connection_id);

@@ -10,7 +10,7 @@ import { quarantine } from '../store/quarantine.ts';
 import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
-import { inTransaction, limitTransaction, type TransactionLimits } from '../store/transaction.ts';
+import { BESIDE, inTransaction, type TransactionLimits } from '../store/transaction.ts';
 import { type Forgetting, Suppression } from '../sync/suppression.ts';
 import { hasChanged, resolveSuperseded, write } from '../sync/write.ts';
 import { batchesOf, type Listed } from './listed.ts';
@@ -61,8 +61,7 @@ async function attempt(
   carefully: boolean,
 ): Promise<number> {
   const { connectionId, numbering, cursor } = target;
-  return await inTransaction(db, async (trx) => {
-    await limitTransaction(trx, limits);
+  return await inTransaction(db, limits, async (trx) => {
     const state = await lockState(trx, connectionId);
     // Numbered anew meanwhile: what was listed then has no version now.
     if (state === undefined || state.numbering !== numbering) return 0;
@@ -97,7 +96,7 @@ async function attempt(
 
 /** Sets the counters of stored rows to what is there: rows that were removed by hand and brought back count twice. */
 export async function recount(db: Kysely<Database>, connectionId: ConnectionId): Promise<void> {
-  await inTransaction(db, async (trx) => {
+  await inTransaction(db, BESIDE, async (trx) => {
     await lockState(trx, connectionId);
     await setCounters(trx, connectionId);
   });

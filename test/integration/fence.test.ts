@@ -1,12 +1,15 @@
+import { sql } from 'kysely';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { ensureConnections } from '../../src/store/connections.ts';
 import { claimLeases, releaseLease, renewLeases } from '../../src/store/leases.ts';
-import { makeDue, type Position, readPosition, startEpoch } from '../../src/store/state.ts';
+import { lockState, makeDue, type Position, readPosition, startEpoch } from '../../src/store/state.ts';
+import { BESIDE, inTransaction } from '../../src/store/transaction.ts';
 import { apply } from '../../src/sync/apply.ts';
 import { pack } from '../../src/sync/packing.ts';
 import { parsePage } from '../../src/upstream/page.ts';
 import { openTestDatabase, useTestDatabase } from '../support/database.ts';
 import { bodyOf, CONNECTION, contextOf } from '../support/pages.ts';
+import { waitFor } from '../support/wait.ts';
 
 const database = useTestDatabase({ migrated: true });
 beforeEach(async () => {
@@ -76,6 +79,40 @@ test('so it is where the database has another isolation for its default', async 
     await isolated.destroy();
     await database.query(`alter database ${database.name} reset default_transaction_isolation`);
   }
+});
+
+describe('a writer beside the pages (R22)', () => {
+  test('that is stopped half-way lets the connection go', async () => {
+    const held = Promise.withResolvers<void>();
+    const stopped = inTransaction(database.db, { ...BESIDE, idleTimeout: 100 }, async (trx) => {
+      await lockState(trx, CONNECTION);
+      // It does nothing more, as a process that was stopped.
+      await held.promise;
+      await lockState(trx, CONNECTION);
+    });
+    const ended = stopped.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+    try {
+      await waitFor(async () => (await write((await readPosition(database.db, CONNECTION))!)).done, {
+        what: 'a page to be written',
+      });
+    } finally {
+      held.resolve();
+    }
+    expect(await ended).toMatchObject({ code: '25P03' });
+  });
+
+  test('is such a one after a minute', async () => {
+    const own = await inTransaction(database.db, BESIDE, async (trx) => {
+      const { rows } = await sql<{
+        idle: string;
+      }>`select current_setting('idle_in_transaction_session_timeout') as idle`.execute(trx);
+      return rows[0]!.idle;
+    });
+    expect(own).toBe('1min');
+  });
 });
 
 describe('leases (R15)', () => {

@@ -1,13 +1,15 @@
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer } from 'node:net';
+import { sql } from 'kysely';
 import type pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
 import { recognize } from '../../src/errors.ts';
 import { errorFields } from '../../src/ops/logger.ts';
 import { PgClient } from '../../src/store/client.ts';
 import { PgPool } from '../../src/store/pool.ts';
+import { BESIDE, inTransaction } from '../../src/store/transaction.ts';
 import { runCommand } from '../support/command.ts';
-import { useTestDatabase } from '../support/database.ts';
+import { openTestDatabase, useTestDatabase } from '../support/database.ts';
 import { waitFor } from '../support/wait.ts';
 
 /* What pg tells of a connection by text alone has a code and a remedy all the same. */
@@ -59,6 +61,16 @@ test('a connection that ends under a statement, or has ended before it, is lost'
     });
   }
   expect(recognize(await failureOf(client.query('select 1')))).toMatchObject({ code: 'CONNECTION_LOST' });
+});
+
+test('what fails after the server has ended the session tells why it did', async () => {
+  const db = openTestDatabase(database.url);
+  onTestFinished(() => db.destroy());
+  // Kysely's rollback fails, too, and what it fails with is what is told.
+  const ended = inTransaction(db, BESIDE, async (trx) => {
+    await sql`select pg_terminate_backend(pg_backend_pid())`.execute(trx);
+  });
+  expect(recognize(await failureOf(ended))).toMatchObject({ kind: 'database', code: '57P01' });
 });
 
 test('one that we end is lost to the statement that runs on it', async () => {

@@ -128,9 +128,9 @@ describe('what only few may do is found', () => {
   const locked = 'await lockState(trx, connectionId);';
 
   test.each([
-    ['store/upsert.ts', 'await inTransaction(db, async () => {});'],
-    ['sync/turn.ts', 'await inTransaction(\n  context.db, write);'],
-    ['cli/run.ts', 'await inTransaction(db, write);'],
+    ['store/upsert.ts', 'await inTransaction(db, BESIDE, async () => {});'],
+    ['sync/turn.ts', 'await inTransaction(\n  context.db, limits, write);'],
+    ['cli/run.ts', 'await inTransaction(db, BESIDE, write);'],
   ])('a transaction of %s', (file, text) =>
     expect(wrong(file, `${text}\n${locked}`)).toEqual(['opens a transaction']),
   );
@@ -142,7 +142,7 @@ describe('what only few may do is found', () => {
   });
 
   test.each(['sync/apply.ts', 'cli/resync.ts'])('but of %s only one without the lock', (file) => {
-    const text = 'await inTransaction(db, write);';
+    const text = 'await inTransaction(db, BESIDE, write);';
     expect(wrong(file, `${text}\n${locked}`)).toEqual([]);
     expect(wrong(file, `${text}\n// ${locked}`)).toEqual(['opens a transaction without lockState']);
   });
