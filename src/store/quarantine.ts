@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type RawBuilder, sql } from 'kysely';
 import { entityOf } from '../entities.ts';
+import { parseExact } from '../lib/exact-json.ts';
 import { cutBytes, mendText } from '../lib/text.ts';
 import { type ConnectionId, type Cursor, type Kind, MAX_RECORD_ID_BYTES, type Reject } from '../model.ts';
 import type { Db } from './database.ts';
@@ -132,7 +133,7 @@ async function entriesOf(
       and record_id = any(${cut}::text[])`.execute(db);
   const { key } = entityOf(kind);
   return rows.flatMap((row) => {
-    const id = (JSON.parse(row.record_json) as Record<string, unknown>)[key];
+    const id = (parseExact(row.record_json) as Record<string, unknown>)[key];
     if (typeof id !== 'string') return [];
     return records
       .filter((record) => record.id === mendText(id))

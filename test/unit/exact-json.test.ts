@@ -105,6 +105,53 @@ describe('strings', () => {
   });
 });
 
+describe('keys with escapes', () => {
+  /** The keys of an object with `"first"` and one whose source is given; after one that has `other` in its place. */
+  const keysAfter = (first: string, other: string, source: string) => {
+    parseExact(`{${JSON.stringify(first)}:1,${JSON.stringify(other)}:2}`);
+    return Object.keys(parseExact(`{${JSON.stringify(first)}:1,"${source}":2}`) as object);
+  };
+
+  // Where V8 mistakes keys, it does so by the way that objects were made before: each has a first key of its own.
+  test.each([
+    ['\\', String.raw`\n`, '\n'],
+    ['\\', String.raw`\"`, '"'],
+    ['\\', String.raw`\u0062`, 'b'],
+    ['k\\', String.raw`k\"`, 'k"'],
+    ['k\\u', String.raw`k\u00e9x`, 'kéx'],
+    [String.raw`\u006dessa`, String.raw`\u006dessage_id`, 'message_id'],
+    [String.raw`\u`, String.raw`\ud83d\ude00`, '😀'],
+    ['é\\', String.raw`é\t`, 'é\t'],
+    ['漢\\', String.raw`漢\\`, '漢\\'],
+  ])('after %j, "%s" is %j', (other, source, key) => {
+    const first = `first ${other} ${source}`;
+    expect(keysAfter(first, other, source)).toEqual([first, key]);
+  });
+
+  test('stand where they came; of those that come twice the last one counts', () => {
+    const text = String.raw`{"a":1,"\n":{"\\":[{"\t":2}]},"__proto__":3,"\u0061":4,"\u000a":5,"x":6,"\u005f_proto__":7}`;
+    const object = parseExact(text) as object;
+    expect(Object.entries(object)).toEqual([
+      ['a', 4],
+      ['\n', 5],
+      ['__proto__', 7],
+      ['x', 6],
+    ]);
+    expect(Object.getPrototypeOf(object)).toBe(Object.prototype);
+    expect(parseExact(String.raw`[{"\"" : {"\\":[{"\t":2}]}}]`)).toEqual([{ '"': { '\\': [{ '\t': 2 }] } }]);
+  });
+
+  test('however deep', () => {
+    const deep = String.raw`{"\n":`.repeat(50_000);
+    expect(Object.keys(parseExact(`${deep}1${'}'.repeat(50_000)}`) as object)).toEqual(['\n']);
+  });
+
+  test('that are none are refused', () => {
+    for (const text of [String.raw`{"\x":1}`, String.raw`{"\u12":1}`, '{"\\\n":1}', String.raw`{"\":1}`])
+      expect(isRefused(parseExact, text)).toBe(true);
+  });
+});
+
 describe('what is no JSON', () => {
   const malformed = [
     ...['01', '-01', '1.2.3', '1-2', '1e', '1e+', '1.', '.5', '+1', '-', '--1', '0x10', '1_000', 'NaN'],
