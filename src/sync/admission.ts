@@ -32,8 +32,11 @@ interface KeyState {
 }
 
 interface Waiting {
-  readonly ticket: number;
+  readonly connectionId: ConnectionId;
   readonly begin: () => void;
+  ticket: number;
+  /** The line that it stands in. */
+  line: Waiting[];
 }
 
 /** `behind`: the live loops' requests go first, whoever came before. */
@@ -47,7 +50,7 @@ const MAX_DELAY = 2 ** 31 - 1;
  * limited, and when there is memory for the answer (R13, R14, R19). First come, first served: a backlog gives way
  * after each page. Who waits for a limited key keeps nobody else waiting, and nothing is promised to anybody before
  * it begins, so that a 429 holds back everyone who waits. What is not urgent goes behind: it begins only where no live
- * request of its key waits, and none of another key could.
+ * request of its key waits, and none of another key could, or where one of its own connection waits for it.
  */
 export class Admission {
   readonly #options: AdmissionOptions;
@@ -94,6 +97,7 @@ export class Admission {
     priority: Priority = 'live',
   ): Promise<T> {
     for (let other = this.#inHand.get(connectionId); other !== undefined; ) {
+      if (priority === 'live') this.#hurry(connectionId);
       await other;
       other = this.#inHand.get(connectionId);
     }
@@ -105,23 +109,6 @@ export class Admission {
       this.#inHand.delete(connectionId);
       resolve();
     }
-  }
-
-  /**
-   * Begins a long download: of its key's rate like any other request, but only where nobody else waits, in no slot of
-   * the process, and beside its connection's own request. It is never the probe after a 429: that may take long, and
-   * the live loops would wait for it.
-   * @param open resolves when the answer has begun; the rest of the body is the caller's.
-   * @throws what `open` throws, or the signal's reason.
-   */
-  async beside<T>(
-    connectionId: ConnectionId,
-    signal: AbortSignal,
-    open: (key: ApiKey) => Promise<T>,
-  ): Promise<T> {
-    const state = this.#stateOf(connectionId);
-    await this.#begin(state.beside, signal);
-    return await this.#counted(state, () => open(this.#options.keyOf(connectionId)));
   }
 
   /** The same for a request whose answer is not kept. */
@@ -138,6 +125,23 @@ export class Admission {
     });
   }
 
+  /**
+   * Begins a long download: of its key's rate like any other request, but only where nobody else waits, in no slot of
+   * the process, and beside its connection's own request. It is never the probe after a 429: that may take long, and
+   * the live loops would wait for it.
+   * @param open resolves when the answer has begun; the rest of the body is the caller's.
+   * @throws what `open` throws, or the signal's reason.
+   */
+  async beside<T>(
+    connectionId: ConnectionId,
+    signal: AbortSignal,
+    open: (key: ApiKey) => Promise<T>,
+  ): Promise<T> {
+    const state = this.#stateOf(connectionId);
+    await this.#begin(connectionId, state.beside, signal);
+    return await this.#counted(state, () => open(this.#options.keyOf(connectionId)));
+  }
+
   async #admit<T>(
     connectionId: ConnectionId,
     expectedBytes: number,
@@ -146,7 +150,7 @@ export class Admission {
     priority: Priority,
   ): Promise<T> {
     const state = this.#stateOf(connectionId);
-    await this.#begin(priority === 'live' ? state.line : state.behind, signal);
+    await this.#begin(connectionId, priority === 'live' ? state.line : state.behind, signal);
     try {
       return await this.#counted(state, async () => {
         const held = await this.#budget.reserve(expectedBytes, signal);
@@ -199,22 +203,33 @@ export class Admission {
 
   /** Waits until a request of the key may begin.
    * @throws the signal's reason where it is aborted first. */
-  async #begin(line: Waiting[], signal: AbortSignal): Promise<void> {
+  async #begin(connectionId: ConnectionId, line: Waiting[], signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     await new Promise<void>((resolve, reject) => {
       const abort = () => {
-        line.splice(line.indexOf(entry), 1);
+        entry.line.splice(entry.line.indexOf(entry), 1);
         reject(signal.reason);
       };
       const begin = () => {
         signal.removeEventListener('abort', abort);
         resolve();
       };
-      const entry = { ticket: this.#tickets++, begin };
+      const entry: Waiting = { connectionId, begin, ticket: this.#tickets++, line };
       line.push(entry);
       signal.addEventListener('abort', abort, { once: true });
       this.#next();
     });
+  }
+
+  /** A live request that has to wait for one of its own connection gives that its place: behind the live requests of all
+   * others, both would wait as long as these have a backlog. */
+  #hurry(connectionId: ConnectionId): void {
+    for (const { line, behind } of this.#keys.values()) {
+      const at = behind.findIndex((one) => one.connectionId === connectionId);
+      const [entry] = at < 0 ? [] : behind.splice(at, 1);
+      if (entry !== undefined) line.push(Object.assign(entry, { ticket: this.#tickets++, line }));
+    }
+    this.#next();
   }
 
   /** Lets in whoever may begin now, and comes back when the next one may. */

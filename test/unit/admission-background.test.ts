@@ -49,6 +49,40 @@ describe('what is not urgent', () => {
     await later('b1');
     expect(begun).toEqual(['a1 a', 'behind']);
   });
+
+  test('takes the turn of the live request of its own connection that waits for it', async () => {
+    const it = scene({ concurrency: 1 });
+    const { ask, begun, end } = it;
+    const later = laterOf(it);
+    ask('a1');
+    await settled();
+    const behind = later('a9');
+    for (const id of ['a2', 'a9', 'a3']) ask(id);
+    await settled();
+    await end('a1');
+    // A backlog of others that never ends keeps neither of the two.
+    ask('a1');
+    await end('a2');
+    await behind;
+    ask('a2');
+    await settled();
+    expect(begun).toEqual(['a1 a', 'a2 a', 'behind', 'a3 a']);
+    for (const id of ['a3', 'a1']) await end(id);
+    expect(begun.slice(4)).toEqual(['a1 a', 'a9 a']);
+  });
+
+  test('leaves nothing behind where it is aborted in that turn', async () => {
+    const { admission, ask, begun, end } = scene({ concurrency: 1 });
+    ask('a1');
+    await settled();
+    const giveUp = new AbortController();
+    const behind = admission.request('a9', 1, giveUp.signal, async () => {}, 'behind');
+    for (const id of ['a9', 'a2']) ask(id);
+    giveUp.abort(new Error('given up'));
+    await expect(behind).rejects.toThrow('given up');
+    for (const id of ['a1', 'a2']) await end(id);
+    expect(begun).toEqual(['a1 a', 'a2 a', 'a9 a']);
+  });
 });
 
 describe('what goes beside the others', () => {
