@@ -16,7 +16,7 @@ export function backoff(
   retryAfter = 0,
   random: () => number = Math.random,
 ): number {
-  const bound = Math.min(bounds.max, bounds.min * 2 ** Math.min(failures, 40));
+  const bound = Math.min(bounds.max, bounds.min * 2 ** failures);
   return Math.max(random() * bound, Math.min(retryAfter, bounds.max * 4));
 }
 

@@ -12,13 +12,12 @@ const CLOSE_BRACKET = 93;
 const COMMA = 44;
 const COLON = 58;
 
-/** The elements of the array at `key` of the object in `json`, as slices of the same memory; empty where there
+/** The elements of the array at `key` of the object that `json` is, as slices of the same memory; empty where there
  * is none. Where the key comes twice the last one counts, as in `JSON.parse`. */
 export function sliceArray(json: Buffer, key: string): Buffer[] {
   let elements: Buffer[] = [];
-  let at = skipSpace(json, 0);
-  if (json[at] !== OPEN_BRACE) return elements;
-  at = skipSpace(json, at + 1);
+  // Behind the opening brace.
+  let at = skipSpace(json, skipSpace(json, 0) + 1);
   while (json[at] === QUOTE) {
     const keyEnd = skipString(json, at);
     const name = JSON.parse(json.toString('utf8', at, keyEnd)) as string;

@@ -69,7 +69,7 @@ const MICROSECONDS_END = 26;
  */
 function plainUtc(text: string): string | null | undefined {
   const end = text.length - 1;
-  if (end < SECONDS_END || text.charCodeAt(end) !== 90) return undefined;
+  if (text.charCodeAt(end) !== 90) return undefined;
   const digits = (at: number, count: number) => {
     let value = 0;
     for (let i = at; i < at + count; i++) {

@@ -21,13 +21,20 @@ beforeEach(async () => {
 
 const message = { message_id: 'm', conversation_id: 'c', seq: 1 };
 
+/** How far pages came, in order. */
+let reached: string[] = [];
+
 function write(at: Position, to = 10, into = database.db) {
   const page = parsePage(bodyOf({ cursor: to, messages: [message] }), at.cursor);
   const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
-  return apply(contextOf(into), CONNECTION, at, page, pack(page).changes, timing);
+  reached = [];
+  const context = contextOf(into, { reached: (point) => void reached.push(point) });
+  return apply(context, CONNECTION, at, page, pack(page).changes, timing);
 }
 
+/** Nor was anything that had to be taken back. */
 const nothingWritten = async () => {
+  expect(reached).toEqual([]);
   expect(await database.query('select from whatsapp.messages')).toHaveLength(0);
   expect(await database.query('select from whatsapp.sync_pages')).toHaveLength(0);
 };
@@ -56,6 +63,29 @@ describe('a page whose position is not the stored one writes nothing (R1)', () =
     await database.db.transaction().execute((trx) => startEpoch(trx, CONNECTION, 'resync', false));
     expect(await write(at)).toMatchObject({ done: false, now: { epoch: 2, cursor: 0n } });
     await nothingWritten();
+  });
+
+  test('the connection is not known any more', async () => {
+    const at = (await readPosition(database.db, CONNECTION))!;
+    await database.query('truncate whatsapp.sync_state');
+    expect(await write(at)).toEqual({ done: false, now: undefined });
+    await nothingWritten();
+  });
+
+  test('something else in its transaction moved the cursor', async () => {
+    const at = (await readPosition(database.db, CONNECTION))!;
+    await database.query(`
+      create function whatsapp.move() returns trigger language plpgsql as $$
+      begin update whatsapp.sync_state set cursor = 7; return null; end $$;
+      create trigger move after insert on whatsapp.messages execute function whatsapp.move()`);
+    try {
+      expect(await write(at)).toMatchObject({ done: false });
+    } finally {
+      await database.query('drop function whatsapp.move cascade');
+    }
+    expect(reached).toEqual(['rows_written']);
+    expect(await readPosition(database.db, CONNECTION)).toEqual(at);
+    expect(await database.query('select from whatsapp.messages')).toHaveLength(0);
   });
 });
 

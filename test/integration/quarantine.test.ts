@@ -7,7 +7,7 @@ import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker } from '../support/worker.ts';
 import { Bench, bytesOf, type Lists } from './raw-pages.ts';
-import { refusal, useRefusal } from './refusal.ts';
+import { refusal, refusals, useRefusal } from './refusal.ts';
 
 const database = useTestDatabase({ migrated: true });
 const bench = new Bench(database);
@@ -162,7 +162,10 @@ describe('every other SQLSTATE is a failure of the database, never blamed on a r
       const lists: Lists = {
         messages: [record(MESSAGE, 'x'), record(MESSAGE, `refuse:${code}`), record(MESSAGE, 'refuse:22023')],
       };
+      await refusals(database);
       await expect(bench.bring(lists)).rejects.toMatchObject({ code });
+      // Not by halving, which is for the data.
+      expect(await refusals(database)).toBe(1);
       expect(await books()).toEqual(before);
       await refusal(database, 'off');
       const { tally } = await bench.bringAgain(lists);

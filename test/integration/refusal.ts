@@ -11,10 +11,14 @@ export function useRefusal(database: TestDatabase): void {
 
 async function install(database: TestDatabase): Promise<void> {
   await database.query(`
+    create sequence whatsapp.refusals;
     create function whatsapp.refuse() returns trigger language plpgsql as $$
     declare code text := substring(to_jsonb(new)::text from 'refuse:([0-9A-Z]{5})');
     begin
-      if code is not null then raise exception 'refused' using errcode = code; end if;
+      if code is not null then
+        perform nextval('whatsapp.refusals');
+        raise exception 'refused' using errcode = code;
+      end if;
       return new;
     end $$`);
   for (const table of TABLES) {
@@ -22,6 +26,14 @@ async function install(database: TestDatabase): Promise<void> {
       `create trigger refuse before insert or update on whatsapp.${table} for each row execute function whatsapp.refuse()`,
     );
   }
+}
+
+/** How often it did since this was last asked. */
+export async function refusals(database: TestDatabase): Promise<number> {
+  const [row] = await database.query<{ n: string }>(
+    `select nextval('whatsapp.refusals') - 1 as n, setval('whatsapp.refusals', 1, false)`,
+  );
+  return Number(row!.n);
 }
 
 /** Whether it does. */

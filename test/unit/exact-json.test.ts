@@ -202,6 +202,10 @@ describe('int64', () => {
     ...['"٣"', `"${'0'.repeat(41)}"`, 'true', 'null', '[]', '[1]', '{}'],
   ])('refuses %s', (json) => expect(int64(parseExact(json))).toBeUndefined());
 
+  test.each([1.5, 2 ** 53, Number.NaN])('refuses the number %d', (value) => {
+    expect(int64(value)).toBeUndefined();
+  });
+
   test('is exact for every int64 that is not negative', () => {
     fc.assert(
       fc.property(fc.bigInt({ min: 0n, max: 2n ** 63n - 1n }), (value) => {

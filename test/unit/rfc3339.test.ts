@@ -92,6 +92,7 @@ describe('no time', () => {
     ...['2026-04-31T00:00:00Z', '2026-02-30T00:00:00Z', '2026-11-20T12:60:00Z', '2026-11-20T12:34:61Z'],
     ...['2026-11-20T12:34:56+24:00', '2026-11-20T12:34:56-24:00', '2026-11-20T12:34:56+23:60'],
     ...['2026-11-20T12:34:56.Z', '2026-11-20T12:34:56,5Z', '2026-11-20T12:34:56.5', '12026-11-20T12:34:56Z'],
+    ...['2026-11-20T12:34:56X', '2026-11-20T12:34:56.5X', '2026-11-20T12:34:56.Z5'],
     ...['-2026-11-20T12:34:56Z', ' 2026-11-20T12:34:56Z', '2026-11-20T12:34:56Z\n', '2026-11-20T12:34:56ZZ'],
     ...[
       '2026-11-20\n12:34:56Z',
@@ -100,6 +101,16 @@ describe('no time', () => {
       '2026-11-20T12:34:56Z BC',
     ],
   ])('is %j', (text) => expect(parseTime(text)).toBeUndefined());
+});
+
+test('a time that ends in Z is taken as if it ended in z, whatever is wrong with it', () => {
+  const same = (text: string) => expect(parseTime(`${text}Z`), text).toBe(parseTime(`${text}z`));
+  for (const time of ['2026-11-20T12:34:56.1234567', '0001-01-01T00:00:00.000001', '2026-11-20T12:34:56']) {
+    same(time);
+    for (let at = 0; at < time.length; at++) {
+      for (const one of ['', ...'0/:9-.T Z']) same(time.slice(0, at) + one + time.slice(at + 1));
+    }
+  }
 });
 
 describe('against Date', () => {

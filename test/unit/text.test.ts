@@ -45,6 +45,7 @@ describe('mendSource', () => {
     [String.raw`"a\u0000"`, String.raw`"a\ufffd"`],
     [String.raw`["\ud800",["x\u0000"],1,null,true]`, String.raw`["\ufffd",["x\ufffd"],1,null,true]`],
     [String.raw`{"k\u0000":{"\udc00":"\uDFFF"}}`, String.raw`{"k\ufffd":{"\ufffd":"\ufffd"}}`],
+    [String.raw`"\uDC00"`, String.raw`"\ufffd"`],
     [String.raw`{"__proto__":{"a":"\u0000"},"b":1}`, String.raw`{"__proto__":{"a":"\ufffd"},"b":1}`],
     // Both halves, and one between others.
     [String.raw`"\ud83d\ude00\uD83D\uDE00"`, String.raw`"\ud83d\ude00\uD83D\uDE00"`],
