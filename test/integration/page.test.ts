@@ -118,6 +118,22 @@ describe.skipIf(CHROMIUM === undefined)('the page in a browser', () => {
     expect(complaints).toEqual([]);
   });
 
+  test('a failure is no alarm until it has lasted for READY_MAX_LAG', async () => {
+    await addConnection('flaky', { kind: 'network', error: 'no answer' });
+    const caughtUp = (ago: string) =>
+      database.query(
+        `update whatsapp.sync_state set caught_up_at = now() - interval '${ago}' where connection_id = 'flaky'`,
+      );
+    await caughtUp('4 minutes');
+    const page = await open();
+    await shows(page, '1 of 3 connections does not replicate');
+    expect(await cardOf(page, 'flaky').innerText()).toContain('retrying');
+    await caughtUp('6 minutes');
+    await page.evaluate(LOOK_AGAIN);
+    await shows(page, '2 of 3 connections do not replicate');
+    expect(complaints).toEqual([]);
+  });
+
   test('what somebody should see to comes first, and whole where many are small', async () => {
     const fine = Array.from({ length: 12 }, (_, i) => `fine ${i}`);
     for (const id of [...fine, 'lossy']) await addConnection(id);

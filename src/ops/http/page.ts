@@ -29,8 +29,6 @@ const ORDER: readonly ConnectionState[] = [
   'removed',
 ];
 
-const FAILING: readonly ConnectionState[] = ['stalled', 'parked', 'backing_off'];
-
 /** As many whole cards fit a screen, or nearly. */
 const FEW = 12;
 
@@ -54,8 +52,9 @@ export function escapeHtml(text: string): string {
 /**
  * The one page: where every connection stands, at a glance. Shows no text of a message and no name of a person.
  * @param activity records per minute, by connection.
+ * @param maxLag READY_MAX_LAG, in milliseconds: what fails for no longer is no alarm.
  */
-export function renderPage(report: StatusReport, activity: Activity): RenderedPage {
+export function renderPage(report: StatusReport, activity: Activity, maxLag: number): RenderedPage {
   const { connections, workers, version, schema_version } = report;
   const sorted = [...connections].sort(
     (a, b) =>
@@ -72,7 +71,7 @@ export function renderPage(report: StatusReport, activity: Activity): RenderedPa
   ];
   const cards = sorted.map((one) => card(one, activity.get(one.connection_id) ?? []));
   const many = connections.length > FEW;
-  return document({ ...headlineOf(report), facts: facts.join(' · '), main: cards.join(''), many });
+  return document({ ...headlineOf(report, maxLag), facts: facts.join(' · '), main: cards.join(''), many });
 }
 
 /** The page while there is nothing to show. */
@@ -134,12 +133,16 @@ function document({ headline, alarm, facts, main, many }: Content): RenderedPage
   return { html, headers: { 'content-security-policy': policy, 'referrer-policy': 'no-referrer' } };
 }
 
-function headlineOf({ connections, workers }: StatusReport): Pick<Content, 'headline' | 'alarm'> {
+function headlineOf(
+  { connections, workers }: StatusReport,
+  maxLag: number,
+): Pick<Content, 'headline' | 'alarm'> {
   const wanted = connections.filter((one) => one.state !== 'removed');
-  const count = (states: readonly ConnectionState[]) =>
-    wanted.filter((one) => states.includes(one.state)).length;
-  const failing = count(FAILING);
-  const live = count(['live']);
+  const failing = wanted.filter(
+    ({ state, lag_seconds: lag }) =>
+      state === 'stalled' || state === 'parked' || (state === 'backing_off' && lag * 1000 > maxLag),
+  ).length;
+  const live = wanted.filter(({ state }) => state === 'live').length;
   if (wanted.length === 0) return { headline: 'No connections are known yet', alarm: false };
   if (workers.length === 0) return { headline: 'No worker is alive: nothing is replicated', alarm: true };
   const all = counted(wanted.length, 'connection');

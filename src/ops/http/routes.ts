@@ -67,7 +67,7 @@ export function routes(options: RouteOptions): Route[] {
         return { status: 200, type: metrics.contentType, body };
       },
     },
-    { method: 'GET', path: '/', answer: () => page(report, activity) },
+    { method: 'GET', path: '/', answer: () => page(report, activity, health.maxLag) },
   ];
   return [...open, ...closed.map((route) => guarded(route, token))];
 }
@@ -96,12 +96,16 @@ async function status(report: () => Promise<StatusReport>): Promise<Reply> {
   }
 }
 
-async function page(report: () => Promise<StatusReport>, activity: () => Promise<Activity>): Promise<Reply> {
+async function page(
+  report: () => Promise<StatusReport>,
+  activity: () => Promise<Activity>,
+  maxLag: number,
+): Promise<Reply> {
   const answer = (status: number, { html, headers }: ReturnType<typeof renderPage>) => {
     return { status, type: 'text/html; charset=utf-8', body: html, headers };
   };
   try {
-    return answer(200, renderPage(await report(), await activity()));
+    return answer(200, renderPage(await report(), await activity(), maxLag));
   } catch (error) {
     return answer(503, renderOutage(whyNot(error)));
   }
