@@ -42,7 +42,7 @@ export async function indexing(
       if (left.length === 0) return;
     } catch (cause) {
       if (signal.aborted) return;
-      const error = ReplicaError.from('database', cause, 'building indexes');
+      const error = ReplicaError.from('internal', cause, 'building indexes');
       log.warn({ ...errorFields(error), retry_in_ms: pause }, 'cannot build or drop indexes');
     }
     await sleep(jitter(pause), signal);

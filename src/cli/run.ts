@@ -243,7 +243,7 @@ async function connectionsFound(replica: Replica, log: Logger, signal: AbortSign
       return;
     } catch (cause) {
       if (signal.aborted) throw cause;
-      const error = ReplicaError.from('database', cause, 'reading connections');
+      const error = ReplicaError.from('internal', cause, 'reading connections');
       const retryIn = parks(error.kind) ? bounds.max : backoff(failures, bounds, error.retryAfter);
       log.error({ ...errorFields(error), retry_in_ms: Math.round(retryIn) }, 'cannot find the connections');
       await sleep(retryIn, signal);

@@ -53,7 +53,7 @@ export function syncCommand(terminal: Terminal): Command {
           waiting = await replica.discovery.look(signal);
         }
         const connections = options.connection ?? directory.connections;
-        await worker.start();
+        worker.start();
         progress.start(connections.length);
         try {
           const results = await catchUp(

@@ -112,7 +112,7 @@ async function findingsOf(
 ): Promise<Finding[]> {
   const context = verifyContext(replica);
   const findings: Finding[] = [];
-  await replica.worker.start();
+  replica.worker.start();
   try {
     for (const connectionId of connections) {
       signal.throwIfAborted();

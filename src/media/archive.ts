@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { codeOf, type ErrorKind, ReplicaError, sqlstate } from '../errors.ts';
+import { type ErrorKind, ReplicaError } from '../errors.ts';
 import { type BackoffBounds, backoff } from '../lib/backoff.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
@@ -241,7 +241,7 @@ export class MediaArchive {
     const now = performance.now();
     if (now < this.#resumesAt) return;
     const { listen, backoff: bounds } = this.#context;
-    const error = cause instanceof ReplicaError ? cause : wrapped(cause);
+    const error = ReplicaError.from('internal', cause, 'fetching attachments');
     const retryIn = backoff(this.#failures++, bounds);
     this.#checked = false;
     this.#resumesAt = now + retryIn;
@@ -271,8 +271,3 @@ const OF_THE_CONNECTION: ReadonlySet<ErrorKind> = new Set<ErrorKind>([
 
 /** What is held for an answer that says how a connection stands, in bytes. */
 const EXPECTED_BYTES = 4_096;
-
-function wrapped(cause: unknown): ReplicaError {
-  const ours = sqlstate(cause) === undefined && /^[A-Z]\w+Error$/.test(codeOf(cause));
-  return ReplicaError.from(ours ? 'internal' : 'database', cause, 'fetching attachments');
-}

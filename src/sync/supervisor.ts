@@ -18,7 +18,7 @@ export async function supervise(
   signal: AbortSignal,
 ): Promise<boolean> {
   const { control, leaseTtl } = options;
-  await worker.start(async () => {
+  worker.start(async () => {
     const wanted = connections();
     const set = new Set(wanted);
     for (const id of worker.held) if (!set.has(id)) worker.drop(id);

@@ -58,7 +58,7 @@ export async function turn(
     return { ...fetched, applied, applyTook: performance.now() - startedAt };
   } catch (error) {
     fetcher.drop();
-    throw ReplicaError.from('database', error, 'writing a page');
+    throw ReplicaError.from('internal', error, 'writing a page');
   } finally {
     fetched.held.release();
   }

@@ -87,7 +87,7 @@ export class Worker {
    * Begins to tend. `duty` is called at every look at the leases, and its failures are reported like those of a
    * renewal. Only a worker that has a duty is in the list of workers and gets a share (R15); one pass does not.
    */
-  async start(duty?: () => Promise<void>): Promise<void> {
+  start(duty?: () => Promise<void>): void {
     this.#tended = this.#tend(duty);
   }
 
@@ -209,7 +209,7 @@ export class Worker {
       this.#context.listen({ type: 'lease_returned', connectionId });
     } catch (cause) {
       // It runs out by itself.
-      const error = ReplicaError.from('database', cause, 'returning a lease');
+      const error = ReplicaError.from('internal', cause, 'returning a lease');
       this.#context.listen({ type: 'worker_failed', error, failures: 1 });
     }
   }
@@ -234,7 +234,7 @@ export class Worker {
         }
       } catch (cause) {
         this.#tendFailures++;
-        const error = ReplicaError.from('database', cause, 'tending to the leases');
+        const error = ReplicaError.from('internal', cause, 'tending to the leases');
         this.#context.listen({ type: 'worker_failed', error, failures: this.#tendFailures });
       }
       await this.#alarm.sleep(Math.min(renewEvery, DUTY_INTERVAL), signal);

@@ -10,7 +10,8 @@ import { Walk } from './walk.ts';
  * Verifies one connection: reads the upstream's own lists (contacts, conversations, every conversation's messages
  * backwards to the edge of what is served) and compares them with the tables; with `repair` mends what differs. What
  * was found is kept after every page, so that an interrupted one can be gone on with.
- * @returns the result, of a failure too. @throws only what is no failure of the upstream or of the database.
+ * @returns the result, of a failure too.
+ * @throws what Postgres throws where the result cannot be kept.
  */
 export async function verify(
   context: VerifyContext,
@@ -33,7 +34,7 @@ export async function verify(
     }
     result = { state: 'finished', counts: walk.counts, requests: walk.requests, ledger };
   } catch (cause) {
-    const error = ReplicaError.from('database', cause, 'comparing a list');
+    const error = ReplicaError.from('internal', cause, 'comparing a list');
     const requests = walk.requests;
     result =
       signal.aborted || error.kind === 'lease_lost'

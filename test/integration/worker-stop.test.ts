@@ -21,7 +21,7 @@ async function stopMeanwhile(shutdownTimeout: string): Promise<boolean> {
   const { worker, workerOptions, control, directory } = replica;
   const claimed = Promise.withResolvers<void>();
   const stopping = Promise.withResolvers<void>();
-  await worker.start(async () => {
+  worker.start(async () => {
     const claimedAt = performance.now();
     const leases = await claimLeases(control, worker.id, directory.connections, workerOptions.leaseTtl, 1);
     claimed.resolve();

@@ -1,5 +1,6 @@
 import { loadSettings } from '../../src/config/load.ts';
 import { assemble, type Replica } from '../../src/replica.ts';
+import type { Reached } from '../../src/sync/crash-points.ts';
 import { discover, type Removal } from '../../src/sync/discovery.ts';
 import type { SyncEvent } from '../../src/sync/events.ts';
 import { supervise } from '../../src/sync/supervisor.ts';
@@ -18,6 +19,7 @@ export interface TestWorker extends Replica {
 
 export interface TestWorkerOptions {
   readonly removal?: Removal;
+  readonly reached?: Reached;
   /** False: it looks once, and then only when told to. */
   readonly discovers?: boolean;
 }
@@ -25,7 +27,7 @@ export interface TestWorkerOptions {
 /** Starts a worker on a migrated database; its connections are looked up first. */
 export async function startWorker(
   env: Record<string, string>,
-  { removal, discovers = true }: TestWorkerOptions = {},
+  { removal, reached, discovers = true }: TestWorkerOptions = {},
 ): Promise<TestWorker> {
   const { settings } = loadSettings(env, { database: true, upstream: true });
   const events: SyncEvent[] = [];
@@ -38,6 +40,7 @@ export async function startWorker(
     listen,
     onIdleError: () => {},
     ...(removal === undefined ? {} : { removal }),
+    ...(reached === undefined ? {} : { reached }),
   });
   const { worker, workerOptions, discovery, directory } = replica;
   try {

@@ -1,0 +1,50 @@
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { errorFields } from '../../src/ops/logger.ts';
+import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import type { SyncEvent } from '../../src/sync/events.ts';
+import { useTestDatabase } from '../support/database.ts';
+import { createReplica, quickSettings, type TestReplica } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
+import { startWorker } from '../support/worker.ts';
+
+const database = useTestDatabase({ migrated: true });
+let simulator: Simulator;
+beforeAll(async () => {
+  simulator = await startSimulator({ messages: 20, connections: ['conn_a'] });
+});
+afterAll(() => simulator.close());
+
+function fault(): never {
+  throw new TypeError('a fault of this program');
+}
+
+/** What is logged of the first failure. */
+async function logged({ events }: Pick<TestReplica, 'events'>): Promise<Record<string, unknown>> {
+  const isFailure = (event: SyncEvent) => event.type === 'failed' || event.type === 'worker_failed';
+  const { error } = await waitFor(() => events.find(isFailure), { what: 'a failure' });
+  return errorFields(error);
+}
+
+describe('a fault of this program is told as one, and where it is, instead of blaming Postgres', () => {
+  const here = {
+    kind: 'internal',
+    error: expect.stringMatching(/: TypeError$/),
+    at: expect.arrayContaining([expect.stringContaining('own-fault.test.ts')]),
+  };
+
+  test('while a page is written', async () => {
+    const reached = (point: string) => void (point === 'rows_written' && fault());
+    const worker = await startWorker(quickSettings(database.url, simulator.url), { reached });
+    onTestFinished(() => worker.stop());
+    expect(await logged(worker)).toEqual(here);
+  });
+
+  test('while the leases are tended to', async () => {
+    const replica = await createReplica(quickSettings(database.url, simulator.url));
+    onTestFinished(() => replica.close());
+    replica.worker.start(async () => fault());
+    const fields = await logged(replica);
+    await replica.worker.stop();
+    expect(fields).toEqual(here);
+  });
+});
