@@ -19,6 +19,9 @@ import { isOurs, pathOf } from './paths.ts';
 import { type Spooled, storeError } from './spool.ts';
 import type { Kept, MediaStore } from './store.ts';
 
+const silent = () => {};
+const QUIET = { trace: silent, debug: silent, info: silent, warn: silent, error: silent };
+
 /** For a connection to be made, and for a pause in an answer, in milliseconds. */
 const CONNECT_TIMEOUT = 10_000;
 const IDLE_TIMEOUT = 60_000;
@@ -48,6 +51,8 @@ export class S3Store implements MediaStore {
       ...(endpoint === undefined ? {} : { endpoint: endpoint.href, forcePathStyle: true }),
       ...(where === undefined ? {} : { region: where }),
       maxAttempts: 2,
+      // Failures are told by whoever asked; without a logger the SDK writes to the console.
+      logger: QUIET,
       requestHandler: { connectionTimeout: CONNECT_TIMEOUT, requestTimeout: IDLE_TIMEOUT },
     });
   }
@@ -60,15 +65,16 @@ export class S3Store implements MediaStore {
     const object = { Bucket: this.#bucket, Key: this.#keyOf(location)! };
     try {
       if ((await this.#sizeOf(object)) === file.bytes) return;
-      await this.#client.send(
-        new PutObjectCommand({
-          ...object,
-          Body: createReadStream(file.path),
-          ContentLength: file.bytes,
-          ChecksumSHA256: Buffer.from(file.sha256, 'hex').toString('base64'),
-          ...(mimeType === null ? {} : { ContentType: mimeType }),
-        }),
-      );
+      const body = createReadStream(file.path);
+      const put = new PutObjectCommand({
+        ...object,
+        Body: body,
+        ContentLength: file.bytes,
+        ChecksumSHA256: Buffer.from(file.sha256, 'hex').toString('base64'),
+        ...(mimeType === null ? {} : { ContentType: mimeType }),
+      });
+      // Where the server refuses it, the SDK reads no further and leaves it open; its space on the disk would stay taken.
+      await this.#client.send(put).finally(() => body.destroy());
       if ((await this.#sizeOf(object)) !== file.bytes) throw Object.assign(new Error(), { code: 'MISMATCH' });
     } catch (error) {
       throw failure(error, 'storing an attachment');
@@ -159,8 +165,8 @@ export class S3Store implements MediaStore {
   async #makeIncoming(): Promise<void> {
     await mkdir(this.incoming, { recursive: true, mode: 0o700 });
     const found = await lstat(this.incoming);
-    const isOurs = this.#account === undefined || (found.uid === this.#account && (found.mode & 0o022) === 0);
-    if (found.isDirectory() && isOurs) return;
+    const mine = this.#account === undefined || (found.uid === this.#account && (found.mode & 0o022) === 0);
+    if (found.isDirectory() && mine) return;
     const hint = `another account has made ${path.basename(this.incoming)} in the temporary folder: remove it, or set TMPDIR`;
     throw storeError({ code: 'EPERM' }, 'opening the archive', hint);
   }

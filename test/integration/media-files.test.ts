@@ -1,10 +1,23 @@
 /** Files that messages share, and files that nothing refers to. */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { refetchMissing } from '../../src/media/missing.ts';
 import { openMediaStore } from '../../src/media/open-store.ts';
 import { OWNER_FILE, ownerOf } from '../../src/media/owner.ts';
@@ -15,7 +28,8 @@ import { type Claim, claimMedia, noteStored, noteWriting } from '../../src/store
 import { refetchRemoved, removeMedia } from '../../src/store/media-files.ts';
 import { SCHEMA, useTestDatabase } from '../support/database.ts';
 import { type MediaFolder, mediaFolder } from '../support/media.ts';
-import { startS3 } from '../support/s3.ts';
+import { S3_CREDENTIALS, startS3 } from '../support/s3.ts';
+import { waitFor } from '../support/wait.ts';
 import { anOwner, digest, inBucket, inFolder, put, type StoreScene } from './media-stores.ts';
 
 const ARCHIVING = new URL('../../src/cli/archiving.ts', import.meta.url).href;
@@ -280,7 +294,44 @@ describe('in a bucket', () => {
     expect(unreachable).toMatchObject({ kind: 'media_store', code: 'ECONNREFUSED' });
     expect(JSON.stringify(unreachable)).not.toContain('127.0.0.1');
   });
+
+  test('a file that the server refuses is kept neither open nor on the disk, and told of once', async (context) => {
+    context.skip(process.platform !== 'linux', 'needs /proc');
+    Object.assign(process.env, S3_CREDENTIALS);
+    const told = vi.spyOn(console, 'warn');
+    // It answers before it has read all of the file, as S3 does.
+    const server = createServer((request, response) =>
+      response.writeHead(request.method === 'HEAD' ? 404 : 403).end(),
+    );
+    server.listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const store = await openMediaStore(
+      { kind: 's3', bucket: 'archive', prefix: '' },
+      { endpoint: new URL(`http://127.0.0.1:${port}`), region: undefined, account: process.geteuid?.() },
+    );
+    const isOpen = () =>
+      readdirSync('/proc/self/fd').some((fd) => openFile(fd)?.startsWith(store.incoming) === true);
+    try {
+      await expect(put(store, Buffer.alloc(5_000_000))).rejects.toMatchObject({ kind: 'media_store' });
+      await waitFor(() => !isOpen(), { what: 'the file to be closed' });
+      expect(readdirSync(store.incoming)).toEqual([]);
+      expect(told).not.toHaveBeenCalled();
+    } finally {
+      told.mockRestore();
+      store.close();
+      server.close();
+    }
+  });
 });
+
+function openFile(fd: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return undefined;
+  }
+}
 
 test('a folder on the way to a bucket that somebody else made is neither used nor swept', async () => {
   const before = process.env.TMPDIR;
