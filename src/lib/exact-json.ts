@@ -2,13 +2,6 @@ import { randomBytes } from 'node:crypto';
 import type { Json } from '../model.ts';
 import { define } from './text.ts';
 
-declare global {
-  interface JSON {
-    /** In Node since 22; the type library of this TypeScript does not have it yet. */
-    rawJSON(text: string): object;
-  }
-}
-
 /**
  * JSON with exact numbers (R4). A JavaScript number holds 53 bits; the upstream's `seq` and `cursor` are
  * int64, and `media` may hold numbers as large. So every number that might lose digits is put into a string
@@ -57,7 +50,7 @@ export function isNumber(value: unknown): boolean {
   return typeof value === 'number' || exactNumber(value) !== undefined;
 }
 
-/** A value of the parsed JSON as a value that `JSON.stringify` writes with every digit it came with. */
+/** Digits as a value that `JSON.stringify` writes as they are. */
 export function rawNumber(digits: string): Json {
   return JSON.rawJSON(digits) as unknown as Json;
 }

@@ -1,11 +1,5 @@
 import { define, MAX_DEPTH } from './text.ts';
 
-declare global {
-  interface JSON {
-    isRawJSON(value: unknown): boolean;
-  }
-}
-
 /*
  * What names a person: JIDs, numbers, ids; and where JSON of an open shape speaks of one.
  * Nesting beyond what `jsonb` is given is not looked into.

@@ -1,4 +1,5 @@
 import type { Json } from '../model.ts';
+import { exactNumber, rawNumber } from './exact-json.ts';
 
 /** What Postgres cannot hold in `text` or `jsonb`, as it shows in JSON source: U+0000 and surrogates. */
 const SUSPECT = /\\u(?:0000|[dD][89a-fA-F])/;
@@ -46,21 +47,21 @@ export function cutBytes(text: string, bytes: number): string {
 export const MAX_DEPTH = 256;
 
 /**
- * A value of the parsed answer as a value for `jsonb`: marked numbers become raw ones again, by `raw`.
+ * A value of the parsed answer as a value for `jsonb`: marked numbers (`parseExact`) become raw ones again.
  * Undefined where it is nested deeper than {@link MAX_DEPTH}.
+ * @param depth of the value itself.
  */
-export function toJsonb(
-  value: unknown,
-  raw: (value: string) => Json | undefined,
-  depth = 0,
-): Json | undefined {
-  if (typeof value === 'string') return raw(value) ?? value;
+export function toJsonb(value: unknown, depth = 0): Json | undefined {
+  if (typeof value === 'string') {
+    const digits = exactNumber(value);
+    return digits === undefined ? value : rawNumber(digits);
+  }
   if (typeof value !== 'object' || value === null) return value as Json;
   if (depth >= MAX_DEPTH) return undefined;
   if (Array.isArray(value)) {
     const array: Json[] = [];
     for (const element of value) {
-      const converted = toJsonb(element, raw, depth + 1);
+      const converted = toJsonb(element, depth + 1);
       if (converted === undefined) return undefined;
       array.push(converted);
     }
@@ -68,7 +69,7 @@ export function toJsonb(
   }
   const object: Record<string, Json> = {};
   for (const key in value) {
-    const converted = toJsonb((value as Record<string, unknown>)[key], raw, depth + 1);
+    const converted = toJsonb((value as Record<string, unknown>)[key], depth + 1);
     if (converted === undefined) return undefined;
     define(object, key, converted);
   }

@@ -1,5 +1,5 @@
 import type { FieldType } from '../entities.ts';
-import { exactNumber, rawNumber } from '../lib/exact-json.ts';
+import { exactNumber } from '../lib/exact-json.ts';
 import { parseTime } from '../lib/rfc3339.ts';
 import { define, MAX_DEPTH, toJsonb } from '../lib/text.ts';
 import type { Json, Row } from '../model.ts';
@@ -63,7 +63,7 @@ export class FieldReader {
     const extra: Record<string, Json> = {};
     for (const name of names) {
       if (this.#known.has(name)) continue;
-      const kept = toJsonb(came[name], raw, 1);
+      const kept = toJsonb(came[name], 1);
       if (kept === undefined) {
         return new Refusal('too_deep', `an unknown field is nested over ${MAX_DEPTH} deep`);
       }
@@ -74,11 +74,6 @@ export class FieldReader {
   }
 }
 
-function raw(value: string): Json | undefined {
-  const digits = exactNumber(value);
-  return digits === undefined ? undefined : rawNumber(digits);
-}
-
 function checkField(value: unknown, type: FieldType, name: string): unknown {
   if (type === 'boolean') {
     return typeof value === 'boolean' ? value : new Refusal('type_mismatch', `"${name}" is not a boolean`);
@@ -87,7 +82,7 @@ function checkField(value: unknown, type: FieldType, name: string): unknown {
     if (typeof value !== 'object' || Array.isArray(value)) {
       return new Refusal('type_mismatch', `"${name}" is not an object`);
     }
-    return toJsonb(value, raw, 1) ?? new Refusal('too_deep', `"${name}" is nested over ${MAX_DEPTH} deep`);
+    return toJsonb(value, 1) ?? new Refusal('too_deep', `"${name}" is nested over ${MAX_DEPTH} deep`);
   }
   if (typeof value !== 'string' || exactNumber(value) !== undefined) {
     return new Refusal('type_mismatch', `"${name}" is not a string`);

@@ -1,7 +1,6 @@
-import { exactNumber, rawNumber } from '../lib/exact-json.ts';
 import { withoutNames } from '../lib/identifiers.ts';
 import { toJsonb } from '../lib/text.ts';
-import type { Json, Kind, Reject, Row } from '../model.ts';
+import type { Kind, Reject, Row } from '../model.ts';
 import type { Batch } from './batches.ts';
 import { readRecord } from './normalise.ts';
 import { isGroup, OPEN_FIELDS, type SubjectKind } from './subjects.ts';
@@ -104,10 +103,5 @@ export function rejectWithout(reject: Reject, record: Row, isHidden: IsHidden): 
 
 /** A value of the parsed answer as JSON, with every digit; undefined where it is nested too deep for `jsonb`. */
 export function jsonOf(value: unknown): string | undefined {
-  return JSON.stringify(toJsonb(value, raw));
-}
-
-function raw(value: string): Json | undefined {
-  const digits = exactNumber(value);
-  return digits === undefined ? undefined : rawNumber(digits);
+  return JSON.stringify(toJsonb(value));
 }
