@@ -27,24 +27,15 @@ function isPartial(entity: Entity, row: Row): boolean {
  * every id once and the last one written is the newest. What it replaces on the way counts as replaced. Records of
  * one version are one row: written one after the other, a replay of the page would write them all again (R2). */
 export function toBatches(entity: Entity, rows: readonly Row[], json: (row: Row) => Buffer): Batch[] {
-  const byId = new Map<string, Row[]>();
-  let repeated = false;
-  for (const row of rows) {
-    const id = row[entity.key] as string;
-    const others = byId.get(id);
-    if (others === undefined) byId.set(id, [row]);
-    else {
-      others.push(row);
-      repeated = true;
-    }
-  }
+  const idOf = (row: Row) => row[entity.key];
+  const versionOf = (row: Row) => row[entity.version] as string;
   const layers: Row[][] = [];
   const parts = new Map<Row, readonly Batch[]>();
-  if (!repeated) layers.push([...rows]);
+  if (new Set(rows.map(idOf)).size === rows.length) layers.push([...rows]);
   else {
-    for (const same of byId.values()) {
-      same.sort((a, b) => compareVersions(a[entity.version] as string, b[entity.version] as string));
-      for (const [depth, equals] of groups(same, entity.version).entries()) {
+    for (const same of Map.groupBy(rows, idOf).values()) {
+      same.sort((a, b) => compareVersions(versionOf(a), versionOf(b)));
+      for (const [depth, equals] of [...Map.groupBy(same, versionOf).values()].entries()) {
         const row = equals.reduce((earlier, later) => fold(entity, earlier, later));
         if (equals.length > 1)
           parts.set(
@@ -78,17 +69,6 @@ export function partialsIn({ partial, rows, parts }: Batch): number {
 
 function batchOf(entity: Entity, rows: readonly Row[], json: Batch['json']): Batch {
   return { kind: entity.kind, partial: isPartial(entity, rows[0]!), rows, json };
-}
-
-/** Rows in the order of their versions, as groups of equal ones. */
-function groups(rows: readonly Row[], version: string): Row[][] {
-  const all: Row[][] = [];
-  for (const row of rows) {
-    const last = all.at(-1);
-    if (last !== undefined && last[0]![version] === row[version]) last.push(row);
-    else all.push([row]);
-  }
-  return all;
 }
 
 /** What two records of one version come to: the later one counts (R3), but what it says nothing of stays, as it

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { CONTACT, CONVERSATION, ENTITIES, type Entity, MESSAGE, PARTICIPANT_FIELDS } from '../entities.ts';
 import { exactNumber, int64, parseExact } from '../lib/exact-json.ts';
 import { sliceArray } from '../lib/json-slice.ts';
+import { lazily } from '../lib/lazily.ts';
 import { cutBytes, mendSource } from '../lib/text.ts';
 import { type Cursor, type Kind, MAX_RECORD_ID_BYTES, type Reject, type Row } from '../model.ts';
 import { type Page, recordBytes } from '../upstream/page.ts';
@@ -167,14 +168,6 @@ function readableId(key: string, record: unknown): string | null {
   const id = (record as Record<string, unknown>)[key];
   if (typeof id !== 'string' || id === '') return null;
   return cutBytes(exactNumber(id) ?? id, MAX_RECORD_ID_BYTES);
-}
-
-function lazily<T>(make: () => T): () => T {
-  let made: T | undefined;
-  return () => {
-    made ??= make();
-    return made;
-  };
 }
 
 function sha256(bytes: Buffer): string {

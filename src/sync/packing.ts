@@ -1,4 +1,5 @@
 import { entityOf } from '../entities.ts';
+import { lazily } from '../lib/lazily.ts';
 import type { Row } from '../model.ts';
 import { type EncodedRows, encodeRows } from '../store/recordset.ts';
 import { type Answer, type Page, parsePage } from '../upstream/page.ts';
@@ -20,7 +21,7 @@ export interface PackedPage {
 export function pack(page: Page, changes: Changes = normalise(page)): PackedPage {
   // No more than this may be held by what is kept.
   const { from, cursor, hasMore, body } = page;
-  const again = onlyOnce(() => normalise(parsePage(body, from)).batches);
+  const again = lazily(() => normalise(parsePage(body, from)).batches);
   const batches = changes.batches.map(({ kind, partial, rows }, index) => {
     const oldest = kind === 'message' ? oldestOf(rows) : undefined;
     return new PackedBatch(kind, partial, encodeRows(entityOf(kind), rows), oldest, () => again()[index]!);
@@ -70,12 +71,4 @@ function oldestOf(rows: readonly Row[]): number | undefined {
     if (date < oldest) oldest = date;
   }
   return oldest;
-}
-
-function onlyOnce<T>(make: () => T): () => T {
-  let made: { readonly value: T } | undefined;
-  return () => {
-    made ??= { value: make() };
-    return made.value;
-  };
 }

@@ -1,5 +1,6 @@
 import { ReplicaError } from '../errors.ts';
 import { sliceArray } from '../lib/json-slice.ts';
+import { lazily } from '../lib/lazily.ts';
 import type { ConnectionId } from '../model.ts';
 import type { ApiKey, UpstreamClient } from './client.ts';
 import { arrayOf, PageError, readAnswer } from './page.ts';
@@ -86,14 +87,6 @@ export function parseList(body: Buffer, array: 'items' | 'messages'): List {
   // Where it is not told, the next page tells it by being empty.
   const hasMore = array === 'messages' ? (fields.has_more ?? records.length > 0) : false;
   if (typeof hasMore !== 'boolean') throw new PageError('"has_more" is not a boolean');
-  let slices: Buffer[] | undefined;
-  return {
-    records,
-    hasMore,
-    bytes: body.length,
-    recordBytes: (index) => {
-      slices ??= sliceArray(body, array);
-      return slices[index]!;
-    },
-  };
+  const slices = lazily(() => sliceArray(body, array));
+  return { records, hasMore, bytes: body.length, recordBytes: (index) => slices()[index]! };
 }
