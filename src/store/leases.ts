@@ -9,7 +9,6 @@ export interface Lease extends Position {
   /** Until the next poll is due, in milliseconds; not above 0 where it is. */
   readonly dueIn: number;
   readonly failures: number;
-  readonly lastErrorKind: string | null;
   /** Whether the lease was taken from a worker that let it expire. */
   readonly takenOver: boolean;
 }
@@ -53,7 +52,6 @@ export async function claimLeases(
     lease_term: string;
     due_in: number;
     consecutive_failures: number;
-    last_error_kind: string | null;
     taken_over: boolean;
   }>`
     with free as (
@@ -68,7 +66,7 @@ export async function claimLeases(
       lease_expires_at = clock_timestamp() + ${seconds(ttl)}
     from free where s.connection_id = free.connection_id
     returning s.connection_id, s.epoch, s.numbering, s.cursor, s.lease_term, ${dueIn} as due_in,
-      s.consecutive_failures, s.last_error_kind, free.lease_owner is not null as taken_over`.execute(db);
+      s.consecutive_failures, free.lease_owner is not null as taken_over`.execute(db);
   return rows.map((row) => ({
     connectionId: row.connection_id,
     epoch: row.epoch,
@@ -77,7 +75,6 @@ export async function claimLeases(
     term: row.lease_term,
     dueIn: row.due_in,
     failures: row.consecutive_failures,
-    lastErrorKind: row.last_error_kind,
     takenOver: row.taken_over,
   }));
 }

@@ -66,14 +66,16 @@ export class Journal {
     if (failures > 0) this.#listen({ type: 'recovered', connectionId: this.#connectionId, failures });
   }
 
-  /** A turn that failed. `retryIn` in milliseconds. */
-  failed(error: ReplicaError, retryIn: (failures: number) => number): number {
+  /** A turn that failed.
+   * @param pauseAfter the pause after so many failures in a row, in milliseconds.
+   * @returns that. */
+  failed(error: ReplicaError, pauseAfter: (failures: number) => number): number {
+    const connectionId = this.#connectionId;
+    const failures = ++this.#failures;
     this.#failure = error;
-    this.#failures++;
-    const pause = retryIn(this.#failures);
-    const { connectionId, failures } = { connectionId: this.#connectionId, failures: this.#failures };
-    this.#listen({ type: 'failed', connectionId, error, failures, retryIn: pause });
-    return pause;
+    const retryIn = pauseAfter(failures);
+    this.#listen({ type: 'failed', connectionId, error, failures, retryIn });
+    return retryIn;
   }
 
   #count(turn: Turn): void {

@@ -29,6 +29,9 @@ export interface LoopContext extends TurnContext, RecoveryContext {
 /** How long a loop waits for its lease to be renewed before it looks again, in milliseconds. */
 const UNTRUSTED_PAUSE = 200;
 
+/** Share of the lease time for which a loop trusts its lease. */
+const TRUSTED = 0.9;
+
 /** Why a loop ended. */
 export type LoopEnd = 'aborted' | 'lease_lost' | 'caught_up' | 'gave_up';
 
@@ -93,17 +96,14 @@ export class ConnectionLoop {
 
   /** How it stands, as it judges itself. */
   get health(): LoopHealth {
-    const failure = this.#journal.failure;
+    const { failure: error } = this.#journal;
+    const failure = error && { kind: error.kind, message: error.message, parked: error.verdict === 'park' };
     return {
       connectionId: this.connectionId,
       dueAt: this.#dueAt,
       polledAt: this.#polledAt,
       interval: this.#interval,
-      failure: failure && {
-        kind: failure.kind,
-        message: failure.message,
-        parked: failure.verdict === 'park',
-      },
+      failure,
     };
   }
 
@@ -112,9 +112,10 @@ export class ConnectionLoop {
     return this.#polledAt !== undefined && this.#interval === 0 && this.#journal.failure === undefined;
   }
 
-  /** Extends the trust in the lease to a reading of the monotonic clock. */
-  trustUntil(reading: number): void {
-    if (reading > this.#trustedUntil) this.#trustedUntil = reading;
+  /** Trusts the lease for less time than the database does, from the start of the attempt that claimed or extended it
+   * (R15): a reading of the monotonic clock. */
+  trustFrom(attemptedAt: number): void {
+    this.#trustedUntil = Math.max(this.#trustedUntil, attemptedAt + this.#context.leaseTtl * TRUSTED);
   }
 
   /** Makes the connection due now; in mid-turn, again after it. Called when something happened at the upstream: a
@@ -122,6 +123,11 @@ export class ConnectionLoop {
   wake(): void {
     this.#pace.expect();
     this.#bell.ring();
+  }
+
+  /** The same, unless a turn is under way. */
+  wakeIfAsleep(): void {
+    if (this.#asleep) this.wake();
   }
 
   /** Whether something was announced that no poll has looked for yet. */
@@ -132,11 +138,6 @@ export class ConnectionLoop {
   /** Looks at once whether another has the lease, where it is not sure of it and at rest. */
   doubt(): void {
     if (this.#asleep && performance.now() > this.#trustedUntil) this.#bell.shake();
-  }
-
-  /** The same, unless a turn is under way. */
-  wakeIfAsleep(): void {
-    if (this.#asleep) this.wake();
   }
 
   /** Whether it rests between two turns. */
@@ -243,7 +244,7 @@ export class ConnectionLoop {
     }
     this.#at = { ...at, cursor: page.cursor };
     // The commit extended the lease, at some time after the turn began.
-    this.trustUntil(startedAt + this.#context.leaseTtl * 0.9);
+    this.trustFrom(startedAt);
     this.#journal.page(result, applied);
     this.#refuseStandstill(result);
     this.#limit.good(recordsIn(result), page.body.length, page.hasMore);

@@ -30,26 +30,20 @@ export function sift<V extends string>(
   if (came.size === 0) return undefined;
   const rows = [...came.keys()];
   if (rows.length === batch.rows.length && rows.every((row, at) => row === batch.rows[at])) return batch;
-  const { parts } = batch;
-  const { kind, partial } = batch;
+  const { kind, partial, parts } = batch;
+  const partsLeft = rows.flatMap((row) => {
+    const own = parts?.get(came.get(row)!);
+    return own === undefined
+      ? []
+      : [[row, own.flatMap((part) => sift(part, judge, () => {}) ?? [])] as const];
+  });
+  // Not all that the batch has: what is encoded already has every row.
   return {
-    // Not all that the batch has: what is encoded already has every row.
     kind,
     partial,
     rows,
     json: (row) => batch.json(came.get(row) ?? row),
-    ...(parts === undefined
-      ? {}
-      : {
-          parts: new Map(
-            rows.flatMap((row) => {
-              const own = parts.get(came.get(row)!);
-              return own === undefined
-                ? []
-                : [[row, own.flatMap((part) => sift(part, judge, () => {}) ?? [])]];
-            }),
-          ),
-        }),
+    parts: parts && new Map(partsLeft),
   };
 }
 

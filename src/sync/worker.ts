@@ -95,7 +95,7 @@ export class Worker {
   adopt(lease: Lease, claimedAt: number, once?: OncePolicy): Promise<LoopEnd> {
     const { connectionId, takenOver } = lease;
     const loop = new ConnectionLoop(this.#context, lease);
-    loop.trustUntil(this.#trusted(claimedAt));
+    loop.trustFrom(claimedAt);
     this.#context.listen({ type: 'lease_taken', connectionId, takenOver });
     const yielding = new AbortController();
     const signal = AbortSignal.any([this.#stopping.signal, yielding.signal]);
@@ -129,11 +129,6 @@ export class Worker {
     if (held === undefined) return false;
     held.loop.wake();
     return !held.yielding.signal.aborted && !this.#stopping.signal.aborted;
-  }
-
-  /** Makes all of them due now. */
-  wakeAll(): void {
-    for (const { loop } of this.#held.values()) loop.wake();
   }
 
   /** Looks for leases to take or to give now. */
@@ -248,7 +243,7 @@ export class Worker {
       const loop = this.#held.get(connectionId)?.loop;
       if (loop === undefined) orphans.set(connectionId, term);
       else if (loop.term === term) {
-        loop.trustUntil(this.#trusted(startedAt));
+        loop.trustFrom(startedAt);
         if (dueIn <= 0) loop.wakeIfAsleep();
       }
     }
@@ -261,10 +256,5 @@ export class Worker {
     // A lease that another has taken counts in our share until its loop knows.
     for (const { loop } of this.#held.values()) loop.doubt();
     if (registered && !this.#stopping.signal.aborted) await heartbeat(control, info);
-  }
-
-  /** The holder trusts its lease for less time than the database does, from the start of the attempt (R15). */
-  #trusted(attemptedAt: number): number {
-    return attemptedAt + this.#options.leaseTtl * 0.9;
   }
 }
