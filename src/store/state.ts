@@ -15,6 +15,11 @@ export interface Position {
 }
 
 export interface LockedState extends Position, Forgotten {
+/** Whether nobody has moved the cursor, begun another epoch or taken the lease since. */
+export function isAt(state: Position, at: Position): boolean {
+  return state.epoch === at.epoch && state.cursor === at.cursor && state.term === at.term;
+}
+
   readonly hasQuarantine: boolean;
 }
 
@@ -28,7 +33,7 @@ export interface Forgotten {
 
 /** SQL, of `sync_state`: the column is what the erasure wrote behind this very lock; a connection that is newer than the
  * erasure finds it among those of all connections. */
-const suppressedBy = () => sql`coalesce(suppressed_by,
+const keyOfErasures = () => sql`coalesce(suppressed_by,
       (select e.key_fingerprint from ${sql.table('erasures')} e where e.connection_id = '' limit 1))`;
 const NOW = sql.raw('(extract(epoch from clock_timestamp()) * 1000)::float8');
 
@@ -45,35 +50,19 @@ export async function lockState(
 ): Promise<LockedState | undefined> {
   const isPlain = sql`s.suppressed_by is null and not s.has_quarantine`;
   const replan = plans === 'kept where large' ? sql`, ${planAnewUnless(isPlain, sql`s.tableoid`)}` : sql``;
-  const { rows } = await sql<{
-    epoch: number;
-    numbering: number;
-    cursor: string;
-    term: string;
-    has_quarantine: boolean;
-    suppressed_by: string | null;
-    now: number;
-  }>`
-    select s.epoch, s.numbering, s.cursor, s.term, s.suppressed_by, s.now, s.has_quarantine${replan}
+  const { rows } = await sql<Omit<LockedState, 'cursor'> & { readonly cursor: string }>`
+    select s.epoch, s.numbering, s.cursor, s.term, s.suppressed_by as "suppressedBy", s.now,
+      s.has_quarantine as "hasQuarantine"${replan}
     from (
-      select epoch, numbering, cursor, lease_term as term, ${suppressedBy()} as suppressed_by, ${NOW} as now, tableoid,
+      select epoch, numbering, cursor, lease_term as term, ${keyOfErasures()} as suppressed_by, ${NOW} as now, tableoid,
         exists (select from ${sql.table('quarantine')} q
           where q.connection_id = ${connectionId} and q.resolved_at is null) as has_quarantine
       from ${sql.table('sync_state')} where connection_id = ${connectionId} for update
     ) s`.execute(db);
   const row = rows[0];
   if (row === undefined) return undefined;
-  const { epoch, numbering, term, now } = row;
-  const { has_quarantine: hasQuarantine, suppressed_by } = row;
-  return {
-    epoch,
-    numbering,
-    term,
-    cursor: BigInt(row.cursor),
-    hasQuarantine,
-    suppressedBy: suppressed_by,
-    now,
-  };
+  const { epoch, numbering, cursor, term, hasQuarantine, suppressedBy, now } = row;
+  return { epoch, numbering, cursor: BigInt(cursor), term, hasQuarantine, suppressedBy, now };
 }
 
 /** Locks the state rows of several connections, in one order for all who do. @returns those that there are. */
@@ -87,7 +76,7 @@ export async function lockStates(db: Db, connectionIds: readonly ConnectionId[])
 /** What is not to be written, without a lock. */
 export async function readForgotten(db: Db, connectionId: ConnectionId): Promise<Forgotten | undefined> {
   const { rows } = await sql<Forgotten>`
-    select ${suppressedBy()} as "suppressedBy", ${NOW} as now
+    select ${keyOfErasures()} as "suppressedBy", ${NOW} as now
     from ${sql.table('sync_state')} where connection_id = ${connectionId}`.execute(db);
   return rows[0];
 }

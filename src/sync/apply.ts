@@ -4,7 +4,7 @@ import type { ConnectionId, Kind, Reject, Tally } from '../model.ts';
 import { quarantine } from '../store/quarantine.ts';
 import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
-import { advance, type Gap, lockState, type Position } from '../store/state.ts';
+import { advance, type Gap, isAt, lockState, type Position } from '../store/state.ts';
 import { inTransaction, type Plans, type TransactionLimits } from '../store/transaction.ts';
 import type { Answer } from '../upstream/page.ts';
 import type { Reached } from './crash-points.ts';
@@ -89,7 +89,7 @@ async function attempt(
   try {
     const applied = await inTransaction(context.db, { ...context.limits, plans }, async (trx) => {
       const state = await lockState(trx, connectionId, plans);
-      if (state === undefined || !isSame(state, at)) throw new Fenced(state);
+      if (state === undefined || !isAt(state, at)) throw new Fenced(state);
       const { history, changes: told, media, forgetting } = context;
       const target = { connectionId, numbering, history, changes: told, media };
       const suppression = Suppression.of(trx, connectionId, state, forgetting);
@@ -160,8 +160,4 @@ class Fenced extends Error {
     super('fenced');
     this.now = now;
   }
-}
-
-function isSame(state: Position, at: Position): boolean {
-  return state.epoch === at.epoch && state.cursor === at.cursor && state.term === at.term;
 }

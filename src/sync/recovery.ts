@@ -4,7 +4,7 @@ import type { ConnectionId, Cursor } from '../model.ts';
 import { notePairing } from '../store/connections.ts';
 import { reachedBefore } from '../store/ledger.ts';
 import type { Database } from '../store/schema.ts';
-import { lockState, type Position, startEpoch, startedAutomatically } from '../store/state.ts';
+import { isAt, lockState, type Position, startEpoch, startedAutomatically } from '../store/state.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
 import type { ApiKey } from '../upstream/client.ts';
 import { type Answer, readPage } from '../upstream/page.ts';
@@ -168,16 +168,10 @@ export class Recovery {
   async #startOver(at: Position): Promise<Position | undefined> {
     const { db, listen } = this.#context;
     const connectionId = this.#connectionId;
+    let begun = false;
     const now = await inTransaction(db, BESIDE, async (trx) => {
       const state = await lockState(trx, connectionId);
-      if (
-        state === undefined ||
-        state.epoch !== at.epoch ||
-        state.cursor !== at.cursor ||
-        state.term !== at.term
-      ) {
-        return state;
-      }
+      if (state === undefined || !isAt(state, at)) return state;
       if (await startedAutomatically(trx, connectionId)) {
         throw new ReplicaError('stalled', {
           where: 'the upstream starts over for the second time in an hour',
@@ -186,9 +180,10 @@ export class Recovery {
         });
       }
       await startEpoch(trx, connectionId, 'reset', true);
-      listen({ type: 'epoch', connectionId, reason: 'the upstream numbers anew' });
+      begun = true;
       return await lockState(trx, connectionId);
     });
+    if (begun) listen({ type: 'epoch', connectionId, reason: 'the upstream numbers anew' });
     this.good();
     return now;
   }
