@@ -23,6 +23,7 @@ import type { Listener } from './sync/events.ts';
 import type { LoopContext } from './sync/loop.ts';
 import type { Forgetting } from './sync/suppression.ts';
 import { Worker, type WorkerOptions } from './sync/worker.ts';
+import type { Writing } from './sync/write.ts';
 import { fixedKey, keyInFile } from './upstream/api-key.ts';
 import { type ApiKey, UpstreamClient } from './upstream/client.ts';
 import { VERSION } from './version.ts';
@@ -124,10 +125,7 @@ export function assemble({
     leaseTtl,
     window: settings.RETENTION_WINDOW,
     limits,
-    history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
-    changes: settings.CHANGES,
-    forgetting: forgettingOf(settings),
-    media: settings.MEDIA_STORE !== 'off',
+    ...writingOf(settings),
     upstream,
     settings: {
       pollInterval: settings.POLL_INTERVAL,
@@ -173,6 +171,16 @@ export function assemble({
       await Promise.race([closed, sleep(closeTimeout, late.signal)]);
       late.abort();
     },
+  };
+}
+
+/** How records are written, as the settings say. */
+export function writingOf(settings: Settings): Writing {
+  return {
+    history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
+    changes: settings.CHANGES,
+    media: settings.MEDIA_STORE !== 'off',
+    forgetting: forgettingOf(settings),
   };
 }
 

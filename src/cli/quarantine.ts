@@ -1,7 +1,6 @@
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import type { Kysely } from 'kysely';
-import type { Settings } from '../config/settings.ts';
-import { forgettingOf, type Replica, requireErasureKey } from '../replica.ts';
+import { type Replica, requireErasureKey, writingOf } from '../replica.ts';
 import {
   countDeadLetters,
   type DeadLetter,
@@ -37,13 +36,13 @@ export function quarantineCommand(terminal: Terminal): Command {
     filtered(new Command('list').description('the open entries'))
       .option('--all', 'the resolved ones too')
       .option('--json', 'as JSON, one entry a line')
-      .action((filters: Filters) => onDatabase(terminal, (db) => list(terminal, db, filters))),
+      .action((filters: Filters) => onTables(terminal, ({ db }) => list(terminal, db, filters))),
   );
   command.addCommand(
     new Command('show')
       .description('one entry, and its record exactly as it came')
       .addArgument(new Argument('<id>', 'the number of the entry').argParser(entryId))
-      .action((id: string) => onDatabase(terminal, (db) => show(terminal, db, id))),
+      .action((id: string) => onTables(terminal, ({ db }) => show(terminal, db, id))),
   );
   command.addCommand(
     filtered(
@@ -51,9 +50,9 @@ export function quarantineCommand(terminal: Terminal): Command {
     )
       .addArgument(idsArgument())
       .action((ids: string[], filters: Filters) =>
-        onDatabase(terminal, async (db, settings, replica) => {
+        onTables(terminal, async (replica) => {
           await requireErasureKey(replica);
-          await retry(terminal, db, settings, { ...filters, ids });
+          await retry(terminal, replica, { ...filters, ids });
         }),
       ),
   );
@@ -62,7 +61,7 @@ export function quarantineCommand(terminal: Terminal): Command {
       .addArgument(idsArgument())
       .option('--yes', 'do not ask')
       .action((ids: string[], filters: Filters) =>
-        onDatabase(terminal, (db) => discard(terminal, db, { ...filters, ids }, filters.yes === true)),
+        onTables(terminal, ({ db }) => discard(terminal, db, { ...filters, ids }, filters.yes === true)),
       ),
   );
   return command;
@@ -92,13 +91,6 @@ function entryId(text: string): string {
   if (!/^\d{1,18}$/.test(text))
     throw new InvalidArgumentError('the number of an entry is wanted; see `quarantine list`');
   return text;
-}
-
-async function onDatabase(
-  terminal: Terminal,
-  work: (db: Kysely<Database>, settings: Settings, replica: Replica) => Promise<void>,
-): Promise<void> {
-  await onTables(terminal, (replica) => work(replica.db, replica.settings, replica));
 }
 
 async function list({ stdout }: Terminal, db: Kysely<Database>, filters: Filters): Promise<void> {
@@ -161,16 +153,13 @@ function refuseMissing({ ids = [] }: DeadLetterFilter, found: number): void {
 
 async function retry(
   { stdout }: Terminal,
-  db: Kysely<Database>,
-  settings: Settings,
+  { db, settings }: Replica,
   filter: DeadLetterFilter,
 ): Promise<void> {
-  const history = { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES };
   let refused = 0;
   const ids = await deadLetterIds(db, filter);
   for (const id of ids) {
-    const media = settings.MEDIA_STORE !== 'off';
-    const result = await retryDeadLetter(db, id, history, settings.CHANGES, media, forgettingOf(settings));
+    const result = await retryDeadLetter(db, id, writingOf(settings));
     if ('refused' in result) refused++;
     const became =
       'applied' in result

@@ -1,4 +1,4 @@
-import { forgettingOf, type Replica } from '../replica.ts';
+import { type Replica, writingOf } from '../replica.ts';
 import { Lists } from '../upstream/lists.ts';
 import type { VerifyContext } from '../verify/context.ts';
 import { VerifyPace } from '../verify/pace.ts';
@@ -23,10 +23,7 @@ export function verifyContext(replica: Replica): VerifyContext {
     maxResponseBytes: settings.MAX_RESPONSE_BYTES,
     backoff: { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX },
     limits,
-    history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
-    changes: settings.CHANGES,
-    forgetting: forgettingOf(settings),
-    media: settings.MEDIA_STORE !== 'off',
+    ...writingOf(settings),
     window: settings.RETENTION_WINDOW,
     lookAgainAfter: LOOK_AGAIN_AFTER,
     settle: (connectionId, signal) => settle(worker, workerOptions, connectionId, signal),

@@ -2,18 +2,17 @@ import type { Kysely } from 'kysely';
 import { refusesData } from '../errors.ts';
 import type { ConnectionId, Kind, Reject, Tally } from '../model.ts';
 import { quarantine } from '../store/quarantine.ts';
-import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
 import { advance, type Gap, isAt, lockState, type Position } from '../store/state.ts';
 import { inTransaction, type Plans, type TransactionLimits } from '../store/transaction.ts';
 import type { Answer } from '../upstream/page.ts';
 import type { Reached } from './crash-points.ts';
 import type { Changes } from './normalise.ts';
-import { type Forgetting, type Suppressed, Suppression } from './suppression.ts';
-import { hasChanged, resolveSuperseded, write } from './write.ts';
+import { type Suppressed, Suppression } from './suppression.ts';
+import { hasChanged, resolveSuperseded, type Writing, write } from './write.ts';
 
 /** What `apply` needs to know beside the page. */
-export interface ApplyContext {
+export interface ApplyContext extends Writing {
   readonly db: Kysely<Database>;
   readonly worker: string;
   /** Milliseconds. */
@@ -21,12 +20,6 @@ export interface ApplyContext {
   /** The upstream's memory, RETENTION_WINDOW, in milliseconds. */
   readonly window: number;
   readonly limits: TransactionLimits;
-  readonly history: History;
-  /** Whether the change feed is told (CHANGES). */
-  readonly changes: boolean;
-  readonly forgetting: Forgetting;
-  /** Whether attachments are queued (MEDIA_STORE). */
-  readonly media: boolean;
   readonly reached: Reached;
 }
 

@@ -11,15 +11,14 @@ import {
   type WholeDeadLetter,
 } from '../store/dead-letters.ts';
 import { quarantine } from '../store/quarantine.ts';
-import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
 import { Refusal } from './fields.ts';
 import { attempt } from './halve.ts';
 import { normaliseParticipant, normaliseRecords, readRecord } from './normalise.ts';
-import { type Forgetting, Suppression } from './suppression.ts';
-import { hasChanged, refusedBy, resolveSuperseded, write } from './write.ts';
+import { Suppression } from './suppression.ts';
+import { hasChanged, refusedBy, resolveSuperseded, type Writing, write } from './write.ts';
 
 /** What became of a retried entry: how its record was written, or why it still cannot be. */
 export type Retried =
@@ -32,17 +31,12 @@ export type Retried =
 /**
  * Applies a quarantined record that passes now, under the ordinary rules: a newer row is not overwritten (R9). It
  * locks the connection's state row for its transaction instead of holding the lease (R22).
- * @param changes whether the change feed is told (CHANGES).
- * @param media whether attachments are queued (MEDIA_STORE).
  * @throws what Postgres throws, but for a refusal of the record.
  */
 export async function retryDeadLetter(
   db: Kysely<Database>,
   id: string,
-  history: History,
-  changes: boolean,
-  media = false,
-  forgetting: Forgetting = { key: undefined, retain: undefined },
+  { history, changes, media, forgetting }: Writing,
 ): Promise<Retried> {
   return await inTransaction(db, BESIDE, async (trx) => {
     const first = await readDeadLetter(trx, id);

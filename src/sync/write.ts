@@ -13,12 +13,23 @@ import {
 } from '../model.ts';
 import { supersede } from '../store/quarantine.ts';
 import type { EncodedRows } from '../store/recordset.ts';
+import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
 import { type UpsertTarget, upsert } from '../store/upsert.ts';
 import type { Batch } from './batches.ts';
 import { attempt, halve, halveMembers, type Refused } from './halve.ts';
 import { normaliseParticipant, readRecord } from './normalise.ts';
-import type { Suppression } from './suppression.ts';
+import type { Forgetting, Suppression } from './suppression.ts';
+
+/** How records are written, as the settings say: the same for pages, retries and repairs. */
+export interface Writing {
+  readonly history: History;
+  /** Whether the change feed is told (CHANGES). */
+  readonly changes: boolean;
+  /** Whether attachments are queued (MEDIA_STORE). */
+  readonly media: boolean;
+  readonly forgetting: Forgetting;
+}
 
 export interface WriteOptions {
   /** Each statement behind a savepoint, so that a record that Postgres refuses can be found (R9). */

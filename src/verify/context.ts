@@ -1,6 +1,5 @@
 import type { Kysely } from 'kysely';
 import type { ReplicaError } from '../errors.ts';
-
 import type { LedgerProblem } from '../store/ledger.ts';
 import type { Database } from '../store/schema.ts';
 import type { Cause, CountsByKind, ResumeAt } from '../store/verifications.ts';
@@ -9,13 +8,8 @@ import type { ReaderContext } from './reader.ts';
 import type { RepairContext } from './repair.ts';
 
 /** What verifications need, whichever the connection. */
-export interface VerifyContext extends LookContext, ReaderContext {
-  readonly db: RepairContext['db'];
-  readonly limits: RepairContext['limits'];
-  readonly history: RepairContext['history'];
-  readonly changes: boolean;
-  readonly forgetting: RepairContext['forgetting'];
-  readonly media: RepairContext['media'];
+export interface VerifyContext extends LookContext, ReaderContext, RepairContext {
+  readonly db: Kysely<Database>;
   /** Without limits: the ledger's check reads every key of a connection. */
   readonly maintenance: Kysely<Database>;
   /** The upstream's memory, RETENTION_WINDOW, in milliseconds. */

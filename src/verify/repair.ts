@@ -7,24 +7,17 @@ import { countInserted } from '../store/dead-letters.ts';
 import { setCounters } from '../store/ledger.ts';
 import { neverPutAside } from '../store/put-aside.ts';
 import { quarantine } from '../store/quarantine.ts';
-import type { History } from '../store/revisions.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
 import { BESIDE, inTransaction, type TransactionLimits } from '../store/transaction.ts';
-import { type Forgetting, Suppression } from '../sync/suppression.ts';
-import { hasChanged, resolveSuperseded, write } from '../sync/write.ts';
+import { Suppression } from '../sync/suppression.ts';
+import { hasChanged, resolveSuperseded, type Writing, write } from '../sync/write.ts';
 import { batchesOf, type Listed } from './listed.ts';
 import { judge } from './look.ts';
 
-export interface RepairContext {
+export interface RepairContext extends Writing {
   readonly db: Kysely<Database>;
   readonly limits: TransactionLimits;
-  readonly history: History;
-  /** Whether the change feed is told (CHANGES). */
-  readonly changes: boolean;
-  readonly forgetting: Forgetting;
-  /** Whether attachments are queued (MEDIA_STORE). */
-  readonly media: boolean;
 }
 
 /**

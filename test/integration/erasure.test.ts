@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { erase } from '../../src/sync/erase.ts';
 import { retryDeadLetter } from '../../src/sync/retry.ts';
 import { dump, traces } from '../support/dump.ts';
-import { CONNECTION } from '../support/pages.ts';
+import { CONNECTION, contextOf } from '../support/pages.ts';
 import {
   BOB,
   bring,
@@ -171,7 +171,7 @@ test('quarantined records do not bring anything back either', async () => {
   );
   expect(letters.map((one) => one.record_id)).toEqual(['cnv_bad', 'm_bad_bob', 'm_bad_plain']);
   for (const { quarantine_id: id } of letters) {
-    await retryDeadLetter(db, id, { on: true, deletedMessages: 'keep' }, true, false, FORGETTING);
+    await retryDeadLetter(db, id, contextOf(db, { forgetting: FORGETTING }));
   }
   expect(traces(await dump(database), HERS)).toEqual([]);
   // One that was put aside by a version that did not know of it.
@@ -183,8 +183,8 @@ test('quarantined records do not bring anything back either', async () => {
   const [late] = await database.query<{ id: string }>(
     `select quarantine_id as id from whatsapp.quarantine where record_id = 'm_late'`,
   );
-  expect(
-    await retryDeadLetter(db, late!.id, { on: true, deletedMessages: 'keep' }, true, false, FORGETTING),
-  ).toEqual({ suppressed: true });
+  expect(await retryDeadLetter(db, late!.id, contextOf(db, { forgetting: FORGETTING }))).toEqual({
+    suppressed: true,
+  });
   expect(traces(await dump(database), HERS)).toEqual([]);
 });

@@ -8,6 +8,7 @@ import { searchMessages } from '../../src/store/search.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { retryDeadLetter } from '../../src/sync/retry.ts';
 import { SCHEMA, useFreshDatabase } from '../support/database.ts';
+import { contextOf } from '../support/pages.ts';
 import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
@@ -163,12 +164,7 @@ test('partitioned on connection_id by the documented statements, everything goes
   const [letter] = await database.query<{ quarantine_id: string }>(
     'select quarantine_id from whatsapp.quarantine',
   );
-  const retried = await retryDeadLetter(
-    database.db,
-    letter!.quarantine_id,
-    { on: true, deletedMessages: 'keep' },
-    true,
-  );
+  const retried = await retryDeadLetter(database.db, letter!.quarantine_id, contextOf(database.db));
   expect(retried).toMatchObject({ refused: expect.any(String) });
 });
 

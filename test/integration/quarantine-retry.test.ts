@@ -3,7 +3,7 @@ import { MESSAGE } from '../../src/entities.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { type Retried, retryDeadLetter } from '../../src/sync/retry.ts';
 import { useTestDatabase } from '../support/database.ts';
-import { CONNECTION } from '../support/pages.ts';
+import { CONNECTION, contextOf } from '../support/pages.ts';
 import { Bench } from './raw-pages.ts';
 import { refusal, useRefusal } from './refusal.ts';
 
@@ -21,12 +21,7 @@ const message = (message_id: string, seq: number, body: unknown, more: object = 
 const entryOf = async (id: string) =>
   (await bench.entries(`record_id = '${id}' and resolved_at is null`))[0]!;
 const retry = async (id: string): Promise<Retried> =>
-  await retryDeadLetter(
-    bench.db,
-    (await entryOf(id)).quarantine_id,
-    { on: true, deletedMessages: 'keep' },
-    true,
-  );
+  await retryDeadLetter(bench.db, (await entryOf(id)).quarantine_id, contextOf(bench.db));
 /** A message that comes good, and leaves the entries of its id open, as if they had come after it. */
 async function bring(newer: object): Promise<void> {
   await bench.bring({ messages: [newer] });
@@ -117,9 +112,7 @@ describe('retry applies what passes now, under the ordinary rules (R9)', () => {
     const { quarantine_id } = await entryOf(id);
     await bench.bring({ messages: [message(id, 6, 'good')] });
     await refusal(database, 'off');
-    expect(
-      await retryDeadLetter(bench.db, quarantine_id, { on: true, deletedMessages: 'keep' }, true),
-    ).toEqual({
+    expect(await retryDeadLetter(bench.db, quarantine_id, contextOf(bench.db))).toEqual({
       gone: true,
     });
     expect(await bodyOf(id)).toBe('good');
@@ -130,7 +123,7 @@ describe('retry applies what passes now, under the ordinary rules (R9)', () => {
     await bench.bring({ messages: [message(id, 5, 7), message(id, 6, 'refuse:22023'), message(id, 8, 8)] });
     await refusal(database, 'off');
     const [, passes] = await bench.entries(`record_id = '${id}' and version in (5, 6)`);
-    await retryDeadLetter(bench.db, passes!.quarantine_id, { on: true, deletedMessages: 'keep' }, true);
+    await retryDeadLetter(bench.db, passes!.quarantine_id, contextOf(bench.db));
     const entries = await bench.entries(`record_id = '${id}'`);
     expect(new Map(entries.map((one) => [JSON.parse(one.bytes.toString()).seq, one.resolution]))).toEqual(
       new Map([
