@@ -126,7 +126,7 @@ export class Fetcher {
           if (held.extend(bytes)) return true;
           // Reserved from the start the next time, where it is waited for.
           limit.expect(bytes * 2);
-          throw new ReplicaError('oversize', { where: 'the memory for answers is taken', code: BUDGET_FULL });
+          throw budgetFull();
         };
         const body = await upstream.fetchPage(key, this.#connectionId, cursor, current, admits, signal);
         return { body, requestedAt, requestTook: performance.now() - requestedAt, held };
@@ -146,6 +146,11 @@ export class Fetcher {
       throw error;
     }
   }
+}
+
+/** The process is full: the answer itself may be no larger than others. */
+export function budgetFull(): ReplicaError {
+  return new ReplicaError('oversize', { where: 'the memory for answers is taken', code: BUDGET_FULL });
 }
 
 /** An answer whose cursor is too low is never applied (R6). */

@@ -3,7 +3,7 @@ import { type BackoffBounds, backoff } from '../lib/backoff.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Admission } from '../sync/admission.ts';
-import { BUDGET_FULL } from '../sync/fetcher.ts';
+import { BUDGET_FULL, budgetFull } from '../sync/fetcher.ts';
 import { PageLimit } from '../sync/page-limit.ts';
 import type { ApiKey } from '../upstream/client.ts';
 import type { List, ListRequest, Lists } from '../upstream/lists.ts';
@@ -55,25 +55,11 @@ export class ListReader {
   }
 
   async contacts(signal: AbortSignal): Promise<Read> {
-    const { lists, maxResponseBytes } = this.#context;
-    const most = () => maxResponseBytes * LAST_RESORT;
-    return await this.#read(
-      (request) => lists.contacts(request),
-      most,
-      () => false,
-      signal,
-    );
+    return await this.#whole((request) => this.#context.lists.contacts(request), signal);
   }
 
   async conversations(signal: AbortSignal): Promise<Read> {
-    const { lists, maxResponseBytes } = this.#context;
-    const most = () => maxResponseBytes * LAST_RESORT;
-    return await this.#read(
-      (request) => lists.conversations(request),
-      most,
-      () => false,
-      signal,
-    );
+    return await this.#whole((request) => this.#context.lists.conversations(request), signal);
   }
 
   /** A page of a conversation's messages; what is too large, too slow or refused is asked for again with a lower limit. */
@@ -88,6 +74,13 @@ export class ListReader {
     const read = await this.#read(ask, () => limit.maxBytes, smaller, signal);
     limit.good(read.list.records.length, read.list.bytes, read.list.hasMore);
     return read;
+  }
+
+  /** A list that is not paged. */
+  async #whole(ask: (request: ListRequest) => Promise<List>, signal: AbortSignal): Promise<Read> {
+    const most = this.#context.maxResponseBytes * LAST_RESORT;
+    const smaller = () => false;
+    return await this.#read(ask, () => most, smaller, signal);
   }
 
   async #read(
@@ -110,10 +103,7 @@ export class ListReader {
             const admits = (bytes: number) => {
               if (bytes > most()) return false;
               if (held.extend(bytes)) return true;
-              throw new ReplicaError('oversize', {
-                where: 'the memory for answers is taken',
-                code: BUDGET_FULL,
-              });
+              throw budgetFull();
             };
             const list = await ask({ key, connectionId, admits, signal });
             return { list, release: () => held.release() };
