@@ -1,5 +1,6 @@
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { CommandFailed, type Terminal } from './terminal.ts';
+import { wholeNumber } from './whole-number.ts';
 
 /** `wa-replica demo`: everything on this machine, with nothing to install or configure. */
 export function demoCommand(terminal: Terminal): Command {
@@ -22,13 +23,4 @@ export function demoCommand(terminal: Terminal): Command {
         if (!agreed) throw new CommandFailed('the replica does not agree with the upstream');
       },
     );
-}
-
-function wholeNumber(least: number, most: number): (text: string) => number {
-  return (text) => {
-    const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-    if (!(value >= least && value <= most))
-      throw new InvalidArgumentError(`a whole number from ${least} to ${most} is wanted`);
-    return value;
-  };
 }

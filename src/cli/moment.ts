@@ -12,7 +12,7 @@ export function momentOf(text: string): Date {
       ? Date.now() - agoOf(text)
       : Date.parse(`${date[1]}T${date[2] ?? '00:00'}${date[3] ?? 'Z'}`);
   if (Number.isNaN(at))
-    throw new InvalidArgumentError('wants a duration such as 7d, or a date such as 2026-11-01');
+    throw new InvalidArgumentError('a duration such as 7d is wanted, or a date such as 2026-11-01');
   return new Date(at);
 }
 

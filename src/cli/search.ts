@@ -1,10 +1,11 @@
-import { Argument, Command, InvalidArgumentError } from 'commander';
+import { Argument, Command } from 'commander';
 import type { Replica } from '../replica.ts';
 import { indexStands, PARTS_INDEX, SEARCH_INDEX } from '../store/indexes.ts';
 import { type FoundMessage, searchMessages } from '../store/search.ts';
 import { momentOf } from './moment.ts';
 import { onTables } from './session.ts';
 import { CommandFailed, printable, type Terminal } from './terminal.ts';
+import { wholeNumber } from './whole-number.ts';
 
 interface Options {
   readonly phone?: string;
@@ -39,7 +40,7 @@ export function searchCommand(terminal: Terminal): Command {
     .option('--connection <id>', 'of this connection')
     .option('--since <time>', 'sent since: a duration such as 7d, or a date', momentOf)
     .option('--before <time>', 'sent before, likewise', momentOf)
-    .option('--limit <n>', `at most so many, up to ${MOST}`, limitOf, LIMIT)
+    .option('--limit <n>', `at most so many, up to ${MOST}`, wholeNumber(1, MOST), LIMIT)
     .option('--json', 'a JSON object a line')
     .action(async (words: string[], options: Options) => {
       await onTables(terminal, async (replica) => {
@@ -85,11 +86,6 @@ async function phoneOf(text: string, country: string | undefined): Promise<strin
     throw new CommandFailed('--phone wants one number such as +4915112345678, or set CRM_DEFAULT_COUNTRY', 2);
   }
   return phone;
-}
-
-function limitOf(text: string): number {
-  if (/^\d{1,6}$/.test(text) && Number(text) >= 1 && Number(text) <= MOST) return Number(text);
-  throw new InvalidArgumentError(`wants a whole number from 1 to ${MOST}`);
 }
 
 function line(message: FoundMessage, query: string): string {

@@ -46,7 +46,7 @@ export function tailCommand(terminal: Terminal): Command {
 /** The feed waits for whoever is known, so that a slip (an empty variable) must not make a consumer. */
 function consumerOf(text: string): string {
   if (/^[^\s\p{C}]([^\p{C}]{0,98}[^\s\p{C}])?$/u.test(text)) return text;
-  throw new InvalidArgumentError('wants a name of 1 to 100 characters, such as crm');
+  throw new InvalidArgumentError('a name of 1 to 100 characters is wanted, such as crm');
 }
 
 async function tail(terminal: Terminal, replica: Replica, { json, consumer }: TailOptions): Promise<void> {
@@ -164,7 +164,7 @@ function line(change: Change): string {
   return `${at.toISOString()}  ${printable(connection_id)}  ${change_no}  ${kind} ${record} ${op}${fields}`;
 }
 
-/** Whoever reads what is printed went away (`| head`): the end, and nothing that he did not get is acknowledged. */
+/** Whoever reads what is printed went away (`| head`): the end, and nothing that they did not get is acknowledged. */
 class ReaderGone extends Error {}
 
 /** Writes, and waits until it is out: what is acknowledged has been printed. */

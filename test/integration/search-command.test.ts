@@ -62,8 +62,8 @@ describe('wa-replica search', () => {
 
   test.each([
     [['--phone', '12', 'a'], 'CRM_DEFAULT_COUNTRY'],
-    [['--since', 'whenever', 'a'], 'wants a duration'],
-    [['--limit', '0', 'a'], 'wants a whole number from 1'],
+    [['--since', 'whenever', 'a'], 'a duration such as 7d is wanted'],
+    [['--limit', '0', 'a'], 'a whole number from 1 to 10000 is wanted'],
     [['!!'], 'no word to look for'],
     [[], "missing required argument 'words'"],
   ])('%j is refused, and says why', async (args, why) => {

@@ -126,6 +126,6 @@ test('a change that names nobody any more, since an erasure, is printed and ackn
 test('a slip makes no consumer', async () => {
   for (const name of ['', ' ', ' desk', 'a\u0007b', 'x'.repeat(101)]) {
     const { status, stderr } = await runCommand(['tail', '--consumer', name], {});
-    expect([status, stderr]).toEqual([2, expect.stringContaining('wants a name of 1 to 100 characters')]);
+    expect([status, stderr]).toEqual([2, expect.stringContaining('a name of 1 to 100 characters is wanted')]);
   }
 });
