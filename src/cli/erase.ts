@@ -49,7 +49,7 @@ was erased is recognized by hashes under it. Backups of the database are not tou
     )
     .action(async (options: Options) => {
       const who = whoOf(options);
-      await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async (replica) => {
+      await withReplica(terminal, { needsUpstream: false }, async (replica) => {
         const { settings, maintenance: db } = replica;
         const { key } = forgettingOf(settings);
         if (key === undefined) {

@@ -17,7 +17,7 @@ export function gapsCommand(terminal: Terminal): Command {
       .option('--all', 'the acknowledged ones, too')
       .option('--json', 'a JSON object a line')
       .action(async (options: { connection?: string; all?: true; json?: true }) => {
-        await onDatabase(terminal, async (db) => {
+        await onTables(terminal, async ({ db }) => {
           const gaps = await listGaps(db, options);
           if (options.json) for (const gap of gaps) stdout.write(`${JSON.stringify(gap)}\n`);
           else stdout.write(gaps.length === 0 ? 'no gaps\n' : textTable(HEAD, gaps.map(cells)));
@@ -34,7 +34,7 @@ export function gapsCommand(terminal: Terminal): Command {
       )
       .option('--note <text>', 'what is known or was done about it')
       .action(async (ids: string[], { note }: { note?: string }) => {
-        await onDatabase(terminal, async (db) => {
+        await onTables(terminal, async ({ db }) => {
           const done = await acknowledgeGaps(db, ids, note ?? null);
           stdout.write(`${done.length} acknowledged\n`);
           const missing = ids.filter((id) => !done.includes(id));
@@ -69,13 +69,4 @@ function gapId(text: string): string {
   if (!/^\d{1,18}$/.test(text))
     throw new InvalidArgumentError('the number of a gap is wanted; see `gaps list`');
   return text;
-}
-
-async function onDatabase(
-  terminal: Terminal,
-  work: (db: Parameters<typeof listGaps>[0]) => Promise<void>,
-): Promise<void> {
-  await onTables(terminal, async ({ db }) => {
-    await work(db);
-  });
 }

@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import type { LinkReport } from '../crm/linking.ts';
+import { plural } from '../lib/plural.ts';
 import { linkFromSettings } from './linking.ts';
 import { onTables } from './session.ts';
 import { CommandFailed, printable, type Terminal } from './terminal.ts';
@@ -29,11 +30,7 @@ function told(report: LinkReport, dryRun: boolean): string {
   const { rows, links, contacts, added, removed, matched, ambiguous, shared, unreadable, nameless } = report;
   const lines = [
     ['rows', rows, 'that CRM_CONTACTS_QUERY gives'],
-    [
-      'linked',
-      links,
-      `numbers of ${contacts} ${contacts === 1 ? 'contact' : 'contacts'} (${added} new, ${removed} gone)`,
-    ],
+    ['linked', links, `numbers of ${plural(contacts, 'contact')} (${added} new, ${removed} gone)`],
     ['matched', matched, 'of these contacts are known on WhatsApp'],
     [
       'ambiguous',

@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { Command, Option } from 'commander';
+import { roughDuration } from '../lib/durations.ts';
 import { placesOf } from '../store/media-files.ts';
 import { countMedia, type MediaCounts, retryMedia } from '../store/media-report.ts';
 import { onTables } from './session.ts';
@@ -17,6 +18,8 @@ export function mediaCommand(terminal: Terminal): Command {
   return command;
 }
 
+const NOT_FETCHED = 'wa-replica: MEDIA_STORE is off: none is fetched\n';
+
 function statusCommand(terminal: Terminal): Command {
   const { stdout } = terminal;
   return new Command('status')
@@ -24,11 +27,11 @@ function statusCommand(terminal: Terminal): Command {
     .option('--connection <id>', 'of this connection')
     .option('--json', 'a JSON object a line')
     .action(async ({ connection, json }: { connection?: string; json?: true }) => {
-      await onDatabase(terminal, async (db, kept) => {
+      await onTables(terminal, async ({ maintenance: db, settings }) => {
         const counts = await countMedia(db, connection);
         if (json) for (const one of counts) stdout.write(`${JSON.stringify(one)}\n`);
         else stdout.write(counts.length === 0 ? 'no attachments\n' : textTable(HEAD, counts.map(cells)));
-        if (!kept) terminal.stderr.write('wa-replica: MEDIA_STORE is off: none is fetched\n');
+        if (settings.MEDIA_STORE === 'off') terminal.stderr.write(NOT_FETCHED);
       });
     });
 }
@@ -42,7 +45,7 @@ function cells(one: MediaCounts): string[] {
     one.stored,
     size(Number(one.bytes)),
     one.pending,
-    one.pending === '0' ? '–' : age(one.oldest_pending_seconds),
+    one.pending === '0' ? '–' : roughDuration(one.oldest_pending_seconds),
     one.unavailable,
     one.failed,
     errors.length === 0 ? '–' : errors.join(', '),
@@ -56,7 +59,7 @@ function retryCommand(terminal: Terminal): Command {
     .option('--message <id...>', 'of these messages')
     .addOption(new Option('--unavailable', 'those too of which the upstream said that there is none'))
     .action(async (options: { connection?: string; message?: string[]; unavailable?: true }) => {
-      await onDatabase(terminal, async (db, kept) => {
+      await onTables(terminal, async ({ maintenance: db, settings }) => {
         const { connection, message: messages } = options;
         const states = [
           'pending' as const,
@@ -65,7 +68,7 @@ function retryCommand(terminal: Terminal): Command {
         ];
         const count = await retryMedia(db, { connection, messages, states });
         terminal.stdout.write(`${count} ${count === 1 ? 'attachment is' : 'attachments are'} due\n`);
-        if (!kept) terminal.stderr.write('wa-replica: MEDIA_STORE is off: none is fetched\n');
+        if (settings.MEDIA_STORE === 'off') terminal.stderr.write(NOT_FETCHED);
         if (count === 0 && messages !== undefined)
           throw new CommandFailed('none of these messages waits for an attachment; see `media path`');
       });
@@ -78,7 +81,7 @@ function pathCommand(terminal: Terminal): Command {
     .argument('<message-id>', 'the message')
     .option('--connection <id>', 'of this connection; needed where several have such a message')
     .action(async (messageId: string, { connection }: { connection?: string }) => {
-      await onDatabase(terminal, async (db) => {
+      await onTables(terminal, async ({ maintenance: db }) => {
         const places = await placesOf(db, messageId, connection);
         const [place] = places;
         if (place === undefined)
@@ -97,24 +100,10 @@ function pathCommand(terminal: Terminal): Command {
     });
 }
 
-async function onDatabase(
-  terminal: Terminal,
-  work: (db: Parameters<typeof countMedia>[0], kept: boolean) => Promise<void>,
-): Promise<void> {
-  await onTables(terminal, ({ maintenance, settings }) => work(maintenance, settings.MEDIA_STORE !== 'off'));
-}
-
 /** Bytes for people. */
 function size(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   const power = Math.min(units.length - 1, bytes === 0 ? 0 : Math.floor(Math.log2(bytes) / 10));
   const value = bytes / 1024 ** power;
   return `${power === 0 ? value : value.toFixed(1)} ${units[power]}`;
-}
-
-/** Seconds for people. */
-function age(seconds: number): string {
-  if (seconds < 3_600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 2 * 86_400) return `${Math.floor(seconds / 3_600)} h`;
-  return `${Math.floor(seconds / 86_400)} d`;
 }

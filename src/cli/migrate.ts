@@ -11,7 +11,7 @@ export function migrateCommand(terminal: Terminal): Command {
     .description('brings the schema up to date')
     .option('--status', 'only list; exit status 1 when something is pending')
     .action(async (options: { status?: true }) => {
-      await withReplica(terminal, { needsUpstream: false, listen: () => () => {} }, async (replica) => {
+      await withReplica(terminal, { needsUpstream: false }, async (replica) => {
         const { db, settings } = replica;
         const schema = settings.WA_REPLICA_SCHEMA;
         const { stdout, stderr, signal } = terminal;

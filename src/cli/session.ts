@@ -1,4 +1,4 @@
-import { type Loaded, loadSettings, type Needs } from '../config/load.ts';
+import { loadSettings, type Needs } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/server.ts';
 import { recognize } from '../errors.ts';
@@ -18,13 +18,13 @@ export interface EmbeddedOption {
 
 /** Reads the settings and says what is odd about them. */
 export function readSettings(terminal: Terminal, needs: Needs): Settings {
-  const { settings, warnings }: Loaded = loadSettings(terminal.env, needs);
+  const { settings, warnings } = loadSettings(terminal.env, needs);
   for (const warning of warnings) terminal.stderr.write(`wa-replica: ${warning}\n`);
   return settings;
 }
 
 /** A logger onto stderr, as the settings want it. */
-export function loggerFor(terminal: Terminal, settings: Settings): Logger {
+function loggerFor(terminal: Terminal, settings: Settings): Logger {
   const format = settings.LOG_FORMAT ?? (terminal.stderr.isTTY ? 'pretty' : 'json');
   return createLogger({ level: settings.LOG_LEVEL, format, stream: terminal.stderr });
 }
@@ -35,7 +35,10 @@ export function loggerFor(terminal: Terminal, settings: Settings): Logger {
  */
 export async function withReplica<T>(
   terminal: Terminal,
-  options: EmbeddedOption & { needsUpstream: boolean; listen: (log: Logger, settings: Settings) => Listener },
+  options: EmbeddedOption & {
+    needsUpstream: boolean;
+    listen?: (log: Logger, settings: Settings) => Listener;
+  },
   work: (replica: Replica, log: Logger) => Promise<T>,
 ): Promise<T> {
   const { embedded } = options;
@@ -52,7 +55,7 @@ export async function withReplica<T>(
       settings,
       env: terminal.env,
       databaseUrl: server?.url,
-      listen: options.listen(log, settings),
+      listen: options.listen?.(log, settings) ?? (() => {}),
       onIdleError: (error) => log.debug(errorFields(error), 'an idle connection to Postgres ended'),
     });
     try {
@@ -72,8 +75,7 @@ export async function withReplica<T>(
  * @throws ReplicaError `schema_newer` or `schema_pending` unless the schema is this program's.
  */
 export async function onTables<T>(terminal: Terminal, work: (replica: Replica) => Promise<T>): Promise<T> {
-  const options = { needsUpstream: false, listen: () => () => {} };
-  return await withReplica(terminal, options, async (replica) => {
+  return await withReplica(terminal, { needsUpstream: false }, async (replica) => {
     await requireCurrentSchema(replica.db, replica.settings.WA_REPLICA_SCHEMA);
     return await work(replica);
   });

@@ -2,6 +2,7 @@ import { closeSync, openSync, unlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { codeOf } from '../errors.ts';
+import { plural } from '../lib/plural.ts';
 import { openUpstream } from '../replica.ts';
 import { type WebhookEndpoint, WebhookEndpoints } from '../upstream/webhooks.ts';
 import { connectionOption } from './connection-option.ts';
@@ -70,8 +71,8 @@ function withKey(command: Command): Command {
 }
 
 function parseUrl(text: string): URL {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || !/^https?:$/.test(url.protocol)) {
+  const url = URL.parse(text);
+  if (url === null || !/^https?:$/.test(url.protocol)) {
     throw new InvalidArgumentError('an http or https URL is wanted');
   }
   return url;
@@ -165,7 +166,7 @@ async function list(terminal: Terminal, options: KeyOption): Promise<void> {
       ]);
       terminal.stdout.write(textTable(head, rows));
     }
-    terminal.stdout.write(`${all.length} ${all.length === 1 ? 'endpoint' : 'endpoints'}\n`);
+    terminal.stdout.write(`${plural(all.length, 'endpoint')}\n`);
   });
 }
 

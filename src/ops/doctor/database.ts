@@ -1,6 +1,7 @@
 import { type Kysely, sql } from 'kysely';
 import { codeOf, remedy, sqlstate } from '../../errors.ts';
 import { humanDuration } from '../../lib/durations.ts';
+import { plural } from '../../lib/plural.ts';
 import { readFeed } from '../../store/feed.ts';
 import { type SchemaVersion, schemaVersion } from '../../store/migrator.ts';
 import { probeListen } from '../../store/notify.ts';
@@ -149,7 +150,7 @@ async function checkConsumers({ db, schema, changesRetention }: DatabaseCheck): 
     const literal = `'${name.replaceAll("'", "''")}'`;
     if (late > 0) {
       return problem(
-        `consumer ${name}: comes too late on ${late} ${late === 1 ? 'connection' : 'connections'}: changes that it has not read are gone`,
+        `consumer ${name}: comes too late on ${plural(late, 'connection')}: changes that it has not read are gone`,
         `its next read names the connection: SELECT ${schema}.restart_consumer(${literal}, '…'); then read that one's tables anew`,
       );
     }
