@@ -44,7 +44,7 @@ export function loadSettings(env: Environment, needs: Needs): Loaded {
     try {
       settings[name] = setting.value(text);
     } catch (error) {
-      if (error instanceof Refused === false) throw error;
+      if (!(error instanceof Refused)) throw error;
       problems.push(`${name} ${error.message}`);
     }
   }
@@ -116,7 +116,9 @@ function checkTogether(settings: Settings, problems: string[]): void {
       'WHATSAPP_USE_BASE_URL is plain http to another host, which shows the key to the network: use https, or set WHATSAPP_USE_ALLOW_HTTP=true',
     );
   }
-  if (settings.PAGE_LIMIT > settings.PAGE_LIMIT_MAX) problems.push('PAGE_LIMIT is above PAGE_LIMIT_MAX');
+  if (settings.PAGE_LIMIT > settings.PAGE_LIMIT_MAX) {
+    problems.push('PAGE_LIMIT is above PAGE_LIMIT_MAX: lower the one, or raise the other');
+  }
   if (settings.ALERT_WEBHOOK_SECRET !== undefined && settings.ALERT_WEBHOOK_URL === undefined) {
     problems.push('ALERT_WEBHOOK_SECRET is set without ALERT_WEBHOOK_URL: there is nothing to sign');
   }
@@ -136,7 +138,9 @@ function checkTogether(settings: Settings, problems: string[]): void {
       if (settings[name] !== undefined) problems.push(`${name} is set, but MEDIA_STORE is no s3:// URL`);
     }
   }
-  if (settings.BACKOFF_MIN > settings.BACKOFF_MAX) problems.push('BACKOFF_MIN is above BACKOFF_MAX');
+  if (settings.BACKOFF_MIN > settings.BACKOFF_MAX) {
+    problems.push('BACKOFF_MIN is above BACKOFF_MAX: lower the one, or raise the other');
+  }
 }
 
 /** Names that are nearly, but not quite, a setting's. */

@@ -61,13 +61,22 @@ function obstacleTo(file: string): string | undefined {
 }
 
 function loginOf(url: URL): Login {
-  const user = url.searchParams.get('user') ?? decodeURIComponent(url.username);
+  const user = url.searchParams.get('user') ?? decoded(url.username);
   // The brackets of an IPv6 address are the URL's.
-  const host = decodeURIComponent(url.hostname.replace(/^\[(.+)\]$/, '$1'));
+  const host = decoded(url.hostname.replace(/^\[(.+)\]$/, '$1'));
   return {
     host: url.searchParams.get('host') ?? (host === '' ? 'localhost' : host),
     port: url.searchParams.get('port') ?? (url.port === '' ? '5432' : url.port),
-    database: url.pathname.length > 1 ? decodeURIComponent(url.pathname.slice(1)) : user,
+    database: url.pathname.length > 1 ? decoded(url.pathname.slice(1)) : user,
     user,
   };
+}
+
+/** Percent signs that encode nothing are themselves, as for pg. */
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
 }

@@ -27,10 +27,16 @@ export function duration(least = 0, most = 36_500 * DAY) {
     const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
     if (match === null) throw new Refused('wants a duration such as 500ms, 15s, 5m, 1h or 30d');
     const ms = Math.round(Number(match[1]) * UNITS[match[2]!]!);
-    if (ms < least) throw new Refused(`wants at least ${least}ms`);
-    if (ms > most) throw new Refused(`wants at most ${most / DAY}d`);
+    if (ms < least) throw new Refused(`wants at least ${written(least)}`);
+    if (ms > most) throw new Refused(`wants at most ${written(most)}`);
     return ms;
   };
+}
+
+/** A bound as a setting would have it, in its greatest unit. */
+function written(ms: number): string {
+  const [unit, size] = Object.entries(UNITS).findLast(([, one]) => ms % one === 0)!;
+  return `${ms / size}${unit}`;
 }
 
 /** A whole number between two bounds. */
@@ -145,7 +151,7 @@ export function httpUrl() {
   return (text: string) => {
     const url = URL.parse(text);
     if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password + url.search !== '')
-      throw new Refused('wants a URL such as https://api.whatsapp-use.com, without user or query');
+      throw new Refused('wants a URL such as https://host.example, without user or query');
     return url;
   };
 }
@@ -153,7 +159,7 @@ export function httpUrl() {
 /** Any URL over http or https; it may hold a token. */
 export function webUrl() {
   return (text: string) => {
-    const url = URL.parse(text.trim());
+    const url = URL.parse(text);
     if (url === null || !/^https?:$/.test(url.protocol) || url.username + url.password !== '')
       throw new Refused('wants a URL such as https://alerts.example.com/hook, without user');
     return url;

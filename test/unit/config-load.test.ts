@@ -129,7 +129,8 @@ describe('problems', () => {
 
   test.each([
     ['POLL_INTERVAL', '15', 'duration'],
-    ['LEASE_TTL', '999ms', 'at least 1000ms'],
+    ['LEASE_TTL', '999ms', 'at least 1s'],
+    ['LEDGER_DETAIL', '23h', 'at least 1d'],
     ['LEASE_TTL', '40d', 'at most 1d'],
     // Beyond 2^31-1 ms a timer of Node's fires at once.
     ['REQUEST_TIMEOUT', '30d', 'at most 1d'],

@@ -127,6 +127,7 @@ describe('the password file of a database', () => {
       '*:*:*:other:any',
       'localhost:5432:user:user:of a socket',
       '\\:\\:1:5432:database:user:of an address',
+      '*:*:*:100%:of a percent',
     ].join('\n'),
   );
   const passfile = `passfile=${encodeURIComponent(file)}`;
@@ -139,6 +140,7 @@ describe('the password file of a database', () => {
     [`postgres://user@%2Fvar%2Frun%2Fpostgresql/user?${passfile}`, 'of a socket'],
     [`postgres://user@[::1]/database?${passfile}`, 'of an address'],
     [`postgres://user:own@host/database?${passfile}`, 'own'],
+    [`postgres://100%@host/database?${passfile}`, 'of a percent'],
   ])('%s', (text, password) => {
     const url = read(postgresUrl(), text) as string;
     expect(url).not.toContain('passfile');
