@@ -7,7 +7,7 @@ import { EmbeddedPostgresError } from './embedded/errors.ts';
 import { codeOf, ReplicaError } from './errors.ts';
 import { errorFields } from './ops/logger.ts';
 
-/** argv → command → exit status. The only place that touches the process. */
+/** argv → command → exit status. */
 export async function main(): Promise<void> {
   const stopping = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {

@@ -7,7 +7,7 @@ export interface Setting<T = unknown> {
   readonly default?: string | undefined;
   /** Never echoed, and may be given as the path of a file in `NAME_FILE`. */
   readonly secret?: true;
-  /** For the README, `--help` and `.env.example`. */
+  /** What `--help` says of it. */
   readonly help: string;
 }
 

@@ -1,13 +1,11 @@
 /** A failure of the embedded Postgres, with what an operator can do about it. */
 export class EmbeddedPostgresError extends Error {
-  /** The remedy: one sentence, without secrets. */
-  readonly hint: string;
+  override name = 'EmbeddedPostgresError';
 
-  constructor(message: string, hint: string, options?: ErrorOptions) {
+  /** @param remedy one sentence, without secrets. */
+  constructor(message: string, remedy: string) {
     // A message that ends with a program's output ends its own last line.
-    super(`${message}${message.endsWith('\n') ? '' : ' '}${hint}`, options);
-    this.name = 'EmbeddedPostgresError';
-    this.hint = hint;
+    super(`${message}${message.endsWith('\n') ? '' : ' '}${remedy}`);
   }
 }
 
