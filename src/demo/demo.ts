@@ -50,27 +50,34 @@ export async function demo(
   out: NodeJS.WriteStream,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const dir = await mkdtemp(join(tmpdir(), 'wa-replica-demo-'));
-  // The server may have to run as another user, who has to get in.
-  await chmod(dir, 0o755);
-  out.write(`starting: a simulated upstream (seed ${options.seed}), PostgreSQL, and the daemon\n`);
-  const simulator = await startSimulator({ ...options, live: 0 });
-  const postgres = await startEmbeddedPostgres({ dir: join(dir, 'postgres') });
-  const db = openDatabase({
-    url: postgres.url,
-    schema: SCHEMA,
-    poolSize: 2,
-    applicationName: 'wa-replica demo',
-    onIdleError: () => {},
-  });
-  const logFile = join(dir, 'daemon.log');
-  const startedAt = performance.now();
-  const daemon = startDaemon(environment(simulator, postgres.url), logFile, dir);
-  let total = 0;
-  for (const id of simulator.world.connections.keys()) {
-    for (const _ of simulator.world.truth(id)) total++;
-  }
+  // What was begun is ended the other way round, however far the start came.
+  const ending = new AsyncDisposableStack();
   try {
+    const dir = await mkdtemp(join(tmpdir(), 'wa-replica-demo-'));
+    ending.defer(() => rm(dir, { recursive: true, force: true }));
+    // The server may have to run as another user, who has to get in.
+    await chmod(dir, 0o755);
+    out.write(`starting: a simulated upstream (seed ${options.seed}), PostgreSQL, and the daemon\n`);
+    const simulator = await startSimulator({ ...options, live: 0 });
+    ending.defer(() => simulator.close());
+    const postgres = await startEmbeddedPostgres({ dir: join(dir, 'postgres') });
+    ending.defer(() => postgres.stop());
+    const db = openDatabase({
+      url: postgres.url,
+      schema: SCHEMA,
+      poolSize: 2,
+      applicationName: 'wa-replica demo',
+      onIdleError: () => {},
+    });
+    ending.defer(() => db.destroy());
+    const logFile = join(dir, 'daemon.log');
+    const startedAt = performance.now();
+    const daemon = startDaemon(environment(simulator, postgres.url), logFile, dir);
+    ending.defer(() => daemon.stop());
+    let total = 0;
+    for (const id of simulator.world.connections.keys()) {
+      for (const _ of simulator.world.truth(id)) total++;
+    }
     const page = await Promise.race([daemon.page, daemon.ended.then(() => 'not served')]);
     out.write(`the daemon's page:     ${page}\n`);
     out.write(`to look at the tables: ${postgres.psqlLine}\n`);
@@ -84,11 +91,7 @@ export async function demo(
     await watch(stage);
     return true;
   } finally {
-    await daemon.stop();
-    await db.destroy();
-    await postgres.stop();
-    await simulator.close();
-    await rm(dir, { recursive: true, force: true });
+    await ending.disposeAsync();
     out.write('ended\n');
   }
 }

@@ -1,4 +1,8 @@
-import { expect, test } from 'vitest';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { expect, onTestFinished, test } from 'vitest';
 import { runCli, startCli } from '../support/cli.ts';
 import { runCommand } from '../support/command.ts';
 import { waitFor } from '../support/wait.ts';
@@ -21,4 +25,23 @@ test('demo shows the live table and ends cleanly on Ctrl-C', async () => {
   expect([status, stdout]).toEqual([0, expect.stringMatching(/ live +\d+/)]);
   expect(await demo.kill('SIGINT')).toBe(0);
   expect(demo.stdout).toMatch(/ended\n$/);
+});
+
+test('a demo whose Postgres cannot be made leaves nothing behind', () => {
+  const TMPDIR = mkdtempSync(path.join(tmpdir(), 'wa-replica-test-'));
+  onTestFinished(() => rmSync(TMPDIR, { recursive: true }));
+  chmodSync(TMPDIR, 0o755);
+  // No file over 512 KB: a disk that fills, as far as initdb knows.
+  const script = 'ulimit -f 1024; exec "$0" src/bin.ts demo --once';
+  const env = { ...process.env, TMPDIR, NODE_DISABLE_COMPILE_CACHE: '1' };
+  const { status, stdout, stderr } = spawnSync('sh', ['-c', script, process.execPath], {
+    env,
+    encoding: 'utf8',
+  });
+  expect([status, stdout, stderr]).toEqual([
+    1,
+    expect.stringMatching(/^starting: .*\nended\n$/),
+    expect.stringContaining('initdb failed'),
+  ]);
+  expect(readdirSync(TMPDIR)).toEqual([]);
 });
