@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely';
 import { type Entity, MESSAGE } from '../entities.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
+import { interval } from './interval.ts';
 
 /*
  * The change feed. Numbers are given under the lock of the connection's state row, which every writer holds until its
@@ -139,5 +140,5 @@ function acknowledged(connectionId: RawBuilder<unknown>): RawBuilder<unknown> {
 }
 
 function expiry(retention: number): RawBuilder<unknown> {
-  return sql`clock_timestamp() - make_interval(secs => ${retention / 1000}::float8)`;
+  return sql`clock_timestamp() - ${interval(retention)}`;
 }

@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
+import { interval } from './interval.ts';
 import type { Position } from './state.ts';
 
 /** A connection that a worker holds, as Postgres gave it. */
@@ -25,10 +26,6 @@ const dueIn = sql<number>`coalesce(extract(epoch from s.next_poll_at - clock_tim
 const NEXT_TERM = sql.raw(
   'greatest(lease_term + 1, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)',
 );
-
-function seconds(ms: number) {
-  return sql`make_interval(secs => ${ms / 1000}::float8)`;
-}
 
 /**
  * Takes leases that nobody holds, or whose holder let them expire; database time decides (R15). Rows that another
@@ -63,7 +60,7 @@ export async function claimLeases(
       for update skip locked
     )
     update ${table} s set lease_owner = ${workerId}, lease_term = ${NEXT_TERM},
-      lease_expires_at = clock_timestamp() + ${seconds(ttl)}
+      lease_expires_at = clock_timestamp() + ${interval(ttl)}
     from free where s.connection_id = free.connection_id
     returning s.connection_id, s.epoch, s.numbering, s.cursor, s.lease_term, ${dueIn} as due_in,
       s.consecutive_failures, free.lease_owner is not null as taken_over`.execute(db);
@@ -90,7 +87,7 @@ export async function renewLeases(db: Db, workerId: string, ttl: number): Promis
     with held as (
       select connection_id from ${table} where lease_owner = ${workerId} for update skip locked
     )
-    update ${table} s set lease_expires_at = clock_timestamp() + ${seconds(ttl)}
+    update ${table} s set lease_expires_at = clock_timestamp() + ${interval(ttl)}
     from held where s.connection_id = held.connection_id
     returning s.connection_id, s.lease_term, ${dueIn} as due_in`.execute(db);
   return rows.map((row) => ({ connectionId: row.connection_id, term: row.lease_term, dueIn: row.due_in }));
@@ -132,7 +129,7 @@ export async function leaseSituation(
   const { rows } = await sql<LeaseSituation>`
     select
       (select count(*)::integer from ${sql.table('workers')}
-        where heartbeat_at > clock_timestamp() - ${seconds(ttl * ALIVE)}) as workers,
+        where heartbeat_at > clock_timestamp() - ${interval(ttl * ALIVE)}) as workers,
       (select count(*)::integer from ${sql.table('sync_state')}
         where connection_id = any(${[...connectionIds]}::text[])
           and (lease_owner is null or lease_expires_at <= clock_timestamp())) as free`.execute(db);

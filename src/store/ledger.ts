@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import type { ConnectionId, Cursor } from '../model.ts';
 import type { Db } from './database.ts';
+import { interval } from './interval.ts';
 
 /** What is wrong with a connection's books. */
 export interface LedgerProblem {
@@ -130,7 +131,7 @@ export async function foldLedger(db: Db, connectionId: ConnectionId, detail: num
   const table = sql.table('sync_pages');
   const { rows } = await sql<{ gone: number }>`
     with edge as (
-      select date_trunc('day', clock_timestamp() - make_interval(secs => ${detail / 1000}::float8), 'UTC') as at
+      select date_trunc('day', clock_timestamp() - ${interval(detail)}, 'UTC') as at
     ), bound as (
       -- Pages come in the order of time, so that only old ones are read.
       select coalesce((select p.page_id from ${table} p, edge e

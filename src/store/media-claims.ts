@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
+import { interval } from './interval.ts';
 
 /*
  * Who downloads what. A claim is a lease on a row of `media`, by a token of its own: whoever changes the row meanwhile (a
@@ -74,7 +75,7 @@ export async function claimMedia(
     ),
     claimed as (
       update ${table} m set claimed_by = ${token},
-        claimed_until = clock_timestamp() + ${ttl} * interval '1 millisecond'
+        claimed_until = clock_timestamp() + ${interval(ttl)}
       from free f where m.connection_id = f.connection_id and m.message_id = f.message_id
       returning m.*
     )
@@ -92,7 +93,7 @@ export async function claimMedia(
 /** Makes claims hold for `ttl` milliseconds from now. */
 export async function renewClaims(db: Db, claims: readonly Claim[], ttl: number): Promise<void> {
   await sql`update ${sql.table('media')} m
-    set claimed_until = clock_timestamp() + ${ttl} * interval '1 millisecond'
+    set claimed_until = clock_timestamp() + ${interval(ttl)}
     from ${rowsOf(claims)} where ${IS_CLAIMED}`.execute(db);
 }
 
@@ -158,13 +159,13 @@ export async function noteRetry(
   delay: number,
   window: number,
 ): Promise<boolean> {
-  const over = sql`sent_at < now() - ${window} * interval '1 millisecond'`;
+  const over = sql`sent_at < now() - ${interval(window)}`;
   return await change(
     db,
     claim,
     sql`${ENDED}, ${why(error)},
       state = case when not ${over} then 'pending' when location is null then 'failed' else 'stored' end,
-      next_try_at = clock_timestamp() + ${delay} * interval '1 millisecond'`,
+      next_try_at = clock_timestamp() + ${interval(delay)}`,
   );
 }
 

@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
+import { interval } from './interval.ts';
 
 /* Which files of the archive somebody refers to. Files are shared by content: across messages, and across connections. */
 
@@ -91,7 +92,7 @@ export async function storedAttachments(
   const { connection_id: connectionId = '', message_id: messageId = '' } = after ?? {};
   const { rows } = await sql<StoredAt>`
     select connection_id, message_id, location from ${sql.table('media')}
-    where state = 'stored' and location is not null and sent_at > now() - ${window} * interval '1 millisecond'
+    where state = 'stored' and location is not null and sent_at > now() - ${interval(window)}
       and (connection_id, message_id) > (${connectionId}, ${messageId})
     order by connection_id, message_id limit ${most}`.execute(db);
   return rows;

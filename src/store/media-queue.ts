@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
+import { interval } from './interval.ts';
 
 /*
  * How messages get into the queue of attachments (`media`): with the page that brings them, while MEDIA_STORE is on, and
@@ -96,7 +97,7 @@ export async function findMissed(
   }>`
     with batch as materialized (
       select message_id, sent_at, content_type, media, deleted_at from ${sql.table('messages')}
-      where connection_id = ${connectionId} and sent_at > now() - ${window} * interval '1 millisecond'
+      where connection_id = ${connectionId} and sent_at > now() - ${interval(window)}
         ${after === undefined ? sql`` : sql`and (sent_at, message_id) < (${after.sentAt}::timestamptz, ${after.messageId})`}
       order by sent_at desc, message_id desc limit ${LOOKED_AT}
     )

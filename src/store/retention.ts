@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import type { Key } from './belongings.ts';
 import type { Db } from './database.ts';
+import { interval } from './interval.ts';
 
 /*
  * Messages that are older than RETAIN_MESSAGES. A message without a time of its own is as old as its row.
@@ -30,7 +31,7 @@ function expiredLetter(connection: ReturnType<typeof sql>, retain: number) {
 }
 
 function edge(retain: number) {
-  return sql`clock_timestamp() - make_interval(secs => ${retain / 1000}::float8)`;
+  return sql`clock_timestamp() - ${interval(retain)}`;
 }
 
 /**

@@ -3,6 +3,7 @@ import type { ErrorKind } from '../errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import { numberAfter } from './changes.ts';
 import type { Db } from './database.ts';
+import { interval } from './interval.ts';
 import { type Plans, planAnewUnless } from './transaction.ts';
 
 /** Where a connection's replication stands, as `sync_state` has it. */
@@ -14,12 +15,12 @@ export interface Position {
   readonly term: string;
 }
 
-export interface LockedState extends Position, Forgotten {
 /** Whether nobody has moved the cursor, begun another epoch or taken the lease since. */
 export function isAt(state: Position, at: Position): boolean {
   return state.epoch === at.epoch && state.cursor === at.cursor && state.term === at.term;
 }
 
+export interface LockedState extends Position, Forgotten {
   readonly hasQuarantine: boolean;
 }
 
@@ -98,8 +99,8 @@ export async function readPosition(
   );
 }
 
-/** How early a timer may fire, in seconds: a turn that begins at its own time was not asked for by anybody. */
-const TIMER_SLACK = 0.002;
+/** How early a timer may fire, in milliseconds: a turn that begins at its own time was not asked for by anybody. */
+const TIMER_SLACK = 2;
 
 /** A page as the ledger keeps it. */
 export interface LedgerEntry {
@@ -163,19 +164,19 @@ export async function advance(
       update ${sql.table('sync_state')} set
         cursor = ${move.to.toString()}::bigint,
         caught_up_at = case when ${move.caughtUp}::boolean
-          then clock_timestamp() - make_interval(secs => ${move.requestedAgo / 1000}::float8) else caught_up_at end,
+          then clock_timestamp() - ${interval(move.requestedAgo)} else caught_up_at end,
         last_polled_at = clock_timestamp(),
         last_changed_at = case when ${move.changed}::boolean then clock_timestamp() else last_changed_at end,
         has_more = ${ledger.hasMore}::boolean,
         last_change_no = ${numberAfter(move.untold)},
         last_error = null, last_error_kind = null, consecutive_failures = 0,
         next_poll_at = case
-          when next_poll_at > clock_timestamp() - make_interval(secs => ${move.requestedAgo / 1000 - TIMER_SLACK}::float8)
+          when next_poll_at > clock_timestamp() - ${interval(move.requestedAgo - TIMER_SLACK)}
             and next_poll_at <= clock_timestamp() then next_poll_at
           -- null: due, and not to be taken for a time that somebody else set
           when ${ledger.hasMore}::boolean then null
-          else clock_timestamp() + make_interval(secs => ${move.nextPollIn / 1000}::float8) end,
-        lease_expires_at = clock_timestamp() + make_interval(secs => ${move.leaseTtl / 1000}::float8),
+          else clock_timestamp() + ${interval(move.nextPollIn)} end,
+        lease_expires_at = clock_timestamp() + ${interval(move.leaseTtl)},
         stored_conversations = stored_conversations + ${inserted.conversations}::integer,
         stored_contacts = stored_contacts + ${inserted.contacts}::integer,
         stored_messages = stored_messages + ${inserted.messages}::integer,
@@ -184,7 +185,7 @@ export async function advance(
         beside_messages = beside_messages + ${beside(inserted.messages)}::integer
       where connection_id = ${connectionId} and epoch = ${at.epoch} and cursor = ${from}::bigint
         and lease_term = ${at.term}::bigint
-      returning caught_up_at - make_interval(secs => ${move.window / 1000}::float8) as forgotten
+      returning caught_up_at - ${interval(move.window)} as forgotten
     ), gap as (
       insert into ${sql.table('gaps')} (connection_id, gap_from, gap_to, found_by)
       select ${connectionId}, b.since, s.forgotten,
@@ -227,7 +228,7 @@ export async function noteFailure(
     update ${sql.table('sync_state')} set
       last_polled_at = clock_timestamp(), last_error = ${failure.message}, last_error_kind = ${failure.kind},
       consecutive_failures = ${failure.failures},
-      next_poll_at = clock_timestamp() + make_interval(secs => ${failure.nextPollIn / 1000}::float8)
+      next_poll_at = clock_timestamp() + ${interval(failure.nextPollIn)}
     where connection_id = ${connectionId} and lease_term = ${term}::bigint`.execute(db);
 }
 
