@@ -86,7 +86,7 @@ async function lock(trx: Transaction<Database>): Promise<void> {
 
 /** Compares the database's schema with this program's. */
 export async function schemaVersion(db: Kysely<Database>, schema: string): Promise<SchemaVersion> {
-  const known = (await migrationState(db, schema)).map((state) => state.name);
+  const known = await knownMigrations(schema);
   const applied = await appliedMigrations(db, schema);
   return {
     database: applied.at(-1)?.name,
@@ -99,7 +99,7 @@ export async function schemaVersion(db: Kysely<Database>, schema: string): Promi
 /** Every migration that this program knows, in order, and when it was applied. Reads only. */
 export async function migrationState(db: Kysely<Database>, schema: string): Promise<MigrationState[]> {
   const applied = await appliedMigrations(db, schema);
-  const known = Object.keys(await provider(schema).getMigrations()).sort();
+  const known = await knownMigrations(schema);
   return known.map((name) => ({ name, appliedAt: applied.find((one) => one.name === name)?.at }));
 }
 
@@ -128,12 +128,16 @@ function refuseNewer(version: SchemaVersion): void {
   });
 }
 
+async function knownMigrations(schema: string): Promise<string[]> {
+  return Object.keys(await provider(schema).getMigrations()).sort();
+}
+
 async function appliedMigrations(
   db: Kysely<Database>,
   schema: string,
 ): Promise<{ name: string; at: Date }[]> {
   const found = await sql<{ there: boolean }>`
-    select to_regclass(${`${quoted(schema)}.kysely_migration`}) is not null as there`.execute(db);
+    select to_regclass(format('%I.kysely_migration', ${schema}::text)) is not null as there`.execute(db);
   if (found.rows[0]?.there !== true) return [];
   const rows = await db
     .selectFrom('kysely_migration')
@@ -166,11 +170,7 @@ function provider(schema: string, reached: () => void = () => {}): MigrationProv
   };
 }
 
-function quoted(identifier: string): string {
-  return `"${identifier.replaceAll('"', '""')}"`;
-}
-
-/** Opens a connection of its own and brings the schema up to date; for tests and for `migrate`. */
+/** Opens a connection of its own and brings the schema up to date; for tests and benches. */
 export async function migrateToLatest(url: string, schema: string): Promise<void> {
   const db = openDatabase({
     url,
