@@ -4,7 +4,7 @@ import { sqlstate } from '../errors.ts';
 import type { ErasureKey } from '../lib/erasure-key.ts';
 import { identifier } from '../lib/identifiers.ts';
 import type { ConnectionId } from '../model.ts';
-import { countAlong, type Extra } from '../store/belongings.ts';
+import { countAlong, type Extra, type Key } from '../store/belongings.ts';
 import { deleteLinks, holdLinks } from '../store/crm-links.ts';
 import type { Db } from '../store/database.ts';
 import { blankChanges, hasConsumers, type Told, tell } from '../store/erased-changes.ts';
@@ -15,7 +15,7 @@ import { lockStates } from '../store/state.ts';
 import { keyFingerprints } from '../store/suppressions.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
 import { snapshotName } from './subjects.ts';
-import { distinct, isEmpty, type Survey, survey } from './survey.ts';
+import { distinct, isEmpty, type Named, type Survey, survey } from './survey.ts';
 
 /** Who is to be erased: by a phone JID, or by the upstream's id of a person. */
 export type Who = { readonly jid: string } | { readonly personId: string };
@@ -227,9 +227,9 @@ async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receip
 function suppressionsOf({ key, connectionId }: EraseOrder, found: Survey): erasures.Suppressed[] {
   const { scope, chatIds, removed, blanked, snapshots } = found;
   const { jids, ids } = scope.person;
-  const of = (connection: ConnectionId | undefined, name: string, isRecord = false) => ({
-    ...{ connectionId: connection, hash: key.hash(name), isRecord },
-  });
+  const of = (where: ConnectionId | undefined, name: string, isRecord = false) => {
+    return { connectionId: where, hash: key.hash(name), isRecord };
+  };
   return [
     ...[...jids].map((jid) => of(connectionId, jid)),
     ...ids
@@ -243,45 +243,28 @@ function suppressionsOf({ key, connectionId }: EraseOrder, found: Survey): erasu
 
 /** What the feed is told. An id that says whose the record is, is told only where somebody reads the feed and has to
  * forget it too. */
-async function toldOf(
-  trx: Db,
-  found: Survey,
-  left: readonly { connectionId: ConnectionId; id: string }[],
-): Promise<Told[]> {
+async function toldOf(trx: Db, found: Survey, left: readonly Key[]): Promise<Told[]> {
   const { contacts, chats, removed, blanked, redacted, extras } = found;
   const read = await hasConsumers(trx);
+  const mayBeTold = ({ named }: Named) => read || !named;
   const extrasOf = (kind: Extra['kind']) => extras.filter((one) => one.kind === kind);
   const chatKeys = new Set(chats.map((chat) => JSON.stringify([chat.connectionId, chat.id])));
-  const isGroup = (key: { connectionId: ConnectionId; id: string }) =>
-    !chatKeys.has(JSON.stringify([key.connectionId, key.id]));
+  const isGroup = (key: Key) => !chatKeys.has(JSON.stringify([key.connectionId, key.id]));
+  const deleted = (kind: Told['kind'], keys: readonly Key[]) =>
+    keys.map(({ connectionId, id }): Told => ({ connectionId, id, kind, op: 'deleted' }));
+  const updated = (kind: Told['kind'], field: NonNullable<Told['field']>, keys: readonly Key[]) =>
+    keys.map(({ connectionId, id }): Told => ({ connectionId, id, kind, op: 'updated', field }));
   return [
-    ...[...removed.filter(({ named }) => read || !named), ...blanked].map(({ connectionId, id }) => ({
-      ...{ connectionId, id, kind: 'message' as const, op: 'deleted' as const },
-    })),
-    ...redacted.map(({ connectionId, id, field }) => ({
-      ...{ connectionId, id, kind: 'message' as const, op: 'updated' as const, field },
-    })),
-    ...distinct([...left.filter(isGroup), ...extrasOf('participant')]).map(({ connectionId, id }) => ({
-      ...{
-        connectionId,
-        id,
-        kind: 'conversation' as const,
-        op: 'updated' as const,
-        field: 'participants' as const,
-      },
-    })),
-    ...(['conversation', 'contact'] as const).flatMap((kind) =>
-      extrasOf(kind).map(({ connectionId, id }) => ({
-        ...{ connectionId, id, kind, op: 'updated' as const, field: 'extra' as const },
-      })),
+    ...deleted('message', [...removed.filter(mayBeTold), ...blanked]),
+    ...redacted.flatMap((one) => updated('message', one.field, [one])),
+    ...updated(
+      'conversation',
+      'participants',
+      distinct([...left.filter(isGroup), ...extrasOf('participant')]),
     ),
-    ...chats
-      .filter(({ named }) => read || !named)
-      .map(({ connectionId, id }) => ({
-        ...{ connectionId, id, kind: 'conversation' as const, op: 'deleted' as const },
-      })),
-    ...(read ? contacts : []).map(({ connectionId, id }) => ({
-      ...{ connectionId, id, kind: 'contact' as const, op: 'deleted' as const },
-    })),
+    ...updated('conversation', 'extra', extrasOf('conversation')),
+    ...updated('contact', 'extra', extrasOf('contact')),
+    ...deleted('conversation', chats.filter(mayBeTold)),
+    ...deleted('contact', read ? contacts : []),
   ];
 }
