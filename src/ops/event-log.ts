@@ -1,3 +1,4 @@
+import { isDoubling } from '../lib/doubling.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Listener, SyncEvent } from '../sync/events.ts';
 import { errorFields, type Logger } from './logger.ts';
@@ -133,8 +134,4 @@ function failed(log: Logger, event: Extract<SyncEvent, { type: 'failed' }>): voi
   else if (retryIn < 1000 && failures < 3) log.info(fields, 'turn failed');
   else if (failures < 6) log.warn(fields, 'turn failed');
   else log.error(fields, 'turn failed');
-}
-
-function isDoubling(failures: number): boolean {
-  return (failures & (failures - 1)) === 0;
 }

@@ -1,3 +1,4 @@
+import { isDoubling } from '../lib/doubling.ts';
 import type { MediaEvent, MediaListener } from '../media/events.ts';
 import type { ConnectionId } from '../model.ts';
 import { errorFields, type Logger } from './logger.ts';
@@ -49,8 +50,4 @@ export function mediaLog(log: Logger): MediaListener {
 
 function failure({ error, failures, retryIn }: Extract<MediaEvent, { retryIn: number }>) {
   return { ...errorFields(error), failures, retry_in_ms: Math.round(retryIn) };
-}
-
-function isDoubling(failures: number): boolean {
-  return (failures & (failures - 1)) === 0;
 }

@@ -1,5 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
+import { isDoubling } from '../../lib/doubling.ts';
 import type { ConnectionId } from '../../model.ts';
 import type { Logger } from '../logger.ts';
 import { type Reply, type Route, readBody } from './server.ts';
@@ -34,7 +35,7 @@ export function webhookRoute({ secrets, onEvent, count, log, now = Date.now }: W
     count(status === 413 ? 'too_large' : 'refused');
     refused++;
     // Anyone can send such requests: told at each doubling only.
-    if ((refused & (refused - 1)) === 0) log.warn({ refused, status }, 'webhook refused');
+    if (isDoubling(refused)) log.warn({ refused, status }, 'webhook refused');
     return { status, body: status === 413 ? 'too large\n' : 'unauthorized\n' };
   };
   return {
