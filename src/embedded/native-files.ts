@@ -16,7 +16,7 @@ import path from 'node:path';
 import { codeOf } from './errors.ts';
 
 /** The programs of a native folder that we run. */
-export const PROGRAMS = ['postgres', 'initdb', 'pg_ctl'];
+const PROGRAMS = ['postgres', 'initdb', 'pg_ctl'];
 
 const READ_ONLY = ['EACCES', 'EPERM', 'EROFS'];
 

@@ -3,7 +3,7 @@ import { removeFiles } from './removal.ts';
 import type { MediaStore } from './store.ts';
 
 /** What nothing refers to stays so long, in milliseconds: a download that is under way is younger. */
-export const KEEP_ORPHANS = 24 * 3_600_000;
+const KEEP_ORPHANS = 24 * 3_600_000;
 
 /** Files that are looked up, and removed, at a time. */
 const AT_ONCE = 500;

@@ -85,6 +85,6 @@ export function alertSender({
 const HINT = 'check ALERT_WEBHOOK_URL, and what answers there';
 
 /** The signature's header for a body that is sent at `seconds` since 1970. */
-export function signatureOf(secret: string, seconds: number, body: string): string {
+function signatureOf(secret: string, seconds: number, body: string): string {
   return `t=${seconds},v1=${createHmac('sha256', secret).update(`${seconds}.${body}`).digest('hex')}`;
 }

@@ -24,7 +24,7 @@ import { instantMs } from './times.ts';
 import { SENT, type Wording } from './wire.ts';
 
 /** How long the upstream remembers messages, from its documentation: 30 days. Milliseconds. */
-export const WINDOW_MS = 30 * 86_400_000;
+const WINDOW_MS = 30 * 86_400_000;
 
 /** The connection's condition, as `/v1/whatsapp/status` tells it. */
 export interface ConnectionState {

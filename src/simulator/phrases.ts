@@ -133,7 +133,7 @@ const PHRASES: Record<Locale, readonly string[]> = {
 
 /** ZWJ families, skin tones, flags, keycaps and one from outside the first emoji planes. */
 // biome-ignore format: a list of single signs
-export const EMOJI = [
+const EMOJI = [
   '👍', '❤️', '😂', '🙏', '😮', '😢', '👍🏽', '🙏🏿', '👩‍👩‍👧‍👦', '👨🏻‍💻', '🏳️‍🌈', '❤️‍🔥', '🇩🇪', '🇧🇷', '1️⃣', '🫡', '🧑🏾‍🤝‍🧑🏻', '🏴󠁧󠁢󠁳󠁣󠁴󠁿', '🎉', '✅',
 ] as const;
 

@@ -16,18 +16,16 @@ import { rfc3339 } from './times.ts';
 import { contactText, conversationText, messageText, rawText } from './wire.ts';
 import type { World } from './world.ts';
 
-export const ROUTES = [
-  'me',
-  'status',
-  'sync',
-  'conversations',
-  'contacts',
-  'messages',
-  'media',
-  'webhooks',
-  'unknown',
-] as const;
-export type RouteName = (typeof ROUTES)[number];
+export type RouteName =
+  | 'me'
+  | 'status'
+  | 'sync'
+  | 'conversations'
+  | 'contacts'
+  | 'messages'
+  | 'media'
+  | 'webhooks'
+  | 'unknown';
 
 export type Limits = Pick<SimulatorOptions, 'limitDefault' | 'limitMax' | 'overLimit'>;
 

@@ -3,7 +3,7 @@ import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
 
 /** How many minutes of activity are shown. */
-export const ACTIVITY_MINUTES = 60;
+const ACTIVITY_MINUTES = 60;
 
 /** Records per minute, the oldest first, by connection. */
 export type Activity = ReadonlyMap<ConnectionId, readonly number[]>;

@@ -32,7 +32,7 @@ export const SEARCH_INDEX: LargeIndex = {
 
 /** Parts of words (SEARCH=parts), by pg_trgm. Its operator class is named with the schema that the extension is in.
  * @param extension that schema. */
-export const partsIndex = (extension: string): LargeIndex => ({
+const partsIndex = (extension: string): LargeIndex => ({
   ...PARTS_INDEX,
   definition: `using gin (left(body, 65536) "${extension.replaceAll('"', '""')}".gin_trgm_ops)`,
 });

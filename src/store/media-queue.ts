@@ -23,13 +23,13 @@ const WITHOUT_FILE = [
 ];
 
 /** SQL: whether a message carries an attachment. */
-export function carriesMedia(m: string): string {
+function carriesMedia(m: string): string {
   const types = WITHOUT_FILE.map((type) => `'${type}'`).join(', ');
   return `(${m}.media not in ('{}', '[]', 'null', '""') or ${m}.content_type not in ('', ${types})) is true`;
 }
 
 /** SQL: where a message stands in the queue. */
-export function queuedAt(m: string): string {
+function queuedAt(m: string): string {
   return `coalesce(${m}.sent_at, ${m}.received_at, now())`;
 }
 

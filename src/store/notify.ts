@@ -75,7 +75,7 @@ const MAX_PAUSE = 30_000;
 const CHECK_EVERY = 30_000;
 
 /** A probe that did not come back. */
-export class DeafError extends Error {
+class DeafError extends Error {
   override name = 'DeafError';
   readonly code = 'NOTIFY_NOT_HEARD';
 }

@@ -5,7 +5,7 @@ import { MAX_JID_BYTES } from './jids.ts';
 /** SQL, to be joined laterally: the reactions in `messages.reactions`, as `reactor_jid, emoji`. The upstream leaves the
  * shape open; this is what is understood of it: an object by who reacted, with `{"emoji": "👍", …}` or `"👍"`. An empty
  * emoji is a reaction that was taken back. Whatever else is there stays in the `jsonb` alone. */
-export function reactionsIn(column: string): string {
+function reactionsIn(column: string): string {
   return `select r.key as reactor_jid, o.emoji
         from jsonb_each(case when jsonb_typeof(${column}) = 'object' then ${column} end) r
         cross join lateral (

@@ -5,7 +5,7 @@ import { define, MAX_DEPTH, toJsonb } from '../lib/text.ts';
 import type { Json, Row } from '../model.ts';
 
 /** Longest id or JID, in bytes of UTF-8: an index entry of Postgres must stay under about 2,700 (R9). */
-export const MAX_ID_BYTES = 1024;
+const MAX_ID_BYTES = 1024;
 
 /** Why a record or a participant cannot be stored (R9). */
 export class Refusal {

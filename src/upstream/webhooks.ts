@@ -15,7 +15,7 @@ export interface WebhookEndpoint {
 }
 
 /** What changes something that is replicated: messages, and whether there is anything to replicate from. */
-export const EVENT_TYPES = [
+const EVENT_TYPES = [
   'whatsapp.message.received',
   'whatsapp.message.sent',
   'whatsapp.message.reaction_received',

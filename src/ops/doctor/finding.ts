@@ -12,7 +12,7 @@ export const warning = (message: string, remedy: string): Finding => ({ level: '
 export const problem = (message: string, remedy: string): Finding => ({ level: 'problem', message, remedy });
 
 /** Clocks may differ by so much, in milliseconds. */
-export const MAX_SKEW = 30_000;
+const MAX_SKEW = 30_000;
 
 /** Judges a clock against this machine's.
  * @param between readings of this machine's clock before and after the other was asked, in milliseconds since 1970. */

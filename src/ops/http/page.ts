@@ -38,7 +38,7 @@ export interface RenderedPage {
 }
 
 /** Text as HTML shows it, and as nothing else. */
-export function escapeHtml(text: string): string {
+function escapeHtml(text: string): string {
   const entities: Record<string, string> = {
     '&': '&amp;',
     '<': '&lt;',
