@@ -1,12 +1,19 @@
 import type { ColumnType, Generated } from 'kysely';
+import type {
+  CrmLinksTable,
+  ErasureReturnsTable,
+  ErasuresTable,
+  MediaTable,
+  SuppressionsTable,
+} from './schema-beside.ts';
 
 /** A timestamptz: read as a Date (milliseconds), written as text so that microseconds survive. */
-type Timestamp = ColumnType<Date, string | undefined, string>;
-type NullableTimestamp = ColumnType<Date | null, string | null | undefined, string | null>;
+export type Timestamp = ColumnType<Date, string | undefined, string>;
+export type NullableTimestamp = ColumnType<Date | null, string | null | undefined, string | null>;
 /** An int64: decimal digits, since a JavaScript number does not hold it. */
-type Int64 = ColumnType<string, string | undefined, string>;
+export type Int64 = ColumnType<string, string | undefined, string>;
 
-interface ConnectionsTable {
+export interface ConnectionsTable {
   connection_id: string;
   jid: string | null;
   paired: boolean | null;
@@ -15,7 +22,7 @@ interface ConnectionsTable {
   removed_at: NullableTimestamp;
 }
 
-interface SyncStateTable {
+export interface SyncStateTable {
   connection_id: string;
   epoch: Generated<number>;
   numbering: Generated<number>;
@@ -45,7 +52,7 @@ interface SyncStateTable {
   suppressed_by: string | null;
 }
 
-interface WorkersTable {
+export interface WorkersTable {
   worker_id: string;
   started_at: Timestamp;
   heartbeat_at: Timestamp;
@@ -53,43 +60,197 @@ interface WorkersTable {
   host: string | null;
 }
 
-/** An attachment of a message: in the queue, or where it is. */
-interface MediaTable {
+export interface SyncPagesTable {
   connection_id: string;
-  message_id: string;
-  state: Generated<string>;
-  mime_type: string | null;
-  bytes: Int64 | null;
-  sha256: string | null;
-  location: string | null;
-  attempts: Generated<number>;
-  next_try_at: Timestamp;
-  sent_at: Timestamp;
-  claimed_by: string | null;
-  claimed_until: NullableTimestamp;
-  writing: string | null;
-  error_kind: string | null;
-  error: string | null;
-  queued_at: Timestamp;
-  stored_at: NullableTimestamp;
+  page_id: Int64;
+  epoch: number;
+  numbering: number;
+  cursor_from: string;
+  cursor_to: string;
+  has_more: boolean;
+  conversations: number;
+  contacts: number;
+  messages: number;
+  quarantined: number;
+  body_sha256: string | null;
+  worker: string | null;
+  applied_at: Timestamp;
+  pages: Generated<number>;
 }
 
-interface MigrationTable {
+export interface VerificationsTable {
+  connection_id: string;
+  verification_id: Int64;
+  cause: string;
+  state: string;
+  repair: boolean;
+  since: NullableTimestamp;
+  started_at: Timestamp;
+  updated_at: Timestamp;
+  finished_at: NullableTimestamp;
+  position: unknown;
+  requests: Int64;
+  counts: unknown;
+  checked: Int64;
+  drift: Int64;
+  mended: Int64;
+  remaining: Int64;
+  not_served: Int64;
+  ledger_problems: number;
+  error_kind: string | null;
+  error: string | null;
+}
+
+export interface GapsTable {
+  connection_id: string;
+  gap_id: Int64;
+  gap_from: Timestamp;
+  gap_to: Timestamp;
+  reason: string;
+  found_by: string;
+  recorded_at: Timestamp;
+  alerted_at: NullableTimestamp;
+  acknowledged_at: NullableTimestamp;
+  note: string | null;
+}
+
+export interface UpkeepTable {
+  connection_id: string;
+  job: string;
+  since: Timestamp;
+  done_at: NullableTimestamp;
+  error: string | null;
+}
+
+export interface ChangesTable {
+  connection_id: string;
+  change_no: string;
+  kind: string | null;
+  record_id: string | null;
+  op: string | null;
+  changed_fields: string[] | null;
+  at: Timestamp;
+}
+
+export interface ChangeConsumersTable {
+  consumer: string;
+  registered_at: Timestamp;
+}
+
+export interface ChangePositionsTable {
+  connection_id: string;
+  consumer: string;
+  change_no: Int64;
+  handed_to: Int64;
+  leased_to: Int64;
+  leased_until: NullableTimestamp;
+  read_at: NullableTimestamp;
+  acked_at: NullableTimestamp;
+}
+
+export interface QuarantineTable {
+  quarantine_id: Int64;
+  connection_id: string;
+  kind: string;
+  record_id: string | null;
+  conversation_id: string | null;
+  record_json: string;
+  record_bytes: Buffer | null;
+  record_sha256: string;
+  error_code: string | null;
+  error: string | null;
+  version: string;
+  numbering: number;
+  cursor_from: string;
+  cursor_to: string;
+  first_seen_at: Timestamp;
+  last_seen_at: Timestamp;
+  attempts: Generated<number>;
+  resolved_at: NullableTimestamp;
+  resolution: string | null;
+}
+
+/** What every table of records has beside the upstream's fields, which the SQL takes from `entities.ts`. */
+export interface RecordTable {
+  connection_id: string;
+  numbering: number;
+  extra: unknown;
+  first_synced_at: Timestamp;
+  synced_at: Timestamp;
+}
+
+export interface JidsTable {
+  connection_id: string;
+  jid: string;
+  person_id: string | null;
+  phone_e164: string | null;
+  first_seen_at: Timestamp;
+  last_seen_at: Timestamp;
+  last_message_at: NullableTimestamp;
+}
+
+export interface ConversationCountsTable {
+  connection_id: string;
+  conversation_id: string;
+  messages_in: Int64;
+  messages_out: Int64;
+  first_message_at: NullableTimestamp;
+  last_message_at: NullableTimestamp;
+}
+
+export interface MessageReactionsTable {
+  connection_id: string;
+  message_id: string;
+  reactor_jid: string;
+  emoji: string | null;
+  since: Timestamp;
+}
+
+export interface ConversationMembershipsTable {
+  connection_id: string;
+  conversation_id: string;
+  participant_jid: string;
+  joined_at: Timestamp;
+  left_at: NullableTimestamp;
+}
+
+export interface MigrationTable {
   name: string;
   timestamp: string;
 }
 
-/** The tables that Kysely builds queries of. */
-interface Built {
+export interface Database {
   connections: ConnectionsTable;
   sync_state: SyncStateTable;
   workers: WorkersTable;
+  sync_pages: SyncPagesTable;
+  quarantine: QuarantineTable;
+  verifications: VerificationsTable;
+  gaps: GapsTable;
+  upkeep: UpkeepTable;
+  messages: RecordTable & { message_id: string; seq: string };
+  conversations: RecordTable & { conversation_id: string; seq: string };
+  contacts: RecordTable & { person_id: string; version: string };
+  conversation_participants: { connection_id: string; conversation_id: string; participant_jid: string };
+  jids: JidsTable;
+  conversation_counts: ConversationCountsTable;
+  message_reactions: MessageReactionsTable;
+  conversation_memberships: ConversationMembershipsTable;
+  message_revisions: { connection_id: string; message_id: string; revision: number };
+  changes: ChangesTable;
+  change_consumers: ChangeConsumersTable;
+  change_positions: ChangePositionsTable;
+  erasures: ErasuresTable;
+  suppressions: SuppressionsTable;
+  erasure_returns: ErasureReturnsTable;
+  crm_links: CrmLinksTable;
   media: MediaTable;
   kysely_migration: MigrationTable;
 }
 
-/** All tables, in the order in which a connection's new name is put into them. */
-const NAMES = [
+/** The tables that get the replica's schema put before their name; common table expressions must not be
+ * called like one of them. */
+export const TABLES: ReadonlySet<string> = new Set<keyof Database>([
   'connections',
   'sync_state',
   'workers',
@@ -116,12 +277,4 @@ const NAMES = [
   'crm_links',
   'media',
   'kysely_migration',
-] as const;
-
-/** What raw SQL alone asks for has no types here, since nothing would hold them to the columns: those are in
- * `migrations/schema.txt`. */
-export type Database = Built & Record<Exclude<(typeof NAMES)[number], keyof Built>, object>;
-
-/** The tables that get the replica's schema put before their name; common table expressions must not be
- * called like one of them. */
-export const TABLES: ReadonlySet<string> = new Set<keyof Database>(NAMES);
+]);

@@ -1,6 +1,5 @@
 /** Attachments: what is fetched, what is not, and what becomes of a message that changes. */
 import { createHash } from 'node:crypto';
-import { sql } from 'kysely';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { queueMissed } from '../../src/media/missed.ts';
 import { mediaFile } from '../../src/simulator/media.ts';
@@ -193,7 +192,7 @@ test('what is erased while it is about to be queued is not queued', async () => 
         ).length > 0,
       { what: 'the queue to wait for the erasure' },
     );
-    await sql`delete from ${sql.table('messages')} where message_id <> ${kept!}`.execute(trx);
+    await trx.deleteFrom('messages').where('message_id', '<>', kept!).execute();
   });
   expect(await queueing).toMatchObject({ queued: 1 });
   expect(await rows()).toMatchObject([{ message_id: kept }]);
