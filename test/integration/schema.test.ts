@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { columnType, ENTITIES } from '../../src/entities.ts';
 import { TABLES } from '../../src/store/schema.ts';
@@ -84,4 +85,33 @@ test('every column outside a key is nullable or has a default', async () => {
 test('the tables that the code qualifies are those that there are', async () => {
   const tables = new Set((await columns()).map((column) => column.table_name));
   expect(new Set([...TABLES].filter((name) => !name.startsWith('kysely')))).toEqual(tables);
+});
+
+test('the types of the tables are those of their columns', async () => {
+  const all = await columns();
+  const source = ['schema.ts', 'schema-beside.ts']
+    .map((file) => readFileSync(new URL(`../../src/store/${file}`, import.meta.url), 'utf8'))
+    .join('\n');
+  const interfaces = new Map(
+    [...source.matchAll(/interface (\w+) \{([^}]*)\}/g)].map(([, name, body]) => [name!, body!]),
+  );
+  const tables = [...source.matchAll(/^ {2}(\w+): (\w+Table);$/gm)];
+  expect(tables.length).toBeGreaterThan(15);
+  for (const [, table, type] of tables) {
+    // Kysely's own, of its own form.
+    if (table === 'kysely_migration') continue;
+    const types = new Map(
+      [...interfaces.get(type!)!.matchAll(/^ {2}(\w+): ([^;]+);$/gm)].map(([, name, text]) => [name!, text!]),
+    );
+    // What may be anything may be null.
+    const mayBeNull = (name: string) =>
+      types.get(name) === 'unknown' || /null|Nullable/.test(types.get(name) ?? '');
+    const there = all.filter((column) => column.table_name === table);
+    expect([table, [...types.keys()].sort()]).toEqual([table, there.map((one) => one.column_name).sort()]);
+    const nullable = there.filter((one) => !one.not_null || types.get(one.column_name) === 'unknown');
+    expect([table, [...types.keys()].filter(mayBeNull).sort()]).toEqual([
+      table,
+      nullable.map((one) => one.column_name).sort(),
+    ]);
+  }
 });
