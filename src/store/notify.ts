@@ -17,23 +17,29 @@ type Hint =
   | { readonly leases: true }
   | { readonly probe: string };
 
-/** Longest payload that Postgres takes is 8,000 bytes; a batch of ids stays below. */
-const MOST_IDS = 50;
+/** Bytes of ids in a payload, at most; Postgres takes payloads below 8,000. A connection's id has 6,144 at the worst. */
+const MOST_BYTES = 7_500;
 
 async function send(db: Db, hints: readonly Hint[]): Promise<void> {
-  const payloads = hints
-    .map((hint) => JSON.stringify(hint))
-    .filter((payload) => Buffer.byteLength(payload) < 7_500);
+  const payloads = hints.map((hint) => JSON.stringify(hint));
   await sql`select pg_notify(${CHANNEL}, h.payload) from unnest(${payloads}::text[]) as h (payload)`.execute(
     db,
   );
 }
 
-/** Says that connections are due. */
+/** Says that connections are due; of what is too long for an id, nothing. */
 export async function announceDue(db: Db, connectionIds: readonly ConnectionId[]): Promise<void> {
-  const hints: Hint[] = [];
-  for (let at = 0; at < connectionIds.length; at += MOST_IDS) {
-    hints.push({ due: connectionIds.slice(at, at + MOST_IDS) });
+  const hints: { due: ConnectionId[] }[] = [];
+  let room = 0;
+  for (const id of connectionIds) {
+    const bytes = Buffer.byteLength(JSON.stringify(id)) + 1;
+    if (bytes > MOST_BYTES) continue;
+    if (bytes > room) {
+      hints.push({ due: [] });
+      room = MOST_BYTES;
+    }
+    hints.at(-1)!.due.push(id);
+    room -= bytes;
   }
   await send(db, hints);
 }

@@ -2,6 +2,7 @@ import pg from 'pg';
 import { afterEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { signature } from '../../src/simulator/webhooks.ts';
+import { announceDue } from '../../src/store/notify.ts';
 import { WakeUp } from '../../src/sync/wake-up.ts';
 import type { CliProcess } from '../support/cli.ts';
 import { runCommand } from '../support/command.ts';
@@ -266,6 +267,20 @@ test('the LISTEN connection is had again when it is lost, and hears again', asyn
   } finally {
     await proxy.close();
   }
+});
+
+test('hints of however many connections are heard, with the longest of ids', async () => {
+  const ids = Array.from({ length: 60 }, (_, i) => `${'\u0001'.repeat(1_020)}${i}`);
+  await prepare(['conn_a']);
+  const heard: string[] = [];
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  client.on('notification', ({ payload }) => heard.push(...JSON.parse(payload!).due));
+  await client.query('listen wa_replica');
+  await announceDue(database.db, ['x'.repeat(8_000), ...ids]);
+  await waitFor(async () => heard.length === ids.length, { what: 'the hints' });
+  expect(heard).toEqual(ids);
+  await client.end();
 });
 
 test('a resync begins at once, however long the poll interval', async () => {
