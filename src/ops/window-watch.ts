@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import pLimit from 'p-limit';
-import { remedy } from '../errors.ts';
+import { mayPass, ReplicaError, remedy } from '../errors.ts';
+import { isDoubling } from '../lib/doubling.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Database } from '../store/schema.ts';
@@ -63,6 +64,7 @@ export class WindowWatch {
   readonly #limit = pLimit(SENDING);
   readonly #alarm = new Alarm();
   #alarms: WindowAlarms = { window: [], gaps: 0 };
+  #failures = 0;
 
   constructor(options: WindowWatchOptions) {
     this.#options = options;
@@ -82,10 +84,22 @@ export class WindowWatch {
   async watch(signal: AbortSignal): Promise<void> {
     const { every = EVERY } = this.#options;
     while (!signal.aborted) {
-      await this.look(signal).catch(() => {});
+      await this.look(signal).then(
+        () => {
+          this.#failures = 0;
+        },
+        (cause: unknown) => this.#failed(cause),
+      );
       await this.#alarm.sleep(every, signal);
     }
     await Promise.allSettled(this.#sending.values());
+  }
+
+  /** What does not pass by itself would leave the window unwatched without a word. */
+  #failed(cause: unknown): void {
+    if (mayPass(cause) || !isDoubling(++this.#failures)) return;
+    const error = ReplicaError.from('internal', cause, 'reading the window');
+    this.#options.log.error({ ...errorFields(error), failures: this.#failures }, 'cannot watch the window');
   }
 
   /** Looks once, and begins to send what is to be sent. */

@@ -220,3 +220,22 @@ test('a catch-up after the window records the gap once, is verified, and shown u
   expect(await database.query('select note from whatsapp.gaps')).toEqual([{ note: 'asked around' }]);
   expect(await daemon.kill('SIGTERM')).toBe(0);
 });
+
+test('what keeps the window from being watched is told, at each doubling', async () => {
+  await database.query('alter table whatsapp.gaps rename to elsewhere');
+  const ending = new AbortController();
+  const watching = new WindowWatch({
+    ...{ looks: database.db, control: database.db, workerId: 'me', window: 30 * DAY, send: undefined, log },
+    every: 1,
+  }).watch(ending.signal);
+  try {
+    const failures = () => lines.map(({ failures }) => failures);
+    await waitFor(() => failures().includes(4), { what: 'the fourth failure' });
+    expect(failures().slice(0, 3)).toEqual([1, 2, 4]);
+    expect(lines[0]).toMatchObject({ level: 'error', kind: 'database', msg: 'cannot watch the window' });
+  } finally {
+    ending.abort();
+    await watching;
+    await database.query('alter table whatsapp.elsewhere rename to gaps');
+  }
+});
