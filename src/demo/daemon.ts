@@ -11,9 +11,16 @@ export interface Daemon {
   readonly page: Promise<string>;
   /** Settles when it has ended: with its exit status, or the signal's name. */
   readonly ended: Promise<number | string>;
+  /** The same; undefined while it runs. */
+  readonly end: number | string | undefined;
+  /** What it logged last. */
+  readonly lastLines: readonly string[];
   /** Asks it to stop, and waits until it has. */
   stop(): Promise<void>;
 }
+
+/** How many lines of the log are kept at hand. */
+const LAST_LINES = 10;
 
 /** Where the program begins, in the sources and in `dist` alike. */
 const BIN = fileURLToPath(
@@ -34,8 +41,11 @@ export function startDaemon(env: Record<string, string>, logFile: string, cwd: s
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   child.stderr.pipe(log);
+  const lastLines: string[] = [];
   const page = new Promise<string>((resolve) => {
     createInterface(child.stderr).on('line', (line) => {
+      lastLines.push(line);
+      if (lastLines.length > LAST_LINES) lastLines.shift();
       if (!line.includes('"serving HTTP"')) return;
       const { host, port } = JSON.parse(line) as { host: string; port: number };
       resolve(`http://${host}:${port}/`);
@@ -46,6 +56,10 @@ export function startDaemon(env: Record<string, string>, logFile: string, cwd: s
     process: child,
     page,
     ended,
+    get end() {
+      return child.exitCode ?? child.signalCode ?? undefined;
+    },
+    lastLines,
     async stop() {
       child.kill('SIGTERM');
       await ended;

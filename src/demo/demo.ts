@@ -110,7 +110,7 @@ function environment(simulator: Simulator, databaseUrl: string): Record<string, 
 
 /** Shows the backlog's progress until every connection has caught up. */
 async function backlog(stage: Stage): Promise<void> {
-  const { out, total, signal, daemon, startedAt } = stage;
+  const { out, total, signal, startedAt } = stage;
   const format = 'backlog {bar} {percentage}% · {value}/{total} rows · {rate} rows/s';
   const options: Options = {
     format,
@@ -122,10 +122,6 @@ async function backlog(stage: Stage): Promise<void> {
   };
   const bar = new SingleBar(options, Presets.shades_classic);
   bar.start(total, 0, { rate: 0 });
-  let ended: number | string | undefined;
-  daemon.ended.then((how) => {
-    ended = how;
-  });
   try {
     while (!signal.aborted) {
       const statuses = await tryStatus(stage.db);
@@ -133,7 +129,7 @@ async function backlog(stage: Stage): Promise<void> {
       const seconds = (performance.now() - startedAt) / 1000;
       bar.update(rows, { rate: Math.round(rows / seconds) });
       if (statuses.length > 0 && statuses.every((status) => status.state === 'live')) return;
-      if (ended !== undefined) throw new ReplicaError('internal', { where: `the daemon ended (${ended})` });
+      requireDaemon(stage);
       if (seconds * 1000 > PATIENCE)
         throw new ReplicaError('internal', { where: 'the backlog takes too long' });
       await sleep(100, signal);
@@ -141,6 +137,13 @@ async function backlog(stage: Stage): Promise<void> {
   } finally {
     bar.stop();
   }
+}
+
+/** @throws ReplicaError where the daemon has ended by itself. Its last words are shown: its log goes with the folder. */
+function requireDaemon({ daemon: { end, lastLines }, out }: Stage): void {
+  if (end === undefined) return;
+  out.write(`\n${lastLines.join('\n')}\n`);
+  throw new ReplicaError('internal', { where: `the daemon ended (${end})` });
 }
 
 /** The status, or nothing while the daemon has not made the tables yet. */
@@ -176,10 +179,12 @@ async function verdict({ simulator, db, startedAt, out, total }: Stage): Promise
 }
 
 /** Shows the connections until the signal: redrawn on a terminal, a table now and then elsewhere. */
-async function watch({ db, out, signal }: Stage): Promise<void> {
+async function watch(stage: Stage): Promise<void> {
+  const { db, out, signal } = stage;
   let drawn = 0;
   let before = new Map<string, Look>();
   while (!signal.aborted) {
+    requireDaemon(stage);
     const statuses = await readConnections(db, WINDOW);
     const at = performance.now();
     const lines = connectionTable(statuses, before, at);

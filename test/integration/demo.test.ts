@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
@@ -25,6 +25,17 @@ test('demo shows the live table and ends cleanly on Ctrl-C', async () => {
   expect([status, stdout]).toEqual([0, expect.stringMatching(/ live +\d+/)]);
   expect(await demo.kill('SIGINT')).toBe(0);
   expect(demo.stdout).toMatch(/ended\n$/);
+});
+
+test('a demo whose daemon ends shows its last words, and fails', async () => {
+  const demo = startCli(['demo', '--messages', '300', '--connections', '1'], {});
+  await waitFor(() => /live +\d+/.test(demo.stdout), { what: 'the live table', deadlineMs: 40_000 });
+  const [, log] = /says: +(.*)/.exec(demo.stdout)!;
+  const [, pid] = /"pid":(\d+)/.exec(readFileSync(log!, 'utf8'))!;
+  process.kill(Number(pid), 'SIGKILL');
+  expect(await demo.ended).toBe(1);
+  expect(demo.stdout).toContain('"msg":"replicating"');
+  expect(demo.stderr).toContain('the daemon ended (SIGKILL)');
 });
 
 test('a demo whose Postgres cannot be made leaves nothing behind', () => {
