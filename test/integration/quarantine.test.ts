@@ -147,6 +147,15 @@ describe('records that only Postgres refuses: SQLSTATE class 22 and 54 (R9)', ()
   });
 });
 
+test('equals of which one is refused are written before the newer one, which replaces them', async () => {
+  const id = `equals${++made}`;
+  const came = [message(5, 'good'), message(5, 'refuse:22023'), message(6, 'newer')];
+  await bench.bring({ messages: came.map((one) => ({ ...one, message_id: id })) });
+  expect(await bench.query('select body from whatsapp.message_revisions where message_id = $1', id)).toEqual([
+    { body: 'good' },
+  ]);
+});
+
 describe('every other SQLSTATE is a failure of the database, never blamed on a record (R9)', () => {
   const books = () =>
     bench.query(`select (select cursor from whatsapp.sync_state where connection_id = 'conn_test') as cursor,
