@@ -12,7 +12,8 @@ export interface Batch {
   readonly encoded?: EncodedRows;
   /** The oldest of its messages by {@link dateOf}, in milliseconds since 1970; undefined where one has no date. */
   readonly oldest?: number | undefined;
-  /** Per row, the bytes it came as: asked for only where Postgres refuses a row. */
+  /** Per row, the bytes it came as, those of the last one where several records made it: asked for only where Postgres
+   * refuses a row. */
   readonly json: (row: Row) => Buffer;
   /** Of a row that several records made, these, one by one and in order: for where Postgres refuses the row. */
   readonly parts?: ReadonlyMap<Row, readonly Batch[]> | undefined;
@@ -47,6 +48,7 @@ export function toBatches(entity: Entity, rows: readonly Row[], json: (row: Row)
       }
     }
   }
+  const lastJson = (row: Row) => json(parts.get(row)?.at(-1)?.rows[0] ?? row);
   const batches: Batch[] = [];
   for (const layer of layers) {
     const partial = layer.filter((row) => isPartial(entity, row));
@@ -54,7 +56,7 @@ export function toBatches(entity: Entity, rows: readonly Row[], json: (row: Row)
     for (const rows of [whole, partial]) {
       if (rows.length === 0) continue;
       const batch = batchOf(entity, rows, json);
-      batches.push(parts.size === 0 ? batch : { ...batch, parts });
+      batches.push(parts.size === 0 ? batch : { ...batch, parts, json: lastJson });
     }
   }
   return batches;
@@ -82,8 +84,7 @@ function fold(entity: Entity, earlier: Row, later: Row): Row {
       ...(both && { extra: { ...(earlier.extra as object), ...(later.extra as object) } }),
     };
   }
-  if (later.participants !== undefined || earlier.participants === undefined) return later;
-  return { ...later, participants: earlier.participants };
+  return later.participants === undefined ? { ...later, participants: earlier.participants } : later;
 }
 
 function compareVersions(a: string, b: string): number {

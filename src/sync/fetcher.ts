@@ -32,7 +32,6 @@ export const WENT_BACK = 'cursor_went_back';
 
 interface Ahead {
   readonly from: Cursor;
-  readonly epoch: number;
   readonly page: Promise<Fetched>;
   readonly cancel: AbortController;
 }
@@ -60,10 +59,11 @@ export class Fetcher {
    * @param progress see `turn`.
    * @throws ReplicaError with the kind that R13 gives; the signal's reason where it was aborted.
    */
-  async take(at: Position, progress: (due: boolean) => void, signal: AbortSignal): Promise<Fetched> {
+  async take({ cursor }: Position, progress: (due: boolean) => void, signal: AbortSignal): Promise<Fetched> {
     this.#letGo();
     const ahead = this.#ahead;
-    if (ahead !== undefined && ahead.from === at.cursor && ahead.epoch === at.epoch) {
+    // That of another epoch is none: an epoch begins at cursor 0, and no page ahead is from there.
+    if (ahead !== undefined && ahead.from === cursor) {
       this.#ahead = undefined;
       // Whether it waits for room or for its answer is not known: its own time-out ends it.
       progress(false);
@@ -71,17 +71,17 @@ export class Fetcher {
     }
     this.drop();
     progress(false);
-    return await this.#fetch(at.cursor, signal, () => progress(true));
+    return await this.#fetch(cursor, signal, () => progress(true));
   }
 
   /** Begins to fetch the page behind `page`, which is about to be written. */
-  prefetch(page: Answer, { epoch }: Position, signal: AbortSignal): void {
+  prefetch(page: Answer, signal: AbortSignal): void {
     this.drop();
     const cancel = new AbortController();
     const fetching = this.#fetch(page.cursor, AbortSignal.any([signal, cancel.signal]));
     // A failure is told when the page is taken, if it ever is.
     fetching.catch(() => {});
-    this.#ahead = { from: page.cursor, epoch, page: fetching, cancel };
+    this.#ahead = { from: page.cursor, page: fetching, cancel };
   }
 
   /**

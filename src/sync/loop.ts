@@ -286,7 +286,7 @@ export class ConnectionLoop {
     // many attempts.
     const { min } = settings.backoff;
     const floor = Math.max(Math.min(error.retryAfter ?? 0, max * 4), Math.min(min * failures, max));
-    this.#bell.deafen(Math.min(floor, retryIn));
+    this.#bell.deafen(floor);
     try {
       const failure = { kind: error.kind, message: error.message, nextPollIn: retryIn, failures };
       await noteFailure(db, connectionId, this.#at.term, failure);

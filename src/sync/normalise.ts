@@ -164,8 +164,7 @@ function reject(entity: Entity, record: unknown, json: Buffer, refusal: Refusal)
 }
 
 function readableId(key: string, record: unknown): string | null {
-  if (typeof record !== 'object' || record === null) return null;
-  const id = (record as Record<string, unknown>)[key];
+  const id = (record as Record<string, unknown> | null)?.[key];
   if (typeof id !== 'string' || id === '') return null;
   return cutBytes(exactNumber(id) ?? id, MAX_RECORD_ID_BYTES);
 }

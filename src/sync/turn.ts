@@ -46,7 +46,7 @@ export async function turn(
   try {
     await refuse(page);
     const sent = fetcher.holdBack();
-    if (page.hasMore && page.cursor !== page.from) fetcher.prefetch(page, at, signal);
+    if (page.hasMore && page.cursor !== page.from) fetcher.prefetch(page, signal);
     const startedAt = performance.now();
     const told = { requestedAt, nextPollIn, sent };
     progress(false);

@@ -18,7 +18,7 @@ export function connectionsIn(me: unknown): ConnectionId[] | undefined {
           const id = idOf(element);
           if (id !== undefined) found.add(id);
         }
-      } else if (child !== undefined) {
+      } else {
         work.push(child);
       }
     }

@@ -18,6 +18,7 @@ import {
   OTHER,
   ofEve,
   order,
+  page,
   replay,
   useDatabase,
   world,
@@ -173,6 +174,13 @@ test('quarantined records do not bring anything back either', async () => {
   for (const { quarantine_id: id } of letters) {
     await retryDeadLetter(db, id, contextOf(db, { forgetting: FORGETTING }));
   }
+  expect(traces(await dump(database), HERS)).toEqual([]);
+  // One of Bob that only Postgres refuses.
+  const refused = { mentioned_jids: [EVE.phone], media: { n: JSON.rawJSON('1e400000') } };
+  await bring(page({ messages: [message('m_refused', refused)] }));
+  expect(
+    await database.query(`select error_code from whatsapp.quarantine where record_id = 'm_refused'`),
+  ).toEqual([{ error_code: '22003' }]);
   expect(traces(await dump(database), HERS)).toEqual([]);
   // One that was put aside by a version that did not know of it.
   const json = JSON.stringify(message('m_late', { ...direct, ...ofEve }));

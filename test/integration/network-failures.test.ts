@@ -135,7 +135,8 @@ const broken: readonly [string, Fault, string][] = [
   ['a 503', { kind: 'unavailable' }, 'not_ready'],
 ];
 describe('what is no page', () => {
-  beforeAll(() => replicate());
+  // There is room for four answers: it is given back, whatever came.
+  beforeAll(() => replicate({ MAX_RESPONSE_BYTES: '256KiB' }));
   afterAll(end);
 
   test.each(broken)('%s', (_, fault, kind) => expectNothingUntilHealed(fault, kind));
@@ -228,6 +229,22 @@ describe('what takes time or room', () => {
     expect(retryIn).toBeGreaterThanOrEqual(least);
     expect(retryIn).toBeLessThanOrEqual(most);
     expect(Math.max(...gaps(seen))).toBeGreaterThanOrEqual(Math.min(least, retryIn) - 5);
+  });
+
+  test('what parks waits for BACKOFF_MAX, or for a longer Retry-After, with the same bound', async () => {
+    await replicate({ BACKOFF_MAX: '200ms' });
+    const waits = [
+      ['0.1', 200],
+      ['0.4', 400],
+      ['1000000', 800],
+    ] as const;
+    for (const [after, retryIn] of waits) {
+      const refusal: Fault = { kind: 'answer', status: 402, headers: { 'retry-after': after } };
+      replica.events.length = 0;
+      simulator.faults.script(refusal, 1, { route: 'sync' });
+      await waitFor(() => replica.events.some(({ type }) => type === 'recovered'), { what: 'it to go on' });
+      expect(failures().map((failure) => failure.retryIn)).toEqual([retryIn]);
+    }
   });
 
   test('a 429 stops the whole key, which comes back with one probe; another key is not delayed', async () => {

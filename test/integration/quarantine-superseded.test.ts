@@ -69,6 +69,26 @@ describe('an open entry is superseded by a good record of its id in an equal or 
     expect(await resolutions(id)).toEqual([null]);
   });
 
+  test('so it is in a page of which Postgres refuses something', async () => {
+    const [whole, partial, chat] = [newId(), newId(), newId()];
+    await bench.bring({
+      messages: [bad(whole, 5), bad(partial, 5)],
+      conversations: [{ conversation_id: chat, seq: 5, subject: 5 }],
+    });
+    const members = '[{"participant_jid":"a","x":1e400000}]';
+    await bench.bring({
+      messages: [
+        good(whole, 6),
+        { message_id: partial, seq: 6, status: 'read' },
+        `{"message_id":"${newId()}","conversation_id":"c","seq":1,"media":{"n":1e400000}}`,
+      ],
+      conversations: [`{"conversation_id":"${chat}","seq":6,"participants":${members}}`],
+    });
+    expect(await bench.putAside()).toHaveLength(2);
+    expect([await resolutions(whole), await resolutions(partial)]).toEqual([['superseded'], [null]]);
+    expect(await bench.entries(`record_id = '${chat}'`)).toMatchObject([{ resolution: 'superseded' }]);
+  });
+
   test('nor a record of another id, kind or connection', async () => {
     const id = newId();
     await bench.bring({ messages: [bad(id, 5)] });

@@ -147,6 +147,15 @@ describe('records that only Postgres refuses: SQLSTATE class 22 and 54 (R9)', ()
   });
 });
 
+test('equals of which one is refused are written before the newer one, which replaces them', async () => {
+  const id = `equals${++made}`;
+  const came = [message(5, 'good'), message(5, 'refuse:22023'), message(6, 'newer')];
+  await bench.bring({ messages: came.map((one) => ({ ...one, message_id: id })) });
+  expect(await bench.query('select body from whatsapp.message_revisions where message_id = $1', id)).toEqual([
+    { body: 'good' },
+  ]);
+});
+
 describe('every other SQLSTATE is a failure of the database, never blamed on a record (R9)', () => {
   const books = () =>
     bench.query(`select (select cursor from whatsapp.sync_state where connection_id = 'conn_test') as cursor,
@@ -181,26 +190,31 @@ describe('every other SQLSTATE is a failure of the database, never blamed on a r
       'message',
       (seq) => `{"message_id":"m","conversation_id":"c","seq":${seq},"body":"refuse:53100"}`,
     );
-    const worker = await startWorker(quickSettings(database.url, simulator.url), { discovers: false });
+    const [conversation] = connection.conversations;
+    for (let more = 0; more < 20; more++) connection.addMessage({ conversation: conversation! });
+    // There is room for four answers: the page ahead gives its own back with each failure.
+    const limits = { PAGE_LIMIT: '10', PAGE_LIMIT_MAX: '10', MAX_RESPONSE_BYTES: '64KiB' };
+    const env = { ...quickSettings(database.url, simulator.url), ...limits };
+    const worker = await startWorker(env, { discovers: false });
     try {
       // Those of other tests are known to the database, and not to the upstream.
       const failed = () =>
         worker.events
           .filter((event) => event.type === 'failed')
           .filter(({ connectionId }) => connectionId === connection.id);
-      await waitFor(() => failed().length >= 3, { what: 'three failures' });
+      await waitFor(() => failed().length >= 8, { what: 'eight failures' });
       for (const { error } of failed()) expect([error.kind, error.code]).toEqual(['database', '53100']);
-      expect(await bench.query(`select from whatsapp.messages where connection_id = 'full_disk'`)).toEqual(
-        [],
-      );
+      expect(await bench.query(`select from whatsapp.messages where message_id = 'm'`)).toEqual([]);
       await refusal(database, 'off');
-      await waitFor(() => worker.told('recovered').includes(connection.id), { what: 'the recovery' });
+      await waitFor(() => worker.told('caught_up').includes(connection.id), {
+        what: 'the end of the backlog',
+      });
     } finally {
       await worker.stop();
       await simulator.close();
     }
     expect(await bench.query(`select from whatsapp.messages where connection_id = 'full_disk'`)).toHaveLength(
-      51,
+      71,
     );
     expect(await bench.query(`select from whatsapp.quarantine where connection_id = 'full_disk'`)).toEqual(
       [],

@@ -2,7 +2,7 @@ import type { Kysely } from 'kysely';
 import { ensureConnections } from '../../src/store/connections.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { readPosition } from '../../src/store/state.ts';
-import { type Applied, type ApplyContext, apply } from '../../src/sync/apply.ts';
+import { type Applied, type ApplyContext, type ApplyPlan, apply } from '../../src/sync/apply.ts';
 import { pack } from '../../src/sync/packing.ts';
 import { parsePage } from '../../src/upstream/page.ts';
 
@@ -47,11 +47,12 @@ export async function applyAnswer(
   answer: Answer | Buffer,
   changes: Partial<ApplyContext> = {},
   connection: string = CONNECTION,
+  plan: Partial<ApplyPlan> = {},
 ): Promise<Extract<Applied, { done: true }>> {
   await ensureConnections(db, [connection]);
   const at = (await readPosition(db, connection))!;
   const page = parsePage(Buffer.isBuffer(answer) ? answer : bodyOf(answer), at.cursor);
-  const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
+  const timing = { requestedAt: performance.now(), nextPollIn: () => 1000, ...plan };
   const applied = await apply(contextOf(db, changes), connection, at, page, pack(page).changes, timing);
   if (!applied.done) throw new Error('the page was fenced');
   return applied;

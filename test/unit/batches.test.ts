@@ -68,27 +68,29 @@ describe('twice in one page (R3)', () => {
   });
 
   test('equals are one row, and their parts are kept for where Postgres refuses it', () => {
-    const { batches } = changesOf(
+    const { batches, partial } = changesOf(
       'messages',
       { message_id: 'a', seq: 5, conversation_id: 'c', body: 'replaced' },
-      { message_id: 'a', seq: 5, conversation_id: 'c', body: 'x', one: 1 },
+      { message_id: 'a', seq: 5, conversation_id: 'c', body: 'x', status: 'sent', one: 1 },
       { message_id: 'a', seq: 5, status: 'read', two: 2 },
       { message_id: 'a', seq: 4, conversation_id: 'c', body: 'older' },
+      { message_id: 'b', seq: 4, status: 'alone' },
     );
     const row = last(batches, 'message_id').get('a')!;
-    expect(batches.map((batch) => batch.rows.length)).toEqual([1, 1]);
+    expect(batches.map((batch) => batch.rows.length)).toEqual([1, 1, 1]);
     expect(row).toMatchObject({ seq: '5', body: 'x', status: 'read', extra: { one: 1, two: 2 } });
-    const parts = batches[1]!.parts!.get(row)!;
+    const parts = batches[2]!.parts!.get(row)!;
     expect(parts.map((batch) => [batch.partial, batch.rows[0]!.body, batch.rows[0]!.status])).toEqual([
       [false, 'replaced', undefined],
-      [false, 'x', undefined],
+      [false, 'x', 'sent'],
       [true, undefined, 'read'],
     ]);
-    expect(parts.map((batch) => JSON.parse(batch.json(batch.rows[0]!).toString()).body)).toEqual([
-      'replaced',
-      'x',
-      undefined,
-    ]);
+    const json = (batch: Batch, one: Row) => JSON.parse(batch.json(one).toString());
+    expect(parts.map((batch) => json(batch, batch.rows[0]!).body)).toEqual(['replaced', 'x', undefined]);
+    expect(json(batches[2]!, row)).toMatchObject({ status: 'read' });
+    expect(partial).toBe(2);
+    // What came alone is all there is of it: refused, it is not written once more.
+    for (const { rows, parts: none } of batches.slice(0, 2)) expect(none!.get(rows[0]!)).toBeUndefined();
   });
 
   test('among equals, a conversation keeps the membership that the last one does not tell', () => {
@@ -97,8 +99,11 @@ describe('twice in one page (R3)', () => {
       'conversations',
       { conversation_id: 'c', seq: 5, subject: 'first', participants },
       { conversation_id: 'c', seq: 5, subject: 'last' },
+      { conversation_id: 'd', seq: 5, participants },
+      { conversation_id: 'd', seq: 5, participants: [] },
     );
     expect(last(batches, CONVERSATION.key).get('c')).toMatchObject({ subject: 'last', participants });
+    expect(last(batches, CONVERSATION.key).get('d')).toMatchObject({ participants: [] });
   });
 
   test('a record without seq takes the cursor, and so wins over those with one', () => {

@@ -1,6 +1,10 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { describe, expect, test } from 'vitest';
 import { CONTACT, MESSAGE } from '../../src/entities.ts';
-import { parseList } from '../../src/upstream/lists.ts';
+import { fixedKey } from '../../src/upstream/api-key.ts';
+import { UpstreamClient } from '../../src/upstream/client.ts';
+import { Lists, parseList } from '../../src/upstream/lists.ts';
 import { PageError } from '../../src/upstream/page.ts';
 import { readListed } from '../../src/verify/listed.ts';
 
@@ -30,6 +34,30 @@ describe('an answer of a list', () => {
     '{"messages":[],"has_more":1}',
     '{"items":[]}',
   ])('%s says nothing', (text) => expect(() => list(text)).toThrow(PageError));
+});
+
+test('a list is asked for by its ids, whatever is in them, and what is no list is told without them', async () => {
+  const asked: unknown[] = [];
+  const server = createServer(({ url }, answer) => {
+    asked.push(url);
+    answer.end('<html>');
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const baseUrl = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const upstream = new UpstreamClient({ baseUrl, requestTimeout: 30_000, maxSockets: 1, userAgent: 'test' });
+  const { signal } = new AbortController();
+  const request = { key: fixedKey('key'), connectionId: 'c', admits: () => true, signal };
+  try {
+    await expect(new Lists(upstream).messages(request, 'a/b?@g.us', '1&2', 7)).rejects.toMatchObject({
+      kind: 'protocol',
+      message: '/v1/whatsapp/conversations/…/messages: the answer is HTML, not JSON',
+    });
+  } finally {
+    await upstream.close();
+    server.close();
+  }
+  const path = '/v1/whatsapp/conversations/a%2Fb%3F%40g.us/messages';
+  expect(asked).toEqual([`${path}?limit=7&before_message_id=1%262`]);
 });
 
 describe('listed records', () => {

@@ -156,6 +156,7 @@ describe('what is kept of a record that is refused', () => {
     expect(rejectOf('contacts', String.raw`{"person_id":"p\u0000\ud800","company":1}`).recordId).toBe(
       'p\ufffd\ufffd',
     );
+    expect(rejectOf('contacts', '{"person_id":12345678901234567890}').recordId).toBe('12345678901234567890');
   });
 
   test('holds no value in its reason', () => {

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { ENTITIES } from '../../src/entities.ts';
-import { normalise } from '../../src/sync/normalise.ts';
+import { normalise, readRecord } from '../../src/sync/normalise.ts';
 import type { ArrayName } from '../../src/upstream/page.ts';
 import { CURSOR, changesOf, pageOf, parsedRow, rowOf } from './pages.ts';
 
@@ -71,7 +71,7 @@ describe('a record is whole (R7)', () => {
   test.each(ENTITIES)('every field of a $kind becomes its column', ({ array, key, fields, version }) => {
     const samples = {
       id: 'x@lid',
-      text: 'Grüße 😀',
+      text: 'Grüße 😀'.repeat(500),
       boolean: false,
       time: '2026-11-20T12:00:00Z',
       object: { '👍': ['x@lid'], '': {} },
@@ -149,6 +149,10 @@ describe('text (R10)', () => {
     });
   });
 
+  test('is mended in a record that is read alone, from its bytes', () => {
+    expect(readRecord(Buffer.from(String.raw`{"a":"\u0000"}`))).toEqual({ a: '\ufffd' });
+  });
+
   test('that was invalid UTF-8 is mended too, and numbers beside it stay exact', () => {
     const record = Buffer.concat([
       Buffer.from(String.raw`{"message_id":"m","x":"\u0000","n":12345678901234567890,"body":"a`),
@@ -196,7 +200,7 @@ describe('a page', () => {
       '{"message_id":"b","body":"\\u0041"}',
       '{"message_id":"a","seq":1}',
     ];
-    const { batches } = changesOf('messages', ...texts);
+    const { batches } = changesOf('messages', '{"bad":1}', ...texts);
     const bytes = batches.flatMap((batch) => batch.rows.map((row) => batch.json(row).toString()));
     expect(bytes.sort()).toEqual([...texts].sort());
   });
