@@ -181,7 +181,7 @@ export function mediaStore() {
 }
 
 function storeOf(url: URL | null): MediaStoreUrl | undefined {
-  if (url === null || url.username + url.password + url.search + url.hash + url.port !== '') return undefined;
+  if (url === null || url.username + url.password + url.search + url.hash !== '') return undefined;
   if (url.protocol === 'file:' && url.host === '' && url.pathname.length > 1) {
     return { kind: 'file', folder: fileURLToPath(url) };
   }

@@ -58,7 +58,7 @@ export async function download(
     return undefined;
   }
   const replaced = claim.location;
-  if (replaced !== null && replaced !== location) await removeFiles(db, store, [replaced]);
+  if (replaced !== null) await removeFiles(db, store, [replaced]);
   return stored;
 }
 

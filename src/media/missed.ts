@@ -22,8 +22,8 @@ export async function queueMissed(
   const { missed, next } = await findMissed(db, connectionId, window, redact, after);
   if (missed.length === 0) return { queued: 0, next };
   const queued = await inTransaction(db, BESIDE, async (trx) => {
-    const locked = await lockStates(trx, [connectionId]);
-    return locked.length === 0 ? 0 : await queueMessages(trx, connectionId, missed, redact);
+    await lockStates(trx, [connectionId]);
+    return await queueMessages(trx, connectionId, missed, redact);
   });
   return { queued, next };
 }

@@ -103,7 +103,6 @@ export async function supersede(
   const short = long.length === 0 ? records : records.filter(({ id }) => !mayBeCut(id));
   await resolve(short, sql`q.kind = ${kind} and q.record_id = r.id`);
   await resolve(await entriesOf(db, kind, long, connectionId), sql`q.quarantine_id = r.entry`);
-  if (kind !== 'conversation') return;
   await resolve(
     records.filter(({ members }) => members),
     // Not those that this very record put aside, or counted up, a moment ago.

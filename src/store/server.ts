@@ -33,7 +33,7 @@ export async function serverFacts(db: Kysely<Database>): Promise<ServerFacts> {
   const { rows } = await sql<ServerFacts>`
     select current_setting('server_version_num')::integer as version, current_setting('server_version') as name,
       current_database() as database, current_setting('server_encoding') as encoding,
-      current_setting('transaction_read_only')::boolean or pg_is_in_recovery() as "readOnly",
+      current_setting('transaction_read_only')::boolean as "readOnly",
       clock_timestamp() as now`.execute(db);
   return rows[0]!;
 }

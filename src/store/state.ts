@@ -190,7 +190,8 @@ export async function advance(
       insert into ${sql.table('gaps')} (connection_id, gap_from, gap_to, found_by)
       select ${connectionId}, b.since, s.forgotten,
         case when b.caught_up_at is null then 'first_catch_up' else 'catch_up' end
-      from state s cross join before b where ${move.caughtUp}::boolean and b.since < s.forgotten
+      -- of a page that does not catch up, both are as they were
+      from state s cross join before b where b.since < s.forgotten
       returning gap_from, gap_to
     ), page as (
       insert into ${sql.table('sync_pages')} (connection_id, epoch, numbering, cursor_from, cursor_to, has_more,

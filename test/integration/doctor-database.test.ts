@@ -18,6 +18,15 @@ test('all is well', async () => {
   expect(off.lines.at(-1)).toBe('✓ listen: off, wake-ups come with the next renewal');
 });
 
+test('a database that is only read', async () => {
+  await database.query(`alter database ${database.name} set default_transaction_read_only = on`);
+  const { lines } = await examine(database.url);
+  expect(lines.slice(1, 3)).toEqual([
+    '✗ database: read-only (a standby?)',
+    '    point DATABASE_URL at the primary',
+  ]);
+});
+
 test('the key of the erasures is there, missing, or another', async () => {
   const key = 'a key of the tests that nobody guesses';
   const last = async (more: Record<string, string>) => (await examine(database.url, more)).lines;

@@ -2,7 +2,18 @@ import { sql } from 'kysely';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { ensureConnections } from '../../src/store/connections.ts';
 import { claimLeases, releaseLease, renewLeases } from '../../src/store/leases.ts';
-import { lockState, makeDue, type Position, readPosition, startEpoch } from '../../src/store/state.ts';
+import {
+  type Advance,
+  advance,
+  type LedgerEntry,
+  lockState,
+  makeDue,
+  noteFailure,
+  type Position,
+  readPosition,
+  startEpoch,
+  startedAutomatically,
+} from '../../src/store/state.ts';
 import { BESIDE, inTransaction } from '../../src/store/transaction.ts';
 import { apply } from '../../src/sync/apply.ts';
 import { pack } from '../../src/sync/packing.ts';
@@ -87,6 +98,70 @@ describe('a page whose position is not the stored one writes nothing (R1)', () =
     expect(await readPosition(database.db, CONNECTION)).toEqual(at);
     expect(await database.query('select from whatsapp.messages')).toHaveLength(0);
   });
+});
+
+const move: Advance = {
+  ...{ to: 10n, requestedAgo: 0, caughtUp: true, changed: true, untold: false },
+  ...{ inserted: { conversations: 0, contacts: 0, messages: 1 }, nextPollIn: 0 },
+  ...{ leaseTtl: 60_000, window: 86_400_000 },
+};
+const entry: LedgerEntry = {
+  ...{ hasMore: false, conversations: 0, contacts: 0, messages: 1, quarantined: 0 },
+  ...{ bodySha256: '', worker: 'one' },
+};
+
+test.each([
+  ['the time that it was due at', '-10 seconds', 60],
+  ['a time that is yet to come', '30 seconds', 60],
+  ['a time that somebody set while the turn ran', '-500 milliseconds', 0],
+])('after a turn, %s: %s from now becomes a poll in %d seconds', async (_, ago, seconds) => {
+  await database.query(`update whatsapp.sync_state set next_poll_at = clock_timestamp() + $1::interval`, [
+    ago,
+  ]);
+  const at = (await readPosition(database.db, CONNECTION))!;
+  await advance(database.db, CONNECTION, at, { ...move, requestedAgo: 5_000, nextPollIn: 60_000 }, entry);
+  const [state] = await database.query<{ left: number }>(
+    'select extract(epoch from next_poll_at - clock_timestamp())::float8 as left from whatsapp.sync_state',
+  );
+  expect(Math.abs(state!.left - seconds)).toBeLessThan(5);
+});
+
+test('the cursor moves by compare-and-set, whatever was looked at before', async () => {
+  const at = (await readPosition(database.db, CONNECTION))!;
+  for (const other of [{ epoch: 2 }, { cursor: 5n }, { term: '7' }]) {
+    expect(await advance(database.db, CONNECTION, { ...at, ...other }, move, entry)).toBe(false);
+  }
+  expect(await database.query('select from whatsapp.sync_pages')).toHaveLength(0);
+  expect(await readPosition(database.db, CONNECTION)).toEqual(at);
+  expect(await advance(database.db, CONNECTION, at, move, entry)).toEqual({ gap: undefined });
+  // The lease goes on with it.
+  const extended = `select from whatsapp.sync_state where lease_expires_at > now() + interval '50 seconds'`;
+  expect(await database.query(extended)).toHaveLength(1);
+});
+
+test('a start from 0 is due at once; one without a person counts for an hour', async () => {
+  await database.query(`update whatsapp.sync_state set next_poll_at = now() + interval '1 hour',
+    last_error_kind = 'network', last_error = 'somewhere', consecutive_failures = 3`);
+  await startEpoch(database.db, CONNECTION, 'resync', false);
+  expect(
+    await database.query(`select next_poll_at <= clock_timestamp() as due, last_error_kind as kind, last_error as error,
+      consecutive_failures as failures from whatsapp.sync_state`),
+  ).toEqual([{ due: true, kind: null, error: null, failures: 0 }]);
+  expect(await startedAutomatically(database.db, CONNECTION)).toBe(false);
+  await startEpoch(database.db, CONNECTION, 'reset', true);
+  expect(await startedAutomatically(database.db, CONNECTION)).toBe(true);
+  await database.query(`update whatsapp.sync_state set last_reset_at = now() - interval '61 minutes'`);
+  expect(await startedAutomatically(database.db, CONNECTION)).toBe(false);
+});
+
+test('a failure is noted by who holds the lease', async () => {
+  const failure = { kind: 'network', message: 'somewhere', failures: 3, nextPollIn: 60_000 } as const;
+  const noted = () => database.query('select last_error_kind as kind from whatsapp.sync_state');
+  const { term } = (await readPosition(database.db, CONNECTION))!;
+  await noteFailure(database.db, CONNECTION, '7', failure);
+  expect(await noted()).toEqual([{ kind: null }]);
+  await noteFailure(database.db, CONNECTION, term, failure);
+  expect(await noted()).toEqual([{ kind: 'network' }]);
 });
 
 test('of two that write the same page at once, one does', async () => {
@@ -183,6 +258,19 @@ describe('leases (R15)', () => {
       expect(await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
       expect(await renewLeases(database.db, 'one', 60_000)).toEqual([]);
     });
+  });
+
+  test('what is due first is had first, and whether from a dead worker is told', async () => {
+    await ensureConnections(database.db, ['conn_later', 'conn_sooner']);
+    await database.query(`update whatsapp.sync_state set next_poll_at = now() + case connection_id
+      when 'conn_sooner' then interval '1 second' else interval '1 minute' end`);
+    const ids = [CONNECTION, 'conn_later', 'conn_sooner'];
+    expect(await claimLeases(database.db, 'one', ids, 1, 1)).toMatchObject([
+      { connectionId: 'conn_sooner', takenOver: false },
+    ]);
+    await expect
+      .poll(() => claimLeases(database.db, 'two', ['conn_sooner'], 60_000, 1))
+      .toMatchObject([{ connectionId: 'conn_sooner', takenOver: true }]);
   });
 
   test('being made due is seen at the renewal', async () => {

@@ -13,6 +13,7 @@ const bench = new Bench(database);
 const KEEP: History = { on: true, deletedMessages: 'keep' };
 const REDACT: History = { on: true, deletedMessages: 'redact' };
 const DELETED = '2026-11-02T00:00:00Z';
+const TIMED = { conversation_id: undefined, body: null, sent_at: '2026-11-01T00:00:00Z' };
 
 let made = 0;
 /** A maker of one message's versions: each later than the one before. */
@@ -39,6 +40,12 @@ describe('what makes a revision: another body, type, media or deletion', () => {
     ['body that goes', { body: 'a' }, { body: null }, true],
     ['body that comes', { body: null }, { body: 'b' }, true],
     ['type', { content_type: 'image' }, { content_type: 'video' }, true],
+    [
+      'type, where all else that is known is a time',
+      { ...TIMED, content_type: 'image' },
+      { ...TIMED, content_type: 'video' },
+      true,
+    ],
     ['media', { media: { n: 9007199254740992n } }, { media: { n: 9007199254740993n } }, true],
     ['media that go', { media: { a: 1 } }, {}, true],
     ['deletion', {}, { deleted_at: DELETED }, true],
@@ -207,12 +214,12 @@ describe('DELETED_MESSAGES=redact blanks what a deletion for everyone replaced',
 
   test('text and media, of the replaced version and of all before it; not those of other messages', async () => {
     const [one, other] = [message({ media: { a: 1 } }), message()];
-    for (const body of ['a', 'b'])
+    for (const body of [null, 'b', 'c', 'd'])
       await bench.bring({ messages: [one.version({ body }), other.version({ body })] }, { history: REDACT });
     await bring(one.version({ body: null, media: null, deleted_at: DELETED }), REDACT);
     const blank = { content_type: 'text', body: null, media: null, deleted: false };
-    expect(await contents(one.message_id)).toEqual([blank, blank]);
-    expect(await bodies(other.message_id)).toEqual(['a']);
+    expect(await contents(one.message_id)).toEqual([blank, blank, blank, blank]);
+    expect(await bodies(other.message_id)).toEqual([null, 'b', 'c']);
   });
 
   test('versions that came in the same page as the deletion', async () => {

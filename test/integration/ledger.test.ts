@@ -1,5 +1,5 @@
 /** The ledger's own proof: tampering is found without the upstream, and a folded ledger still proves that nothing is missing. */
-import { beforeAll, beforeEach, expect, test } from 'vitest';
+import { beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { checkLedger, foldLedger, setCounters } from '../../src/store/ledger.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { useTestDatabase } from '../support/database.ts';
@@ -97,6 +97,16 @@ test('old pages are folded by epoch and day, once, and the chain still holds', a
   // A day that was folded is as provable as its pages were.
   await database.query(`delete from whatsapp.sync_pages where ${nth(1)}`);
   expect(await codes()).toEqual(['gap_in_ledger']);
+});
+
+test('rows of a page that moves no cursor are counted beside the ledger', async () => {
+  onTestFinished(async () => {
+    await database.query('delete from whatsapp.conversations');
+  });
+  const conversations = [{ conversation_id: 'late', seq: 15 }];
+  const { tally } = await applyAnswer(database.db, { cursor: 15, conversations });
+  expect(tally.conversation.inserted).toBe(1);
+  expect(await codes()).toEqual([]);
 });
 
 test('counters are set to what is there', async () => {

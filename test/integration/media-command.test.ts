@@ -124,6 +124,13 @@ test('doctor checks the store', async () => {
     status: 1,
     stdout: expect.stringContaining('✗ attachments: opening the archive'),
   });
+  const away = await runCommand(['doctor'], env({ DATABASE_URL: 'postgres://127.0.0.1:9/x' }));
+  expect(away).toMatchObject({
+    status: 1,
+    stdout: expect.stringContaining(
+      '✗ attachments: whose the store is cannot be told\n    mend the database first\n',
+    ),
+  });
   const off = await runCommand(['doctor'], env({ MEDIA_STORE: 'off' }));
   expect(off.stdout).not.toContain('attachments');
 });

@@ -111,6 +111,24 @@ test('what is not what its message tells of is asked for once more, and then tak
   expect((await contentOf(row.location!)).toString()).toBe('another file');
 });
 
+test('two that are neither alike nor what the message tells of are tried again', async () => {
+  for (const body of ['one file', 'another file']) fails({ kind: 'answer', status: 200, body });
+  await queue();
+  await start();
+  await becomes('stored');
+  expect(kinds('again')).toEqual(['protocol']);
+  expect((await contentOf((await rows())[0]!.location!)).equals(scene.served[0]!.bytes)).toBe(true);
+});
+
+test('a file that takes longer than MEDIA_TIMEOUT delays itself alone', async () => {
+  fails({ kind: 'trickle', bytes: 10, delayMs: 400 });
+  await queue();
+  await start({ MEDIA_TIMEOUT: '1s' });
+  await becomes('stored');
+  expect(kinds('again')).toEqual(['timeout']);
+  expect(kinds('stopped')).toEqual([]);
+});
+
 test('a store that is out of reach holds attachments up, and comes back by itself', async () => {
   const inTheWay = path.join(scene.folder.path, 'archive');
   writeFileSync(inTheWay, '');
@@ -179,4 +197,5 @@ test('a page that brings another attachment takes the download that is under way
   await scene.database.query(`update whatsapp.media set claimed_by = null, claimed_until = null`);
   await becomes('stored');
   expect(await rows()).toMatchObject([{ attempts: 1 }]);
+  await waitFor(async () => (await scene.folder.incoming()).length === 0, { what: 'the first file to go' });
 });

@@ -25,8 +25,8 @@ import { removeFiles } from '../../src/media/removal.ts';
 import type { MediaStore } from '../../src/media/store.ts';
 import { sweep } from '../../src/media/sweep.ts';
 import { type Claim, claimMedia, noteStored, noteWriting } from '../../src/store/media-claims.ts';
-import { refetchRemoved, removeMedia } from '../../src/store/media-files.ts';
-import { SCHEMA, useTestDatabase } from '../support/database.ts';
+import { removeMedia } from '../../src/store/media-files.ts';
+import { openTestDatabase, SCHEMA, useTestDatabase } from '../support/database.ts';
 import { type MediaFolder, mediaFolder } from '../support/media.ts';
 import { S3_CREDENTIALS, startS3 } from '../support/s3.ts';
 import { waitFor } from '../support/wait.ts';
@@ -109,6 +109,10 @@ describe.each([
     await row('m1', location);
     await row('m2', location);
     expect(await removeMedia(database.db, ID, ['m1', 'm2'])).toEqual([location]);
+    // One that a download is about to write goes with its message, too.
+    await row('m3', null);
+    await noteWriting(database.db, await claim(), location);
+    expect(await removeMedia(database.db, ID, ['m3'])).toEqual([location]);
   });
 
   test('the sweep removes what nothing refers to and is old enough, and nothing else', async () => {
@@ -175,14 +179,32 @@ describe.each([
     await store.check(owner);
   });
 
+  test('what another folder or bucket has is not taken for its own, and a database that is away is', async () => {
+    const location = await scene.put(randomBytes(100));
+    // Of a store whose name begins alike.
+    await row('m1', location.replace(/(?=\/[0-9a-f]{2}\/[0-9a-f]{2}\/[^/]+$)/, '-too'));
+    await scene.disown();
+    await store.check(await ownerOf(database.db, SCHEMA));
+    await scene.disown();
+    const away = openTestDatabase(database.url);
+    const owner = await ownerOf(away, SCHEMA);
+    await away.destroy();
+    await expect(store.check(owner)).rejects.toMatchObject({ kind: 'database' });
+  });
+
   test('a download that comes to share a file while it is removed fetches it again', async () => {
     const location = await scene.put(randomBytes(100));
     await row('m1', null);
     const download = await claim();
     // The sweep has found that nothing refers to it; then the download says that it will, and finds the file there.
-    expect(await noteWriting(database.db, download, location)).toBe(true);
-    await store.remove(location);
-    expect(await refetchRemoved(database.db, [location])).toBe(1);
+    const sharing: Pick<MediaStore, 'remove'> = {
+      async remove(one) {
+        expect(await noteWriting(database.db, download, one)).toBe(true);
+        return await store.remove(one);
+      },
+    };
+    const { removed } = await removeFiles(database.db, sharing as MediaStore, [location]);
+    expect(removed).toBe(1);
     const stored = { location, bytes: 100, sha256: 'x', mimeType: null };
     expect(await noteStored(database.db, download, stored)).toBe(false);
     expect(await database.query('select state, location, writing, claimed_by from whatsapp.media')).toEqual([
@@ -213,6 +235,12 @@ describe('in a folder', () => {
       account: process.geteuid?.(),
     });
     await expect(nowhere.check(anOwner('me'))).rejects.toMatchObject({ kind: 'media_store' });
+  });
+
+  test('that cannot be written any more is refused', async () => {
+    rmSync(store.incoming, { recursive: true });
+    writeFileSync(store.incoming, '');
+    await expect(store.check(anOwner('me'))).rejects.toMatchObject({ kind: 'media_store', code: 'ENOTDIR' });
   });
 
   test('what is not ours is never touched', async () => {
@@ -257,10 +285,21 @@ describe('in a folder', () => {
 
   test('beginnings of files are swept once nobody can be at them any more', async () => {
     for (const name of ['young', 'left-behind']) writeFileSync(path.join(store.incoming, name), 'x');
-    utimesSync(path.join(store.incoming, 'left-behind'), old, old);
+    // No download makes one.
+    mkdirSync(path.join(store.incoming, 'a folder'));
+    for (const name of ['a folder', 'left-behind']) utimesSync(path.join(store.incoming, name), old, old);
     expect(await sweep(database.db, store, signal)).toEqual({ orphans: 0, incoming: 1 });
-    expect(await folder.incoming()).toEqual(['young']);
+    expect((await folder.incoming()).sort()).toEqual(['a folder', 'young']);
   });
+});
+
+test('a replica is told from every other by its schema and its first migration', async () => {
+  const { identity } = await ownerOf(database.db, SCHEMA);
+  expect((await ownerOf(database.db, SCHEMA)).identity).toBe(identity);
+  expect((await ownerOf(database.db, 'another')).identity).not.toBe(identity);
+  await database.query(`update whatsapp.kysely_migration set timestamp = '2026-01-01T00:00:00.000Z'
+    where name = (select min(name) from whatsapp.kysely_migration)`);
+  expect((await ownerOf(database.db, SCHEMA)).identity).not.toBe(identity);
 });
 
 describe('in a bucket', () => {

@@ -4,6 +4,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { queueMissed } from '../../src/media/missed.ts';
 import { mediaFile } from '../../src/simulator/media.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { ensureConnections } from '../../src/store/connections.ts';
+import { queueMessages } from '../../src/store/media-queue.ts';
 import { lockState } from '../../src/store/state.ts';
 import { useFreshDatabase } from '../support/database.ts';
 import {
@@ -13,7 +15,7 @@ import {
   startArchive,
   type TestArchive,
 } from '../support/media.ts';
-import { applyAnswer } from '../support/pages.ts';
+import { applyAnswer, CONNECTION } from '../support/pages.ts';
 import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { startS3 } from '../support/s3.ts';
 import { waitFor } from '../support/wait.ts';
@@ -172,6 +174,38 @@ test('with MEDIA_STORE=off nothing is queued, and what came meanwhile is queued 
   expect(week.queued).toBeLessThan(first.queued);
 });
 
+test('what carries no attachment any more once its turn comes is not queued', async () => {
+  simulator = await startSimulator({ connections: 1, messages: 0 });
+  const image = { conversation_id: 'c', content_type: 'image', sent_at: '2026-11-01T10:00:00Z', seq: 1 };
+  const messages = [
+    { ...image, message_id: 'm1' },
+    { ...image, message_id: 'm2', content_type: 'text' },
+    { ...image, message_id: 'm3', deleted_at: '2026-11-01T11:00:00Z' },
+  ];
+  await applyAnswer(database.db, { cursor: 1, messages });
+  const ids = ['m1', 'm2', 'm3', 'of nobody'];
+  expect(await queueMessages(database.db, CONNECTION, ids, true)).toBe(1);
+  expect(await rows()).toMatchObject([{ message_id: 'm1' }]);
+  expect(await queueMessages(database.db, CONNECTION, ids, false)).toBe(1);
+});
+
+test('of many that were sent at one time none is passed over', async () => {
+  simulator = await startSimulator({ connections: 1, messages: 0 });
+  await ensureConnections(database.db, [CONNECTION]);
+  await database.query(
+    `insert into whatsapp.messages (connection_id, message_id, content_type, sent_at)
+    select $1, 'm' || n, 'image', now() from generate_series(1, 5001) n`,
+    [CONNECTION],
+  );
+  const day = 86_400_000;
+  const { queued, next } = await queueMissed(database.db, CONNECTION, day, false, undefined);
+  expect(queued).toBe(5_000);
+  expect(await queueMissed(database.db, CONNECTION, day, false, next)).toEqual({
+    queued: 1,
+    next: undefined,
+  });
+});
+
 test('what is erased while it is about to be queued is not queued', async () => {
   simulator = await startSimulator({ connections: 1, messages: 100 });
   const worker = await start({ MEDIA_STORE: 'off' });
@@ -248,22 +282,30 @@ describe('a message that changes', () => {
   test('in its attachment is fetched anew, and keeps the file that it has until then', async () => {
     await applyAnswer(database.db, message({ seq: 1, media: { a: 1 } }), keep);
     await stored();
+    await database.query(`update whatsapp.media set claimed_by = 'a download', writing = 'file:///first'`);
     await applyAnswer(database.db, message({ seq: 2, media: { a: 2 } }), keep);
-    expect(await rows()).toMatchObject([{ state: 'pending', location: 'file:///there', attempts: 0 }]);
+    const anew = { state: 'pending', location: 'file:///there', attempts: 0 };
+    expect(await rows()).toMatchObject([{ ...anew, claimed_by: null, writing: null }]);
+    await stored();
+    // What came late is not newer.
+    await applyAnswer(database.db, { ...message({ seq: 1, media: { a: 3 } }), cursor: 3 }, keep);
+    expect(await rows()).toMatchObject([{ state: 'stored' }]);
   });
 
   test('by its deletion keeps its file, or loses it with DELETED_MESSAGES=redact', async () => {
     const deleted = { content_type: 'text', media: {}, deleted_at: '2026-11-01T11:00:00Z' };
     await applyAnswer(database.db, message({ seq: 1, media: { a: 1 } }), keep);
     await stored();
-    await applyAnswer(database.db, message({ seq: 2, ...deleted }), keep);
+    await applyAnswer(database.db, message({ seq: 2, media: { a: 1 }, body: 'edited' }), redact);
     expect(await rows()).toMatchObject([{ state: 'stored', location: 'file:///there' }]);
-    await applyAnswer(database.db, message({ seq: 3, ...deleted, body: 'x' }), redact);
+    await applyAnswer(database.db, message({ seq: 3, ...deleted }), keep);
+    expect(await rows()).toMatchObject([{ state: 'stored', location: 'file:///there' }]);
+    await applyAnswer(database.db, message({ seq: 4, ...deleted, body: 'x' }), redact);
     expect(await rows()).toEqual([]);
     // One that comes deleted is not fetched either.
     await applyAnswer(
       database.db,
-      message({ seq: 4, ...deleted, content_type: 'image', media: { a: 1 } }),
+      message({ seq: 5, ...deleted, content_type: 'image', media: { a: 1 } }),
       redact,
     );
     expect(await rows()).toEqual([]);

@@ -71,12 +71,15 @@ describe('the command', () => {
   });
 
   test('list: of very many, a table shows the newest, and JSON all', async () => {
-    await bench.query(`insert into whatsapp.quarantine (connection_id, kind, error_code, record_sha256)
-      select 'conn_test', 'message', 'many', i::text from generate_series(1, 1500) i`);
+    await bench.query(`insert into whatsapp.quarantine (connection_id, kind, error_code, record_sha256, record_id,
+        last_seen_at)
+      select 'conn_test', 'message', 'many', i::text, i, now() - make_interval(mins => i) from generate_series(1, 1500) i`);
     const table = await quarantine('list', '--code', 'many');
     expect(table.stdout).toContain('1500 entries, the newest 1000 shown');
     const { stdout } = await quarantine('list', '--code', 'many', '--json');
-    expect(stdout.split('\n').filter(Boolean)).toHaveLength(1500);
+    const shown = stdout.split('\n').filter(Boolean);
+    expect(shown).toHaveLength(1500);
+    expect(JSON.parse(shown[0]!)).toMatchObject({ record_id: '1' });
   });
 
   test('retry: reports each; exit 1 while one is refused still', async () => {
@@ -114,6 +117,8 @@ describe('the command', () => {
 
   test('discard: closes what matches and keeps its JSON; asks first', async () => {
     await bench.bring({ messages: [message('d1', 1, 1), message('d2', 1, 'refuse:22023')] });
+    await bench.query(`insert into whatsapp.quarantine (connection_id, kind, error_code, resolved_at, resolution)
+      values ('other', 'message', '22023', now(), 'superseded')`);
     // A process, whose standard input is no terminal.
     const asked = await runCli(['quarantine', 'discard', '--code', '22023'], { DATABASE_URL: database.url });
     expect(asked).toMatchObject({ status: 2, stderr: expect.stringContaining('--yes') });
@@ -125,6 +130,9 @@ describe('the command', () => {
       { record_id: 'd1', resolution: null },
       { record_id: 'd2', resolution: 'discarded', bytes: expect.any(Buffer) },
     ]);
+    expect(
+      await bench.query(`select resolution from whatsapp.quarantine where connection_id = 'other'`),
+    ).toEqual([{ resolution: 'superseded' }]);
     const [, d2] = await ids('true');
     expect((await quarantine('retry', d2!)).stdout).toBe('0 retried, 0 still refused\n');
     const show = await quarantine('show', d2!);

@@ -44,6 +44,17 @@ describe('an open entry is superseded by a good record of its id in an equal or 
     expect((entry as unknown as { resolved_at: Date | null }).resolved_at === null).toBe(resolution === null);
   });
 
+  test('not one that was resolved otherwise before', async () => {
+    const id = newId();
+    await bench.bring({ messages: [bad(id, 5), bad(newId(), 5)] });
+    await bench.query(
+      `update whatsapp.quarantine set resolved_at = now(), resolution = 'discarded' where record_id = $1`,
+      id,
+    );
+    await bench.bring({ messages: [good(id, 5)] });
+    expect(await resolutions(id)).toEqual(['discarded']);
+  });
+
   test('of several, those that are not newer', async () => {
     const id = newId();
     await bench.bring({ messages: [bad(id, 5), bad(id, 7), bad(id, 9)] });

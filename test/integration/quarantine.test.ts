@@ -1,8 +1,12 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { CONTACT, CONVERSATION, ENTITIES, type Entity, MESSAGE } from '../../src/entities.ts';
+import type { Reject } from '../../src/model.ts';
 import { startSimulator } from '../../src/simulator/server.ts';
+import { readDeadLetter } from '../../src/store/dead-letters.ts';
+import { quarantine } from '../../src/store/quarantine.ts';
 import { useTestDatabase } from '../support/database.ts';
+import { CONNECTION } from '../support/pages.ts';
 import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker } from '../support/worker.ts';
@@ -255,5 +259,29 @@ describe('an open entry is unique by connection, kind and hash', () => {
       ['22023', 1, 'superseded'],
       ['22023', 1, null],
     ]);
+  });
+
+  test('the same bytes in two versions of one page have the newer one, whichever comes first', async () => {
+    const origin = { connectionId: CONNECTION, numbering: 1, from: 0n, to: 99n };
+    for (const [place, versions] of [
+      ['5', '9'],
+      ['9', '5'],
+    ].entries()) {
+      const rejects = versions.map((version): Reject => {
+        const json = Buffer.from(`{"participant_jid":${place}}`);
+        return { kind: 'participant', recordId: `twice ${place}`, version, json, code: 'x', reason: 'x' };
+      });
+      await quarantine(database.db, rejects, origin);
+    }
+    const twice = await bench.entries(`record_id like 'twice %'`);
+    expect(twice).toMatchObject(Array(2).fill({ version: '9', attempts: 2 }));
+  });
+
+  test('bytes that are no UTF-8 are kept as they came', async () => {
+    const json = Buffer.from([0x5b, 0x22, 0xff, 0x22, 0x5d]);
+    const reject: Reject = { kind: 'message', recordId: 'no UTF-8', json, code: 'x', reason: 'x' };
+    await quarantine(database.db, [reject], { connectionId: CONNECTION, numbering: 1, from: 0n, to: 99n });
+    const [entry] = await bench.entries(`record_id = 'no UTF-8'`);
+    expect((await readDeadLetter(database.db, entry!.quarantine_id))!.json.equals(json)).toBe(true);
   });
 });

@@ -78,6 +78,35 @@ test('what is too old goes, a few at a time, and everything else stays', async (
   expect(await expireMessages(context(), signal)).toBe(0);
 });
 
+test('each goes by its own time, wherever there is nothing else to go', async () => {
+  const undated = (id: string, days: number) => ({
+    message_id: id,
+    received_at: ago(days),
+    body: id,
+    seq: 10,
+  });
+  await applyAnswer(db, {
+    cursor: 10,
+    messages: [
+      message('m_sent', { sent_at: ago(59), received_at: ago(61), seq: 10 }),
+      undated('m_received', 59),
+      undated('m_received_before', 61),
+    ],
+  });
+  await database.query(`update whatsapp.messages set first_synced_at = now() - interval '61 days'
+    where message_id <> 'm_received_before'`);
+  await applyAnswer(
+    db,
+    { cursor: 10, contacts: [{ person_id: 7 }], messages: [message('m_bad', { body: 7 })] },
+    {},
+    OTHER,
+  );
+  await database.query(`update whatsapp.quarantine set last_seen_at = now() - interval '61 days'`);
+  expect(await expireMessages(context(), signal)).toBe(2);
+  expect(await messageIds()).toEqual(['m_received', 'm_sent']);
+  expect(await database.query('select kind from whatsapp.quarantine')).toEqual([{ kind: 'contact' }]);
+});
+
 test('what comes again is not written, counted, or put aside', async () => {
   const { suppressed, tally, rejects } = await page(10, CONNECTION, { forgetting });
   expect(suppressed).toEqual({ erased: 0, expired: 3 });
@@ -124,7 +153,11 @@ test('files that no store of this daemon has are told of: their rows are gone', 
   const log = createLogger({ level: 'info', format: 'json', stream });
   const job = upkeepJobs(replica, log).find(({ name }) => name === 'retention') as WorkerJob;
   await job.run(signal);
-  await replica.close();
   expect(logged).toContain('"files":1,"first":"file:///earlier/x","msg":"files of old messages are left"');
+  expect(logged).toContain('"messages":2,"msg":"old messages deleted"');
+  logged = '';
+  await job.run(signal);
+  expect(logged).toBe('');
+  await replica.close();
   expect(await messageIds()).not.toContain('m_old');
 });

@@ -1,4 +1,10 @@
+import { Writable } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { upkeepJobs } from '../../src/cli/jobs.ts';
+import { loadSettings } from '../../src/config/load.ts';
+import { createLogger } from '../../src/ops/logger.ts';
+import type { WorkerJob } from '../../src/ops/upkeep.ts';
+import { assemble } from '../../src/replica.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { type ServerFacts, unfit } from '../../src/store/server.ts';
 import { runCommand } from '../support/command.ts';
@@ -55,6 +61,10 @@ test('indexes that may be out of order are told of', async ({ skip }) => {
   );
   const actual = versions!.actual;
   if (actual === null) return skip('the server notes no version of a collation');
+  // Another's is another's.
+  const other = await createTestDatabase();
+  onTestFinished(() => other.drop());
+  await other.query(`update pg_database set datcollversion = '2.28' where datname = current_database()`);
   const healthy = await runCommand(['doctor'], settings(database));
   expect(healthy.stdout).not.toContain('collation');
   await database.query(`update pg_database set datcollversion = '2.28' where datname = current_database()`);
@@ -69,10 +79,30 @@ test('indexes that may be out of order are told of', async ({ skip }) => {
   expect(daemon.stderr).toContain(`"error":"${what}"`);
   await daemon.logged('replicating');
   expect(await daemon.kill('SIGTERM')).toBe(0);
+  expect(await toldByUpkeep(settings(database))).toContain(`"error":"${what}"`);
   // What it says to do.
   await database.query(`alter database ${database.name} refresh collation version`);
   expect((await runCommand(['doctor'], settings(database))).status).toBe(0);
 });
+
+/** What the hourly look at the collation logs. */
+async function toldByUpkeep(env: Record<string, string>): Promise<string> {
+  let logged = '';
+  const stream = new Writable({
+    write(chunk, _, done) {
+      logged += chunk;
+      done();
+    },
+  });
+  const replica = assemble({
+    settings: loadSettings(env, { database: true, upstream: true }).settings,
+    ...{ env, listen: () => {}, onIdleError: () => {} },
+  });
+  const jobs = upkeepJobs(replica, createLogger({ level: 'info', format: 'json', stream }));
+  await (jobs.find(({ name }) => name === 'collation') as WorkerJob).run(new AbortController().signal);
+  await replica.close();
+  return logged;
+}
 
 /*
  * What a database, a role or a server may have for its defaults. Each of these changes how values or statements are read

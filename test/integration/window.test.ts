@@ -11,6 +11,7 @@ import { runCommand } from '../support/command.ts';
 import { httpOf, useDaemons } from '../support/daemons.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { ask } from '../support/http.ts';
+import { applyAnswer } from '../support/pages.ts';
 import { parseMetrics, seriesValue } from '../support/prometheus.ts';
 import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
@@ -238,4 +239,23 @@ test('what keeps the window from being watched is told, at each doubling', async
     await watching;
     await database.query('alter table whatsapp.elsewhere rename to gaps');
   }
+});
+
+test('a first catch-up that comes after the window records what was forgotten since the connection is known', async () => {
+  await database.query(`insert into whatsapp.connections (connection_id, discovered_at)
+    values ('conn_late', now() - interval '40 days')`);
+  const page = (cursor: number, has_more: boolean) =>
+    applyAnswer(
+      database.db,
+      { cursor, has_more, messages: [{ message_id: 'm', seq: cursor }] },
+      {},
+      'conn_late',
+    );
+  expect((await page(1, true)).gap).toBeUndefined();
+  const { from, to } = (await page(2, false)).gap!;
+  expect(Math.round((to.getTime() - from.getTime()) / DAY)).toBe(10);
+  expect((await page(3, false)).gap).toBeUndefined();
+  expect(
+    await database.query(`select found_by from whatsapp.gaps where connection_id = 'conn_late'`),
+  ).toEqual([{ found_by: 'first_catch_up' }]);
 });

@@ -143,10 +143,34 @@ describe('problems', () => {
     ['LOG_FORMAT', 'xml', 'one of json, pretty'],
     ['WA_REPLICA_SCHEMA', 'pg_toast', 'Postgres'],
     ['WHATSAPP_USE_CONNECTION_IDS', ',', 'is empty'],
+    ['POLL_INTERVAL', '99ms', 'at least 100ms'],
+    ['BACKOFF_MIN', '0s', 'at least 1ms'],
+    ['DB_POOL_SIZE', '0', 'whole number from 1'],
+    ['RETENTION_WINDOW', '999ms', 'at least 1000ms'],
+    ['VERIFY_CRON', 'daily', 'minute, hour, .*, or off'],
+    ['VERIFY_RATE', '0', 'whole number from 1'],
+    ['LEDGER_DETAIL', '23h', 'at least 86400000ms'],
+    ['CHANGES_RETENTION', '999ms', 'at least 1000ms'],
+    ['RETAIN_MESSAGES', '23h', 'at least 86400000ms'],
+    ['ERASURE_KEY', 'x'.repeat(31), 'at least 32 characters'],
+    ['ERASURE_KEY', `${'x'.repeat(31)} `, 'at least 32 characters'],
+    ['CRM_CONTACTS_QUERY', 'delete from contacts', 'a query'],
+    ['CRM_DEFAULT_COUNTRY', 'Germany', 'two letters'],
+    ['MEDIA_STORE', 's3://bucket:9000/prefix', 's3://bucket/prefix'],
+    ['MEDIA_STORE', 's3://bucket/prefix#x', 's3://bucket/prefix'],
+    ['MEDIA_MAX_BYTES', '6GiB', 'size'],
+    ['MEDIA_TIMEOUT', '999ms', 'at least 1000ms'],
+    ['ALERT_WEBHOOK_URL', 'ftp://alerts.example.com', 'a URL'],
+    ['ALERT_WEBHOOK_URL', 'https://:secret@alerts.example.com', 'without user'],
   ])('%s=%s says what is wanted', (name, text, wanted) => {
     const problems = problemsOf({ [name]: text });
     expect(problems).toHaveLength(1);
     expect(problems[0]).toMatch(new RegExp(`^${name} .*${wanted}`));
+  });
+
+  test('a semicolon at the end of a query is none', () => {
+    const { settings } = loadSettings({ CRM_CONTACTS_QUERY: ' select id, phone from contacts ;\n' }, NONE);
+    expect(settings.CRM_CONTACTS_QUERY).toBe('select id, phone from contacts');
   });
 
   test('of two settings together are told', () => {
@@ -173,6 +197,9 @@ describe('what has to be there', () => {
     ]);
     expect(problemsOf({}, ALL)).toHaveLength(2);
     expect(problemsOf(GOOD, ALL)).toEqual([]);
+    // A secret that is named as a file is there, too.
+    const files = Object.fromEntries(Object.keys(GOOD).map((name) => [`${name}_FILE`, '/none']));
+    expect(problemsOf(files, ALL)).toEqual(Object.keys(files).map((name) => expect.stringContaining(name)));
   });
 
   test.each(['PGHOST', 'PGDATABASE', 'PGUSER', 'PGPORT'])('%s says that a database is meant', (name) => {
@@ -206,6 +233,15 @@ describe('plain http', () => {
   });
 });
 
+test.each<[Environment, problem: string]>([
+  [{ PAGE_LIMIT: '501', PAGE_LIMIT_MAX: '500' }, 'PAGE_LIMIT is above PAGE_LIMIT_MAX'],
+  [{ CRM_DATABASE_URL: 'postgres://crm/x' }, 'CRM_DATABASE_URL is set without CRM_CONTACTS_QUERY'],
+  [{ CRM_LINK_CRON: 'off' }, 'CRM_LINK_CRON is set without CRM_CONTACTS_QUERY'],
+])('%j is wrong only together', (env, problem) => {
+  expect(problemsOf(env)).toEqual([expect.stringContaining(problem)]);
+  expect(problemsOf({ ...env, PAGE_LIMIT: '500', CRM_CONTACTS_QUERY: 'select 1, 2' })).toEqual([]);
+});
+
 describe('names', () => {
   test.each([
     ['POLL_INTERVALL', 'POLL_INTERVAL'],
@@ -213,6 +249,7 @@ describe('names', () => {
     ['WHATSAP_USE_API_KEY', 'WHATSAPP_USE_API_KEY'],
     ['WHATSAPP_USE_API_KEY_FIL', 'WHATSAPP_USE_API_KEY_FILE'],
     ['DATABASE_URI', 'DATABASE_URL'],
+    ['DATABSE_URI', 'DATABASE_URL'],
     ['poll_interval', 'POLL_INTERVAL'],
     ['HISTORYS', 'HISTORY'],
   ])('%s is warned about with %s', (name, meant) => {

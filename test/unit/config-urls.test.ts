@@ -141,6 +141,7 @@ describe('the password file of a database', () => {
     [`postgres://user@[::1]/database?${passfile}`, 'of an address'],
     [`postgres://user:own@host/database?${passfile}`, 'own'],
     [`postgres://100%@host/database?${passfile}`, 'of a percent'],
+    [`postgres://other@host/database?password=own&${passfile}`, 'own'],
   ])('%s', (text, password) => {
     const url = read(postgresUrl(), text) as string;
     expect(url).not.toContain('passfile');
@@ -188,6 +189,9 @@ test('what belongs to a bucket alone is refused without one', () => {
   expect(of({ ...s3, MEDIA_STORE: 's3://bucket' })).toEqual([]);
   expect(of({ ...s3, MEDIA_STORE: 'file:///srv' })).toEqual([
     'MEDIA_S3_ENDPOINT is set, but MEDIA_STORE is no s3:// URL',
+    'MEDIA_S3_REGION is set, but MEDIA_STORE is no s3:// URL',
+  ]);
+  expect(of({ MEDIA_S3_REGION: 'eu-central-1' })).toEqual([
     'MEDIA_S3_REGION is set, but MEDIA_STORE is no s3:// URL',
   ]);
   expect(of({ MEDIA_MAX_BYTES: '6GiB' })).toEqual([

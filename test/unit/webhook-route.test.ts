@@ -167,6 +167,8 @@ describe('a body', () => {
       { what: 'an answer', everyMs: 1 },
     );
     expect(answer).toMatch(/^HTTP\/1\.1 413 /);
+    // What comes of it yet is not waited for.
+    expect(answer).toMatch(/\r\nconnection: close\r\n/i);
     socket.destroy();
   });
 
