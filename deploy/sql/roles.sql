@@ -42,7 +42,7 @@ begin
   execute 'alter schema whatsapp owner to wa_replica_owner';
   for found in
     select c.oid::regclass as name from pg_class c
-    where c.relnamespace = 'whatsapp'::regnamespace and c.relkind in ('r', 'p', 'v') and not c.relispartition
+    where c.relnamespace = 'whatsapp'::regnamespace and c.relkind in ('r', 'p', 'v')
       and c.relowner <> 'wa_replica_owner'::regrole
   loop
     execute format('alter table %s owner to wa_replica_owner', found.name);

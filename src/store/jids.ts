@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
+import { isOf } from './places.ts';
 
 /*
  * `jids`: who is behind a JID, as contacts, participants and direct chats tell it, in the page's transaction (R1). What
@@ -138,7 +139,7 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
         person_id = coalesce(n.person_id, t.person_id),
         phone_e164 = case when n.person_id is null then t.phone_e164 else n.phone end,
         last_message_at = greatest(t.last_message_at, n.last_message_at), last_seen_at = now()
-      from jids_due n where t.ctid = n.place
+      from jids_due n where t.ctid = n.place and ${isOf('t', connectionId)}
     ),
     jids_new as (
       insert into ${table} (connection_id, jid, person_id, phone_e164, last_message_at)

@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
 import { interval } from './interval.ts';
+import { isOf } from './places.ts';
 
 /*
  * How messages get into the queue of attachments (`media`): with the page that brings them, while MEDIA_STORE is on, and
@@ -54,7 +55,7 @@ export function mediaQueue(connectionId: ConnectionId, redact: boolean): RawBuil
         ? sql`,
     media_redacted as (
       -- by place: see reactions_gone
-      delete from ${table} t where t.ctid = any(array(
+      delete from ${table} t where ${isOf('t', connectionId)} and t.ctid = any(array(
         select e.place from judged j cross join lateral (
           select s.ctid as place from ${table} s
           where s.connection_id = (select ${connectionId}::text) and s.message_id = j.message_id limit 1

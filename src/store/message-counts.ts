@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import { isPersonal, phoneOf } from './jids.ts';
+import { isOf } from './places.ts';
 
 /*
  * How many messages there are by conversation (`conversation_counts`), in the page's transaction: a list of 50 chats or
@@ -89,7 +90,7 @@ export function messageCounts(connectionId: ConnectionId, numbering: number): Ra
         messages_in = t.messages_in + c.messages_in, messages_out = t.messages_out + c.messages_out,
         first_message_at = least(t.first_message_at, c.first_message_at),
         last_message_at = greatest(t.last_message_at, c.last_message_at)
-      from counts c where t.ctid = c.place
+      from counts c where t.ctid = c.place and ${isOf('t', connectionId)}
     ),
     counted_first as (
       insert into ${table} (connection_id, conversation_id,

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import { MAX_JID_BYTES } from './jids.ts';
+import { isOf } from './places.ts';
 
 /** SQL, to be joined laterally: the reactions in `messages.reactions`, as `reactor_jid, emoji`. The upstream leaves the
  * shape open; this is what is understood of it: an object by who reacted, with `{"emoji": "👍", …}` or `"👍"`. An empty
@@ -36,7 +37,7 @@ export function reactionWrites(connectionId: ConnectionId, numbering: number): R
     ),
     reactions_gone as (
       -- by place: a join would read all that the connection has, where the planner knows no better
-      delete from ${table} t where t.ctid = any(array(
+      delete from ${table} t where ${isOf('t', connectionId)} and t.ctid = any(array(
         select e.place from reacted m cross join lateral (
           select s.ctid as place, s.reactor_jid from ${table} s
           where s.connection_id = (select ${connectionId}::text) and s.message_id = m.message_id offset 0

@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
+import { isOf } from './places.ts';
 
 /** What `message_revisions` keeps: `redact` blanks what a deletion for everyone replaced (DELETED_MESSAGES). */
 export interface History {
@@ -59,7 +60,7 @@ export function revisionWrite({ connectionId, numbering, history }: Target): Raw
         ? sql`,
     redacted as (
       -- by place: see reactions_gone
-      update ${table} t set body = null, media = null where t.ctid = any(array(
+      update ${table} t set body = null, media = null where ${isOf('t', connectionId)} and t.ctid = any(array(
         select r.place from judged j cross join lateral (
           select s.ctid as place from ${table} s
           where s.connection_id = (select ${connectionId}::text) and s.message_id = j.message_id

@@ -17,7 +17,8 @@ const PAGES: Readonly<Record<string, string>> = {
   'message_feed, newest of a connection': `select * from message_feed where connection_id = 'conn1'
     order by sent_at desc limit 50`,
   'message_feed, newest of all connections': `select f.* from connections c cross join lateral (
-      select * from message_feed f where f.connection_id = c.connection_id order by f.sent_at desc limit 50
+      select * from message_feed f where f.connection_id = c.connection_id and f.sent_at is not null
+      order by f.sent_at desc limit 50
     ) f order by f.sent_at desc limit 50`,
   'message_feed, a day of a connection': `select * from message_feed where connection_id = 'conn1'
     and sent_at >= '2026-06-01' and sent_at < '2026-06-02' order by sent_at limit 50`,

@@ -202,21 +202,58 @@ test('read, write and acknowledge in one transaction: the connection is its own 
   expect(names(await read(pool, 'late'))).toEqual(['new 1']);
 });
 
+test('a consumer that never had a change of a connection can be moved past those that are gone', async () => {
+  await page('old', 1, 1);
+  await pool.query(`select whatsapp.register_consumer('crm', 'now'), whatsapp.register_consumer('all')`);
+  for (let cursor = 1; cursor <= 3; cursor++) await page('new', cursor, 1);
+  await pool.query(`update whatsapp.changes set at = now() - interval '40 days'
+    where connection_id = 'new' and change_no < 3`);
+  expect(await pruneChanges(database.db, 'new', 30 * 86_400_000, 10)).toBe(2);
+  for (const [consumer, connection] of [
+    ['crm', 'new'],
+    ['all', null],
+  ]) {
+    await expect(read(pool, consumer!)).rejects.toMatchObject({ code: 'WR001' });
+    await pool.query('select whatsapp.restart_consumer($1, $2)', [consumer, connection]);
+    expect(await read(pool, consumer!)).toEqual([]);
+  }
+  await page('new', 4, 1);
+  expect(names(await read(pool, 'crm'))).toEqual(['new 4']);
+  await pool.query(`select whatsapp.restart_consumer('all', 'new', 'start')`);
+  expect(names(await read(pool, 'all'))).toEqual(['new 3', 'new 4']);
+});
+
 test('the loop of docs/changes.md works as it stands there', async () => {
   const text = readFileSync(path.join(import.meta.dirname, '../../docs/changes.md'), 'utf8');
   const loop = /```sql\n(begin;\n[\s\S]*?commit;\n)```/.exec(text)![1]!;
-  await pool.query('create schema crm; create table crm.inbox (message_id text primary key, body text)');
+  await pool.query(`create schema crm; create table crm.inbox (connection_id text, message_id text, body text,
+    primary key (connection_id, message_id))`);
   const incoming = { ...message(1, 1), direction: 'incoming' };
   await applyAnswer(
     database.db,
-    { cursor: 1, messages: [incoming, message(2, 1)], contacts: [{ person_id: 'p' }] },
+    {
+      cursor: 1,
+      // A receipt that is before its message.
+      messages: [incoming, message(2, 1), { message_id: 'm3', status: 'read', seq: 1 }],
+      contacts: [{ person_id: 'p' }],
+    },
     {},
     'a',
   );
+  await applyAnswer(database.db, { cursor: 1, messages: [incoming] }, {}, 'b');
   for (let times = 0; times < 2; times++) await pool.query(loop);
-  expect((await pool.query('select * from crm.inbox')).rows).toEqual([{ message_id: 'm1', body: '1' }]);
-  expect((await pool.query('select change_no from whatsapp.change_positions')).rows).toEqual([
-    { change_no: '3' },
+  const late = { ...message(3, 2), direction: 'incoming' };
+  const edited = { ...message(1, 2), direction: 'incoming' };
+  await applyAnswer(database.db, { cursor: 2, messages: [late, edited] }, {}, 'a');
+  await pool.query(loop);
+  expect((await pool.query('select * from crm.inbox order by 1, 2')).rows).toEqual([
+    { connection_id: 'a', message_id: 'm1', body: '1' },
+    { connection_id: 'a', message_id: 'm3', body: '2' },
+    { connection_id: 'b', message_id: 'm1', body: '1' },
+  ]);
+  expect((await pool.query('select change_no from whatsapp.change_positions order by 1')).rows).toEqual([
+    { change_no: '1' },
+    { change_no: '6' },
   ]);
 });
 

@@ -245,6 +245,20 @@ test('a replica that one role made is handed over; running the file again change
   expect(others).toEqual({ n: 0 });
 });
 
+test('partitions that another role made are handed over', async () => {
+  await makeRoles();
+  await migrate();
+  const scaling = readFileSync(path.join(import.meta.dirname, '../../docs/scaling.md'), 'utf8');
+  const [, statements] = /```sql\n(begin;\n[\s\S]*?commit;\n)```/.exec(scaling)!;
+  await database.query(statements!.replace('integer := 16', 'integer := 2'));
+  await makeRoles();
+  expect(await attempt('owner', 'alter table whatsapp.messages add column later text')).toBeUndefined();
+  expect(await runCommand(['sync'], quickSettings(urlOf('writer'), simulator.url))).toMatchObject({
+    status: 0,
+  });
+  expect(await attempt('reader', 'select * from whatsapp.message_feed')).toBeUndefined();
+});
+
 test('a role that is no superuser can run it, where it may create roles and owns the database', async () => {
   const admin = `${prefix}admin`;
   await database.query(`create role ${admin} login createrole password '${PASSWORD}'`);
