@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
+import { isPersonal } from './jids.ts';
 import { isPersonId, jidOf, type Person } from './person.ts';
 
 /*
@@ -55,14 +56,15 @@ export async function contactsOf(db: Db, scope: Scope): Promise<Key[]> {
   return rows;
 }
 
-/** Direct chats. */
+/** Direct chats; those too that have another JID, of which nobody has told that it is theirs, than a message in them. */
 export async function chatsOf(db: Db, scope: Scope): Promise<Key[]> {
   const { rows } = await sql<Key>`
     select v.connection_id as "connectionId", v.conversation_id as id from ${sql.table('conversations')} v
     where ${on('v', scope)} and v.kind is distinct from 'group'
-      and (${is(jidOf('v.chat_jid'), scope)} or ${isPersonId('v.connection_id', 'v.direct_person_id', scope.person)})`.execute(
-    db,
-  );
+      and (${is(jidOf('v.chat_jid'), scope)} or ${isPersonId('v.connection_id', 'v.direct_person_id', scope.person)}
+        or (${sql.raw(isPersonal('v.chat_jid'))} is not false and (v.connection_id, v.conversation_id) in (
+          select m.connection_id, m.conversation_id from ${sql.table('messages')} m
+          where ${on('m', scope)} and ${is(jidOf('m.chat_jid'), scope)})))`.execute(db);
   return rows;
 }
 
@@ -71,6 +73,8 @@ export interface MessageFound extends Key {
   readonly conversationId: string | null;
   /** In a direct chat with them. */
   readonly direct: boolean;
+  /** The chat is stored, too. */
+  readonly chatKnown: boolean;
   readonly theirs: boolean;
   /** The ids of the record hold a number or an id of theirs. */
   readonly named: boolean;
@@ -86,7 +90,8 @@ export async function messagesOf(db: Db, scope: Scope, chats: readonly Key[]): P
   const pattern = patternOf(scope.person);
   const { rows } = await sql<MessageFound>`
     select connection_id as "connectionId", message_id as id, conversation_id as "conversationId", direct,
-      theirs, concat_ws(' ', message_id, wa_message_id) ~ ${pattern} as named,
+      exists (select from ${sql.table('conversations')} v where v.connection_id = m.connection_id
+        and v.conversation_id = m.conversation_id) as "chatKnown", theirs, concat_ws(' ', message_id, wa_message_id) ~ ${pattern} as named,
       case when not direct then reactions::text end as reactions, case when not direct then extra::text end as extra,
       case when not direct then reply_to_wa_id end as "replyTo"
     from (

@@ -6,7 +6,7 @@ import { noteFailure, type Position, readPosition } from '../store/state.ts';
 import { Doorbell, EVENT_SPACING } from './doorbell.ts';
 import { Fetcher } from './fetcher.ts';
 import { Journal, recordsIn } from './journal.ts';
-import { Pace } from './pace.ts';
+import { longestPause, Pace } from './pace.ts';
 import { PageLimit } from './page-limit.ts';
 import { Recovery, type RecoveryContext } from './recovery.ts';
 import { type Turn, type TurnContext, type TurnPlan, turn } from './turn.ts';
@@ -152,7 +152,7 @@ export class ConnectionLoop {
    */
   async run(dueIn: number, signal: AbortSignal, once?: OncePolicy): Promise<LoopEnd> {
     try {
-      return await this.#run(dueIn, signal, once);
+      return await this.#run(Math.min(dueIn, longestPause(this.#context.settings)), signal, once);
     } finally {
       this.#fetcher.drop();
     }

@@ -1,4 +1,4 @@
-import { jitter } from '../lib/backoff.ts';
+import { type BackoffBounds, jitter } from '../lib/backoff.ts';
 
 /** Empty polls before the interval doubles. */
 const POLLS_PER_STEP = 4;
@@ -35,4 +35,14 @@ export class Pace {
     const pause = jitter(Math.min(this.#interval * 2 ** doublings, this.#idle));
     return Math.min(pause, this.#followUps.shift() ?? pause);
   }
+}
+
+/** The longest pause that a turn sets, good or bad. One that is longer was set before the database's clock was put back. */
+export function longestPause(settings: {
+  readonly pollInterval: number;
+  readonly pollIntervalIdle: number;
+  readonly backoff: BackoffBounds;
+}): number {
+  const { pollInterval, pollIntervalIdle, backoff } = settings;
+  return Math.max(pollInterval * 1.1, pollIntervalIdle * 1.1, backoff.max * 4);
 }

@@ -73,8 +73,9 @@ export async function survey(db: Db, scope: Scope): Promise<Survey> {
   const blanked = sorted.flatMap(({ left, fate }) => (fate === 'blanked' ? [left] : []));
   const chatIds = distinct([
     ...chats,
-    ...removed.flatMap(({ connectionId, conversationId: id, direct }) =>
-      direct && id !== null ? [{ connectionId, id }] : [],
+    // Not those that are stored and no direct chat of theirs: a group stays, whatever a message says of itself.
+    ...removed.flatMap(({ connectionId, conversationId: id, direct, chatKnown }) =>
+      direct && !chatKnown && id !== null ? [{ connectionId, id }] : [],
     ),
   ]).map(named);
   const found = await lettersOf(db, scope, [...chatIds, ...removed, ...blanked]);

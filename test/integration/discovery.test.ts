@@ -53,6 +53,15 @@ describe('what the keys list is replicated', () => {
     expect(worker.told('connection_found')).toEqual(['conn_a', 'conn_b']);
   });
 
+  test('beside ids that can be none: unfit for a header, for Postgres or for an index', async () => {
+    const bad = ['nul\u0000', 'line\n', '漢', '\ud800', 'x'.repeat(5_000)];
+    const meShape = () => JSON.stringify({ connections: ['conn_a', ...bad, { id: bad[0] }, 'conn_b'] });
+    await simulate(['conn_a', 'conn_b'], [{ key: DEFAULT_API_KEY, meShape }]);
+    const worker = await start();
+    await replicated();
+    expect(worker.told('connection_found')).toEqual(['conn_a', 'conn_b']);
+  });
+
   test('a connection that appears, without a restart', async () => {
     await simulate(['conn_a']);
     await start({ DISCOVERY_INTERVAL: '150ms' }, {});

@@ -13,8 +13,11 @@ import {
   EVE,
   FORGETTING,
   HERS,
+  ids,
   long,
+  ME,
   message,
+  messageIds,
   OTHER,
   ofEve,
   order,
@@ -195,4 +198,34 @@ test('quarantined records do not bring anything back either', async () => {
     suppressed: true,
   });
   expect(traces(await dump(database), HERS)).toEqual([]);
+});
+
+test('a direct chat under a JID that nobody has told the person of goes whole, and is counted and told', async () => {
+  await bring(world());
+  const chat = { conversation_id: 'cnv_new', chat_jid: '900000000000077@lid' };
+  const told = { conversation_id: 'cnv_new', chat_jid: EVE.phone };
+  const toHer = { sender_jid: ME, direction: 'outgoing', is_from_me: true, body: 'TOHER' };
+  const messages = [message('m_told', { ...told, ...ofEve }), message('m_new', { ...chat, ...toHer })];
+  await bring(page({ conversations: [{ ...chat, kind: 'direct' }], messages }));
+  await erase(db, order());
+  expect((await messageIds()).filter((id) => ['m_told', 'm_new'].includes(id))).toEqual([]);
+  expect(await ids('conversations', 'conversation_id')).toEqual(['cnv_bob', 'cnv_group']);
+  expect(await books()).toBe(true);
+  expect(
+    await database.query("select op from whatsapp.changes where record_id = 'cnv_new' order by change_no"),
+  ).toEqual([{ op: 'inserted' }, { op: 'deleted' }]);
+});
+
+test('a group stays, whatever a message in it says of its chat', async () => {
+  await bring(world());
+  await bring(page({ messages: [message('m_odd', { chat_jid: EVE.phone })] }));
+  await erase(db, order());
+  expect(await messageIds()).not.toContain('m_odd');
+  expect(await ids('conversations', 'conversation_id')).toEqual(['cnv_bob', 'cnv_group']);
+  expect(await books()).toBe(true);
+  const [group] = await database.query<{ n: string; there: string }>(
+    `select messages_in + messages_out as n, (select count(*) from whatsapp.messages where conversation_id = 'cnv_group') as there
+      from whatsapp.conversation_counts where conversation_id = 'cnv_group'`,
+  );
+  expect(group!.n).toBe(group!.there);
 });

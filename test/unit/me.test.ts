@@ -21,6 +21,13 @@ describe('the connections of /v1/me', () => {
     ['below an object of that name', { connections: { connection_ids: ['a'] } }, ['a']],
     ['an empty list', { connection_ids: [] }, []],
     ['a list without a readable id', { connections: [1, '', null, {}, { id: 7 }, { id: '' }, true, []] }, []],
+    [
+      'a list with ids that can be none',
+      {
+        connections: ['\u0000', 'a\n', '漢', '\ud800', 'x'.repeat(1025), { id: '\t' }, 'a', 'x'.repeat(1024)],
+      },
+      ['a', 'x'.repeat(1024)],
+    ],
     ['a list with one readable id', { connections: [null, { name: 'x' }, 'a'] }, ['a']],
   ])('are found: %s', (_, me, ids) => expect(connectionsIn(me)).toEqual(ids));
 
