@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
+import { isAt, placeOf } from './places.ts';
 
 /*
  * `jids`: who is behind a JID, as contacts, participants and direct chats tell it, in the page's transaction (R1). What
@@ -123,9 +124,10 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
       where c.told or (not c.jid_told and c.known_phone is distinct from c.phone)
     ),
     jids_due as materialized (
-      select n.jid, n.person_id, n.phone, n.last_message_at, e.place
+      select n.jid, n.person_id, n.phone, n.last_message_at, e.place, e.home
       from jids_told n left join lateral (
-        select s.*, s.ctid as place from ${table} s where s.connection_id = ${connection} and s.jid = n.jid limit 1
+        select s.*, ${sql.raw(placeOf('s'))} from ${table} s
+        where s.connection_id = ${connection} and s.jid = n.jid limit 1
       ) e on true
       where e.jid is null or (n.person_id is not null
         and ((e.person_id, e.phone_e164) is distinct from (n.person_id, n.phone)
@@ -138,7 +140,7 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
         person_id = coalesce(n.person_id, t.person_id),
         phone_e164 = case when n.person_id is null then t.phone_e164 else n.phone end,
         last_message_at = greatest(t.last_message_at, n.last_message_at), last_seen_at = now()
-      from jids_due n where t.ctid = n.place
+      from jids_due n where ${sql.raw(isAt('t', 'n'))}
     ),
     jids_new as (
       insert into ${table} (connection_id, jid, person_id, phone_e164, last_message_at)

@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
+import { isAmong, placeOf } from './places.ts';
 
 /*
  * How messages get into the queue of attachments (`media`): with the page that brings them, while MEDIA_STORE is on, and
@@ -51,15 +52,15 @@ export function mediaQueue(connectionId: ConnectionId, redact: boolean): RawBuil
     )${
       redact
         ? sql`,
+    media_deleted as materialized (
+      select e.* from judged j cross join lateral (
+        select ${raw(placeOf('s'))} from ${table} s
+        where s.connection_id = (select ${connectionId}::text) and s.message_id = j.message_id limit 1
+      ) e
+      where j.outcome in ('inserted', 'updated', 'amended') and j.deleted_at is not null
+    ),
     media_redacted as (
-      -- by place: see reactions_gone
-      delete from ${table} t where t.ctid = any(array(
-        select e.place from judged j cross join lateral (
-          select s.ctid as place from ${table} s
-          where s.connection_id = (select ${connectionId}::text) and s.message_id = j.message_id limit 1
-        ) e
-        where j.outcome in ('inserted', 'updated', 'amended') and j.deleted_at is not null
-      ))
+      delete from ${table} t where ${raw(isAmong('t', 'media_deleted'))}
     )`
         : sql``
     }`;

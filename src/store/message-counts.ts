@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import { isPersonal, phoneOf } from './jids.ts';
+import { isAt, placeOf } from './places.ts';
 
 /*
  * How many messages there are by conversation (`conversation_counts`), in the page's transaction: a list of 50 chats or
@@ -72,7 +73,7 @@ export function messageCounts(connectionId: ConnectionId, numbering: number): Ra
     ),
     -- An update of its own: an upsert would lock each row first, and note that in the log.
     counts as materialized (
-      select c.*, e.place
+      select c.*, e.place, e.home
       from (
         select conversation_id, coalesce(sum(n) filter (where not from_me), 0) as messages_in,
           coalesce(sum(n) filter (where from_me), 0) as messages_out,
@@ -80,7 +81,7 @@ export function messageCounts(connectionId: ConnectionId, numbering: number): Ra
         from counted where conversation_id is not null group by conversation_id
       ) c
       left join lateral (
-        select s.ctid as place from ${table} s
+        select ${raw(placeOf('s'))} from ${table} s
         where s.connection_id = (select ${connectionId}::text) and s.conversation_id = c.conversation_id limit 1
       ) e on true
     ),
@@ -89,7 +90,7 @@ export function messageCounts(connectionId: ConnectionId, numbering: number): Ra
         messages_in = t.messages_in + c.messages_in, messages_out = t.messages_out + c.messages_out,
         first_message_at = least(t.first_message_at, c.first_message_at),
         last_message_at = greatest(t.last_message_at, c.last_message_at)
-      from counts c where t.ctid = c.place
+      from counts c where ${raw(isAt('t', 'c'))}
     ),
     counted_first as (
       insert into ${table} (connection_id, conversation_id,

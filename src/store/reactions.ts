@@ -1,6 +1,7 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import { MAX_JID_BYTES } from './jids.ts';
+import { isAmong, placeOf } from './places.ts';
 
 /** SQL, to be joined laterally: the reactions in `messages.reactions`, as `reactor_jid, emoji`. The upstream leaves the
  * shape open; this is what is understood of it: an object by who reacted, with `{"emoji": "👍", …}` or `"👍"`. An empty
@@ -34,16 +35,16 @@ export function reactionWrites(connectionId: ConnectionId, numbering: number): R
     reactions_now as materialized (
       select m.message_id, r.* from reacted m cross join lateral (${sql.raw(reactionsIn('m.reactions'))}) r
     ),
+    reactions_over as materialized (
+      select e.place, e.home from reacted m cross join lateral (
+        select ${sql.raw(placeOf('s'))}, s.reactor_jid from ${table} s
+        where s.connection_id = (select ${connectionId}::text) and s.message_id = m.message_id offset 0
+      ) e
+      where m.old_reactions is not null and not exists (
+        select from (${sql.raw(reactionsIn('m.reactions'))}) n where n.reactor_jid = e.reactor_jid)
+    ),
     reactions_gone as (
-      -- by place: a join would read all that the connection has, where the planner knows no better
-      delete from ${table} t where t.ctid = any(array(
-        select e.place from reacted m cross join lateral (
-          select s.ctid as place, s.reactor_jid from ${table} s
-          where s.connection_id = (select ${connectionId}::text) and s.message_id = m.message_id offset 0
-        ) e
-        where m.old_reactions is not null and not exists (
-          select from (${sql.raw(reactionsIn('m.reactions'))}) n where n.reactor_jid = e.reactor_jid)
-      ))
+      delete from ${table} t where ${sql.raw(isAmong('t', 'reactions_over'))}
       returning t.message_id, t.reactor_jid
     ),
     reactions_new as materialized (

@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
+import { isAmong, placeOf } from './places.ts';
 
 /** What `message_revisions` keeps: `redact` blanks what a deletion for everyone replaced (DELETED_MESSAGES). */
 export interface History {
@@ -57,16 +58,16 @@ export function revisionWrite({ connectionId, numbering, history }: Target): Raw
     )${
       redact
         ? sql`,
+    redactable as materialized (
+      select r.* from judged j cross join lateral (
+        select ${raw(placeOf('s'))} from ${table} s
+        where s.connection_id = (select ${connectionId}::text) and s.message_id = j.message_id
+          and (s.body is not null or s.media is not null) offset 0
+      ) r
+      where j.outcome in ('updated', 'amended') and j.deleted_at is not null
+    ),
     redacted as (
-      -- by place: see reactions_gone
-      update ${table} t set body = null, media = null where t.ctid = any(array(
-        select r.place from judged j cross join lateral (
-          select s.ctid as place from ${table} s
-          where s.connection_id = (select ${connectionId}::text) and s.message_id = j.message_id
-            and (s.body is not null or s.media is not null) offset 0
-        ) r
-        where j.outcome in ('updated', 'amended') and j.deleted_at is not null
-      ))
+      update ${table} t set body = null, media = null where ${raw(isAmong('t', 'redactable'))}
     )`
         : sql``
     }`;
