@@ -53,27 +53,24 @@ export async function lockState(
     has_quarantine: boolean;
     suppressed_by: string | null;
     now: number;
+    waited: boolean;
   }>`
-    select s.epoch, s.numbering, s.cursor, s.term, s.suppressed_by, s.now, s.has_quarantine${replan}
+    select s.epoch, s.numbering, s.cursor, s.term, s.suppressed_by, s.now, s.has_quarantine, s.waited${replan}
     from (
       select epoch, numbering, cursor, lease_term as term, ${suppressedBy()} as suppressed_by, ${NOW} as now, tableoid,
+        ctid <> (select b.ctid from ${sql.table('sync_state')} b where b.connection_id = ${connectionId}) as waited,
         exists (select from ${sql.table('quarantine')} q
           where q.connection_id = ${connectionId} and q.resolved_at is null) as has_quarantine
       from ${sql.table('sync_state')} where connection_id = ${connectionId} for update
     ) s`.execute(db);
   const row = rows[0];
   if (row === undefined) return undefined;
+  // Whoever was waited for has written: the row is as it is now, the other tables are as they were before.
+  if (row.waited) return await lockState(db, connectionId, plans);
   const { epoch, numbering, term, now } = row;
   const { has_quarantine: hasQuarantine, suppressed_by } = row;
-  return {
-    epoch,
-    numbering,
-    term,
-    cursor: BigInt(row.cursor),
-    hasQuarantine,
-    suppressedBy: suppressed_by,
-    now,
-  };
+  const cursor = BigInt(row.cursor);
+  return { epoch, numbering, term, cursor, hasQuarantine, suppressedBy: suppressed_by, now };
 }
 
 /** Locks the state rows of several connections, in one order for all who do. @returns those that there are. */
