@@ -11,14 +11,15 @@ export interface KnownConnection {
 }
 
 /** Makes connections known: their row and their state, at cursor 0. Those that are known stay as they are, but for
- * one that was removed and is listed again: it is replicated again from where it stood. */
+ * one that was removed and is listed again: it is replicated again from where it stood. In one order for all who do, since
+ * a conflict locks the row: several daemons look at once. */
 export async function ensureConnections(db: Db, connectionIds: readonly ConnectionId[]): Promise<void> {
-  const ids = sql`${[...connectionIds]}::text[]`;
+  const ids = sql`select id from unnest(${[...connectionIds]}::text[]) as id order by id`;
   await sql`with known as (
-      insert into ${sql.table('connections')} as c (connection_id) select unnest(${ids})
+      insert into ${sql.table('connections')} as c (connection_id) ${ids}
       on conflict (connection_id) do update set removed_at = null where c.removed_at is not null
     )
-    insert into ${sql.table('sync_state')} (connection_id) select unnest(${ids})
+    insert into ${sql.table('sync_state')} (connection_id) ${ids}
     on conflict (connection_id) do nothing`.execute(db);
 }
 

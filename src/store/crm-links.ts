@@ -110,6 +110,10 @@ export async function holdLinks(db: Db, schema: string): Promise<void> {
   await sql`select pg_advisory_xact_lock(${lockOf(schema)})`.execute(db);
 }
 
+/** How long one who links may do nothing here: longer than the query of the CRM may take. Whoever erases waits for it, and
+ * must not for ever where it was stopped (Ctrl-Z). */
+const LONGEST_REST = sql.lit('5min');
+
 /**
  * Does it in a transaction that nobody else links in.
  * @param keep false: everything is rolled back.
@@ -124,7 +128,8 @@ export async function whileLinking<T>(
   const trx = await db.startTransaction().setIsolationLevel('read committed').execute();
   try {
     const { rows } = await sql<{ mine: boolean }>`
-      select pg_try_advisory_xact_lock(${lockOf(schema)}) as mine`.execute(trx);
+      select pg_try_advisory_xact_lock(${lockOf(schema)}) as mine,
+        set_config('idle_in_transaction_session_timeout', ${LONGEST_REST}, true)`.execute(trx);
     const done = rows[0]?.mine === true ? await work(trx) : undefined;
     if (keep && done !== undefined) await trx.commit().execute();
     return done;

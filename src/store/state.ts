@@ -51,17 +51,22 @@ export async function lockState(
 ): Promise<LockedState | undefined> {
   const isPlain = sql`s.suppressed_by is null and not s.has_quarantine`;
   const replan = plans === 'kept where large' ? sql`, ${planAnewUnless(isPlain, sql`s.tableoid`)}` : sql``;
-  const { rows } = await sql<Omit<LockedState, 'cursor'> & { readonly cursor: string }>`
+  const { rows } = await sql<
+    Omit<LockedState, 'cursor'> & { readonly cursor: string; readonly waited: boolean }
+  >`
     select s.epoch, s.numbering, s.cursor, s.term, s.suppressed_by as "suppressedBy", s.now,
-      s.has_quarantine as "hasQuarantine"${replan}
+      s.has_quarantine as "hasQuarantine", s.waited${replan}
     from (
       select epoch, numbering, cursor, lease_term as term, ${keyOfErasures()} as suppressed_by, ${NOW} as now, tableoid,
+        ctid <> (select b.ctid from ${sql.table('sync_state')} b where b.connection_id = ${connectionId}) as waited,
         exists (select from ${sql.table('quarantine')} q
           where q.connection_id = ${connectionId} and q.resolved_at is null) as has_quarantine
       from ${sql.table('sync_state')} where connection_id = ${connectionId} for update
     ) s`.execute(db);
   const row = rows[0];
   if (row === undefined) return undefined;
+  // Whoever was waited for has written: the row is as it is now, the other tables are as they were before.
+  if (row.waited) return await lockState(db, connectionId, plans);
   const { epoch, numbering, cursor, term, hasQuarantine, suppressedBy, now } = row;
   return { epoch, numbering, cursor: BigInt(cursor), term, hasQuarantine, suppressedBy, now };
 }

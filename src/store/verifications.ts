@@ -45,6 +45,8 @@ export interface ResumeAt {
 /** A verification that is under way. */
 export interface OpenVerification {
   readonly id: string;
+  /** When it was noted last, as text: whoever goes on with it later notes another time. */
+  readonly notedAt: string;
   readonly position: ResumeAt;
   readonly counts: CountsByKind;
   readonly requests: number;
@@ -70,6 +72,7 @@ export async function openVerification(
   if (resume) {
     const { rows } = await sql<{
       verification_id: string;
+      noted_at: string;
       position: ResumeAt | null;
       counts: CountsByKind;
       requests: string;
@@ -82,22 +85,26 @@ export async function openVerification(
       where v.connection_id = ${connectionId} and v.verification_id = l.verification_id
         and v.state in ('interrupted', 'running') and v.repair = ${order.repair}::boolean
         and v.since is not distinct from ${order.since}::timestamptz
-      returning v.verification_id, v.position, v.counts, v.requests`.execute(db);
+      returning v.verification_id, v.updated_at::text as noted_at, v.position, v.counts, v.requests`.execute(
+      db,
+    );
     const [row] = rows;
     if (row !== undefined) {
       return {
         id: row.verification_id,
+        notedAt: row.noted_at,
         position: row.position ?? FIRST,
         counts: { ...emptyCounts(), ...row.counts },
         requests: Number(row.requests),
       };
     }
   }
-  const { rows } = await sql<{ verification_id: string }>`
+  const { rows } = await sql<{ verification_id: string; noted_at: string }>`
     insert into ${table} (connection_id, cause, repair, since)
     values (${connectionId}, ${order.cause}, ${order.repair}::boolean, ${order.since}::timestamptz)
-    returning verification_id`.execute(db);
-  return { id: rows[0]!.verification_id, position: FIRST, counts: emptyCounts(), requests: 0 };
+    returning verification_id, updated_at::text as noted_at`.execute(db);
+  const { verification_id: id, noted_at: notedAt } = rows[0]!;
+  return { id, notedAt, position: FIRST, counts: emptyCounts(), requests: 0 };
 }
 
 /** How a verification stands or ended. */
@@ -130,16 +137,20 @@ export function sums(counts: CountsByKind): {
   return all;
 }
 
-/** Keeps how far a verification is. */
+/**
+ * Keeps how far a verification is.
+ * @param notedAt when it was noted last, as far as the caller knows.
+ * @returns when it is noted now; undefined where another has gone on with it: nothing is kept then.
+ */
 export async function noteVerification(
   db: Db,
   connectionId: ConnectionId,
-  id: string,
+  { id, notedAt }: Pick<OpenVerification, 'id' | 'notedAt'>,
   { state, position, counts, requests, ledgerProblems, error }: VerificationNote,
-): Promise<void> {
+): Promise<string | undefined> {
   const { checked, drift, mended, remaining, not_served } = sums(counts);
   const ended = state === 'finished' || state === 'failed';
-  await sql`update ${sql.table('verifications')} set
+  const { rows } = await sql<{ noted_at: string }>`update ${sql.table('verifications')} set
       state = ${state}, updated_at = clock_timestamp(),
       finished_at = case when ${ended}::boolean then clock_timestamp() end,
       position = ${position === null ? null : JSON.stringify(position)}::jsonb, counts = ${JSON.stringify(counts)}::jsonb,
@@ -147,7 +158,9 @@ export async function noteVerification(
       remaining = ${remaining}::bigint, not_served = ${not_served}::bigint,
       ledger_problems = ${ledgerProblems}::integer,
       error_kind = ${error?.kind ?? null}, error = ${error?.message ?? null}
-    where connection_id = ${connectionId} and verification_id = ${id}::bigint`.execute(db);
+    where connection_id = ${connectionId} and verification_id = ${id}::bigint and updated_at = ${notedAt}::timestamptz
+    returning updated_at::text as noted_at`.execute(db);
+  return rows[0]?.noted_at;
 }
 
 /** Forgets verifications that ended over `days` ago, but for each connection's latest one that came to its end. */

@@ -42,7 +42,7 @@ export async function verify(
         : { state: 'failed', counts: walk.counts, requests, ledger, error };
   }
   const { state, counts, requests, error } = result;
-  await noteVerification(db, connectionId, open.id, {
+  await noteVerification(db, connectionId, walk.noted, {
     ...{ state, counts, requests },
     position: state === 'interrupted' ? walk.position : null,
     ledgerProblems: ledger.length,

@@ -3,7 +3,12 @@ import { type ErrorKind, ReplicaError } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { type CompareTarget, conversationsSince, countKnown, readBefore } from '../store/comparison.ts';
 import { databaseTime } from '../store/progress.ts';
-import { type CountsByKind, noteVerification, type ResumeAt } from '../store/verifications.ts';
+import {
+  type CountsByKind,
+  noteVerification,
+  type OpenVerification,
+  type ResumeAt,
+} from '../store/verifications.ts';
 import type { VerifyContext, VerifyOrder } from './context.ts';
 import { readListed } from './listed.ts';
 import { look } from './look.ts';
@@ -41,6 +46,7 @@ export class Walk {
   readonly #since: string | null;
   readonly #id: string;
   readonly #reader: ListReader;
+  #notedAt: string;
   #position: ResumeAt;
   #kept: CountsByKind;
   #done = 0;
@@ -51,13 +57,14 @@ export class Walk {
     connectionId: ConnectionId,
     order: VerifyOrder,
     since: string | null,
-    open: { id: string; position: ResumeAt; counts: CountsByKind; requests: number },
+    open: OpenVerification,
   ) {
     this.#context = context;
     this.#connectionId = connectionId;
     this.#order = order;
     this.#since = since;
     this.#id = open.id;
+    this.#notedAt = open.notedAt;
     this.#position = open.position;
     this.counts = open.counts;
     this.#kept = structuredClone(open.counts);
@@ -71,6 +78,11 @@ export class Walk {
   /** The counts that belong to the position: what was compared after it will be compared again. */
   get kept(): CountsByKind {
     return this.#kept;
+  }
+
+  /** What it is noted as, and when it was last (see `noteVerification`). */
+  get noted(): Pick<OpenVerification, 'id' | 'notedAt'> {
+    return { id: this.#id, notedAt: this.#notedAt };
   }
 
   get requests(): number {
@@ -238,13 +250,19 @@ export class Walk {
       counts,
     });
     const note = { state: 'running' as const, position, counts, requests, ledgerProblems: 0 };
-    await noteVerification(this.#context.db, this.#connectionId, this.#id, note);
+    const notedAt = await noteVerification(this.#context.db, this.#connectionId, this.noted, note);
+    if (notedAt === undefined) throw leaseLost();
+    this.#notedAt = notedAt;
   }
 
   #mayGoOn(): void {
     if (this.#order.mayGoOn?.() !== false) return;
-    throw new ReplicaError('lease_lost', { where: "the connection is another worker's now" });
+    throw leaseLost();
   }
+}
+
+function leaseLost(): ReplicaError {
+  return new ReplicaError('lease_lost', { where: "the connection is another worker's now" });
 }
 
 /** What the next page goes back from: the last message of a page that has an id. */

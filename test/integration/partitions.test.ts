@@ -8,7 +8,7 @@ import { searchMessages } from '../../src/store/search.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { retryDeadLetter } from '../../src/sync/retry.ts';
 import { SCHEMA, useFreshDatabase } from '../support/database.ts';
-import { contextOf } from '../support/pages.ts';
+import { applyAnswer, contextOf } from '../support/pages.ts';
 import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
@@ -166,6 +166,42 @@ test('partitioned on connection_id by the documented statements, everything goes
   );
   const retried = await retryDeadLetter(database.db, letter!.quarantine_id, contextOf(database.db));
   expect(retried).toMatchObject({ refused: expect.any(String) });
+});
+
+test('a page changes no rows of other connections, which are at the same places of their partitions', async () => {
+  await database.query(STATEMENTS);
+  const context = { media: true, history: { on: true, deletedMessages: 'redact' } } as const;
+  const page = (n: number, cursor: number, fields: object = {}) => {
+    const chat = { conversation_id: 'c', chat_jid: `4917010000${n}@s.whatsapp.net` };
+    const message = {
+      ...chat,
+      message_id: 'm',
+      content_type: 'image',
+      sent_at: '2026-11-01T10:00:00Z',
+      seq: cursor,
+    };
+    const answer = {
+      cursor,
+      contacts: [{ person_id: `p${cursor}`, phone_jid: chat.chat_jid }],
+      conversations: [{ ...chat, kind: 'direct', seq: cursor }],
+      messages: [
+        { ...message, body: `${cursor}`, reactions: { 'a@s.whatsapp.net': 'x' }, ...fields },
+        { ...message, message_id: `m${cursor}` },
+      ],
+    };
+    return applyAnswer(database.db, answer, context, `conn_${n}`);
+  };
+  for (let n = 1; n <= 5; n++) for (const cursor of [1, 2]) await page(n, cursor);
+  const others = () =>
+    Promise.all(
+      ['jids', 'conversation_counts', 'message_reactions', 'message_revisions', 'media'].map((table) =>
+        database.query(`select * from whatsapp.${table} where connection_id <> 'conn_1' order by 1, 2, 3`),
+      ),
+    );
+  const before = await others();
+  expect(before.map(({ length }) => length)).toEqual([4, 4, 4, 4, 12]);
+  await page(1, 3, { reactions: {}, deleted_at: '2026-11-01T11:00:00Z' });
+  expect(await others()).toEqual(before);
 });
 
 test('an unnamed connection is renamed across partitions', async () => {

@@ -1,0 +1,104 @@
+import { sql } from 'kysely';
+import pg from 'pg';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { ensureConnections } from '../../src/store/connections.ts';
+import { whileLinking } from '../../src/store/crm-links.ts';
+import { readPosition } from '../../src/store/state.ts';
+import { emptyCounts, noteVerification, openVerification } from '../../src/store/verifications.ts';
+import { apply } from '../../src/sync/apply.ts';
+import { pack } from '../../src/sync/packing.ts';
+import { parsePage } from '../../src/upstream/page.ts';
+import { SCHEMA, useFreshDatabase } from '../support/database.ts';
+import { bodyOf, CONNECTION, contextOf } from '../support/pages.ts';
+import { waitFor } from '../support/wait.ts';
+
+/* What one session does between another's look and its write. */
+
+const database = useFreshDatabase({ migrated: true });
+/** A session that is in the way of the others. */
+let holder: pg.Client;
+beforeEach(async () => {
+  await ensureConnections(database.db, [CONNECTION]);
+  holder = new pg.Client({ connectionString: database.url });
+  await holder.connect();
+  await holder.query('begin');
+});
+afterEach(async () => {
+  await holder.end();
+});
+
+const blocked = (count: number) =>
+  waitFor(
+    async () =>
+      (
+        await database.query(`select from pg_stat_activity
+          where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0`)
+      ).length >= count,
+    { what: `${count} sessions to wait for a lock` },
+  );
+
+test('daemons that look at once do not lock each other out, whatever the order of their lists', async () => {
+  await ensureConnections(database.db, ['a', 'm', 'z']);
+  await holder.query(`select from whatsapp.connections where connection_id = 'm' for update`);
+  const one = ensureConnections(database.db, ['a', 'm', 'z']);
+  await blocked(1);
+  const other = ensureConnections(database.db, ['z', 'm', 'a']);
+  await blocked(2);
+  await holder.query('commit');
+  const settled = await Promise.allSettled([one, other]);
+  expect(settled.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled']);
+});
+
+test('a page that waited for another writer knows what that has put aside', async () => {
+  await holder.query('select from whatsapp.sync_state for update');
+  await holder.query(
+    `insert into whatsapp.quarantine (connection_id, kind, record_id, version, record_sha256)
+      values ($1, 'message', 'm', 1, 'x')`,
+    [CONNECTION],
+  );
+  await holder.query('update whatsapp.sync_state set beside_messages = beside_messages');
+  const at = (await readPosition(database.db, CONNECTION))!;
+  const message = { message_id: 'm', conversation_id: 'c', seq: 5 };
+  const page = parsePage(bodyOf({ cursor: 5, messages: [message] }), at.cursor);
+  const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
+  const written = apply(contextOf(database.db), CONNECTION, at, page, pack(page).changes, timing);
+  await blocked(1);
+  await holder.query('commit');
+  expect(await written).toMatchObject({ done: true });
+  expect(await database.query('select resolution from whatsapp.quarantine')).toEqual([
+    { resolution: 'superseded' },
+  ]);
+});
+
+test('what a worker says of a verification that another has gone on with is not kept', async () => {
+  const order = { cause: 'schedule', repair: false, since: null } as const;
+  const first = await openVerification(database.db, CONNECTION, order, true);
+  const second = await openVerification(database.db, CONNECTION, order, true);
+  expect(second.id).toBe(first.id);
+  const counts = emptyCounts();
+  counts.message.missing = 5;
+  const rest = { requests: 1, ledgerProblems: 0 };
+  const under = { ...rest, state: 'running', position: { stage: 'conversations' }, counts } as const;
+  const notedAt = (await noteVerification(database.db, CONNECTION, second, under))!;
+  const finished = { ...rest, state: 'finished', position: null, counts } as const;
+  expect(await noteVerification(database.db, CONNECTION, { ...second, notedAt }, finished)).toBeDefined();
+  const late = {
+    ...rest,
+    state: 'interrupted',
+    position: { stage: 'contacts' },
+    counts: emptyCounts(),
+  } as const;
+  expect(await noteVerification(database.db, CONNECTION, first, late)).toBeUndefined();
+  expect(await database.query('select state, drift, position from whatsapp.verifications')).toEqual([
+    { state: 'finished', drift: '5', position: null },
+  ]);
+});
+
+test('one who links and is stopped holds nobody up for ever', async () => {
+  const rest = await whileLinking(database.db, SCHEMA, false, async (trx) => {
+    const { rows } = await sql<{ idle: string }>`
+      select current_setting('idle_in_transaction_session_timeout') as idle`.execute(trx);
+    return rows[0]!.idle;
+  });
+  expect(rest).toBe('5min');
+});
