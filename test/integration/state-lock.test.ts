@@ -14,7 +14,6 @@ import { waitFor } from '../support/wait.ts';
 import { contacts, database, db, EVE, KEY, message, ofEve, useDatabase } from './erasure-world.ts';
 
 const DAY = 86_400_000;
-const KEEP = { on: true, deletedMessages: 'keep' } as const;
 
 useDatabase();
 beforeEach(async () => {
@@ -39,7 +38,7 @@ test.each<[what: string, () => Promise<unknown>]>([
   ['an erasure on all connections', () => erase(db, orderOf(undefined))],
   ['what is queued of attachments', () => queueMissed(db, CONNECTION, 30 * DAY, false, undefined)],
   ['what is taken out of their archive', () => redactMedia(db, CONNECTION)],
-  ['a retry of the quarantine', () => retryDeadLetter(db, '1', KEEP, true)],
+  ['a retry of the quarantine', () => retryDeadLetter(db, '1', contextOf(db))],
   [
     'resync',
     () => runCommand(['resync', '--yes', '--connection', CONNECTION], { DATABASE_URL: database.url }),
