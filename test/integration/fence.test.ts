@@ -188,9 +188,10 @@ test('so it is where the database has another isolation for its default', async 
 
 describe('a writer beside the pages (R22)', () => {
   test('that is stopped half-way lets the connection go', async () => {
-    const held = Promise.withResolvers<void>();
+    const [locked, held] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
     const stopped = inTransaction(database.db, { ...BESIDE, idleTimeout: 100 }, async (trx) => {
       await lockState(trx, CONNECTION);
+      locked.resolve();
       // It does nothing more, as a process that was stopped.
       await held.promise;
       await lockState(trx, CONNECTION);
@@ -200,6 +201,7 @@ describe('a writer beside the pages (R22)', () => {
       (error: unknown) => error,
     );
     try {
+      await locked.promise;
       await waitFor(async () => (await write((await readPosition(database.db, CONNECTION))!)).done, {
         what: 'a page to be written',
       });
