@@ -29,8 +29,10 @@ export function sift<V extends string>(
   }
   if (came.size === 0) return undefined;
   const rows = [...came.keys()];
-  if (rows.length === batch.rows.length && rows.every((row, at) => row === batch.rows[at])) return batch;
   const { kind, partial, parts } = batch;
+  // A row that is the same may be made of parts that are not.
+  const isSame = rows.length === batch.rows.length && rows.every((row, at) => row === batch.rows[at]);
+  if (isSame && parts === undefined) return batch;
   const partsLeft = rows.flatMap((row) => {
     const own = parts?.get(came.get(row)!);
     return own === undefined

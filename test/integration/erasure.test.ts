@@ -180,10 +180,21 @@ test('quarantined records do not bring anything back either', async () => {
   expect(traces(await dump(database), HERS)).toEqual([]);
   // One of Bob that only Postgres refuses.
   const refused = { mentioned_jids: [EVE.phone], media: { n: JSON.rawJSON('1e400000') } };
-  await bring(page({ messages: [message('m_refused', refused)] }));
+  await bring(page({ messages: [message('m_refused', refused), { ...message('x', {}), message_id: 7 }] }));
   expect(
     await database.query(`select error_code from whatsapp.quarantine where record_id = 'm_refused'`),
   ).toEqual([{ error_code: '22003' }]);
+  // And where it refuses the last of two of one version, the other one is written.
+  const twice = message('m_twice', {});
+  await bring(
+    page({
+      messages: [
+        { ...twice, mentioned_jids: [EVE.phone] },
+        { ...twice, media: refused.media },
+      ],
+    }),
+  );
+  expect(await messageIds()).toContain('m_twice');
   expect(traces(await dump(database), HERS)).toEqual([]);
   // One that was put aside by a version that did not know of it.
   const json = JSON.stringify(message('m_late', { ...direct, ...ofEve }));

@@ -249,7 +249,7 @@ describe('bookkeeping (R1)', () => {
     const since = Date.now();
     const told: boolean[] = [];
     const changedAt: Date[] = [];
-    for (const one of [message(1), message(1), 'bad', message(2)]) {
+    for (const one of [message(1), message(1), 'bad', message(2), message(2, { body: 'amended' })]) {
       const page = { cursor: told.length + 1, has_more: false, messages: [one] };
       const nextPollIn = (changed: boolean) => told.push(changed);
       const requestedAt = performance.now() - 60_000;
@@ -258,7 +258,7 @@ describe('bookkeeping (R1)', () => {
       expect((caught_up_at as Date).getTime()).toBeLessThan(since - 50_000);
       changedAt.push(last_changed_at as Date);
     }
-    expect(told).toEqual([true, false, true, true]);
+    expect(told).toEqual([true, false, true, true, true]);
     expect(changedAt[1]).toEqual(changedAt[0]);
     expect(changedAt[2]! > changedAt[1]!).toBe(true);
     expect(changedAt[3]! > changedAt[2]!).toBe(true);

@@ -31,3 +31,31 @@ test('what is announced while the last page is there already is polled for as so
   await waitFor(scene.agrees, { what: 'what was announced' });
   expect(scene.failures()).toEqual([]);
 });
+
+test('a page ahead that is dropped gives back the room that it took', async () => {
+  await scene.upstream({ messages: 600 });
+  // There is room for four answers.
+  const limits = { PAGE_LIMIT: '10', PAGE_LIMIT_MAX: '10', MAX_RESPONSE_BYTES: '64KiB' };
+  await scene.replicate({ ...limits, LEASE_TTL: '30s' });
+  await waitFor(() => scene.asked.length > 2, { what: 'pages' });
+  const locker = new pg.Client({ connectionString: scene.database.url });
+  await locker.connect();
+  let mark = 0;
+  try {
+    for (let round = 0; round < 5; round++) {
+      // A page waits to be written, while the next one comes ahead; then all begins anew.
+      await locker.query('begin');
+      const { rows } = await locker.query('select cursor from whatsapp.sync_state for update');
+      const isAhead = (what: string) => BigInt(what.split(' ')[0]!) > BigInt(rows[0].cursor);
+      await waitFor(() => scene.since(mark).some(isAhead), { what: 'the page ahead' });
+      await locker.query('update whatsapp.sync_state set epoch = epoch + 1, cursor = 0');
+      mark = scene.asked.length;
+      await locker.query('commit');
+    }
+  } finally {
+    await locker.end();
+  }
+  await waitFor(scene.agrees, { what: 'the end' });
+  expect(scene.worker.told('fenced')).toHaveLength(5);
+  expect(scene.failures()).toEqual([]);
+});

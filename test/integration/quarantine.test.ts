@@ -196,7 +196,7 @@ describe('every other SQLSTATE is a failure of the database, never blamed on a r
     );
     const [conversation] = connection.conversations;
     for (let more = 0; more < 20; more++) connection.addMessage({ conversation: conversation! });
-    // There is room for four answers: the page ahead gives its own back with each failure.
+    // There is room for four answers: each gives its own back, written or not.
     const limits = { PAGE_LIMIT: '10', PAGE_LIMIT_MAX: '10', MAX_RESPONSE_BYTES: '64KiB' };
     const env = { ...quickSettings(database.url, simulator.url), ...limits };
     const worker = await startWorker(env, { discovers: false });
