@@ -6,12 +6,11 @@ import {
   type DeadLetter,
   type DeadLetterFilter,
   deadLetterIds,
-  discardDeadLetters,
   listDeadLetters,
   readDeadLetter,
 } from '../store/dead-letters.ts';
 import type { Database } from '../store/schema.ts';
-import { retryDeadLetter } from '../sync/retry.ts';
+import { discard, retryDeadLetter } from '../sync/retry.ts';
 import { confirm } from './confirm.ts';
 import { onTables } from './session.ts';
 import { CommandFailed, printable, type Terminal } from './terminal.ts';
@@ -61,7 +60,7 @@ export function quarantineCommand(terminal: Terminal): Command {
       .addArgument(idsArgument())
       .option('--yes', 'do not ask')
       .action((ids: string[], filters: Filters) =>
-        onTables(terminal, ({ db }) => discard(terminal, db, { ...filters, ids }, filters.yes === true)),
+        onTables(terminal, ({ db }) => discardAll(terminal, db, { ...filters, ids }, filters.yes === true)),
       ),
   );
   return command;
@@ -178,7 +177,7 @@ async function retry(
   refuseMissing(filter, ids.length);
 }
 
-async function discard(
+async function discardAll(
   terminal: Terminal,
   db: Kysely<Database>,
   filter: DeadLetterFilter,
@@ -186,7 +185,7 @@ async function discard(
 ): Promise<void> {
   const count = await countDeadLetters(db, filter);
   if (count > 0 && !yes) await confirm(terminal, `Discard ${entries(count)}?`);
-  const discarded = await discardDeadLetters(db, filter);
+  const discarded = await discard(db, filter);
   terminal.stdout.write(`${discarded} discarded\n`);
   refuseMissing(filter, discarded);
 }

@@ -111,11 +111,26 @@ export async function noteRetry(db: Db, id: string, code: string, reason: string
     where quarantine_id = ${id}::bigint`.execute(db);
 }
 
-/** Closes matching open entries without applying them; their JSON stays.
- * @returns how many. */
-export async function discardDeadLetters(db: Db, filter: DeadLetterFilter): Promise<number> {
-  const result = await sql`update ${sql.table('quarantine')} set resolved_at = now(), resolution = 'discarded'
+/** The connections of matching open entries. */
+export async function deadLetterConnections(db: Db, filter: DeadLetterFilter): Promise<ConnectionId[]> {
+  const { rows } = await sql<{ connection_id: string }>`
+    select distinct connection_id from ${sql.table('quarantine')}
     where ${matching({ ...filter, all: false })}`.execute(db);
+  return rows.map((row) => row.connection_id);
+}
+
+/** Closes matching open entries of these connections, whose state rows the caller has locked, without applying them;
+ * their JSON stays.
+ * @returns how many. */
+export async function discardDeadLetters(
+  db: Db,
+  filter: DeadLetterFilter,
+  connectionIds: readonly ConnectionId[],
+): Promise<number> {
+  const result = await sql`update ${sql.table('quarantine')} set resolved_at = now(), resolution = 'discarded'
+    where ${matching({ ...filter, all: false })} and connection_id = any(${[...connectionIds]}::text[])`.execute(
+    db,
+  );
   return Number(result.numAffectedRows ?? 0n);
 }
 

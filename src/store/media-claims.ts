@@ -90,11 +90,17 @@ export async function claimMedia(
   return rows;
 }
 
-/** Makes claims hold for `ttl` milliseconds from now. */
+/** Makes claims hold for `ttl` milliseconds from now, but for rows that are locked: whoever has one, such as an erasure, is
+ * about to take its claim away, and the others would run out behind it. */
 export async function renewClaims(db: Db, claims: readonly Claim[], ttl: number): Promise<void> {
-  await sql`update ${sql.table('media')} m
-    set claimed_until = clock_timestamp() + ${interval(ttl)}
-    from ${rowsOf(claims)} where ${IS_CLAIMED}`.execute(db);
+  const table = sql.table('media');
+  await sql`
+    with ours as materialized (
+      select m.connection_id, m.message_id from ${table} m join ${rowsOf(claims)} on ${IS_CLAIMED}
+      for update of m skip locked
+    )
+    update ${table} m set claimed_until = clock_timestamp() + ${interval(ttl)}
+    from ours o where m.connection_id = o.connection_id and m.message_id = o.message_id`.execute(db);
 }
 
 /** Gives claims back as they were. */

@@ -3,13 +3,15 @@ import pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ensureConnections } from '../../src/store/connections.ts';
 import { whileLinking } from '../../src/store/crm-links.ts';
+import { claimMedia, renewClaims } from '../../src/store/media-claims.ts';
 import { readPosition } from '../../src/store/state.ts';
 import { emptyCounts, noteVerification, openVerification } from '../../src/store/verifications.ts';
 import { apply } from '../../src/sync/apply.ts';
 import { pack } from '../../src/sync/packing.ts';
+import { discard } from '../../src/sync/retry.ts';
 import { parsePage } from '../../src/upstream/page.ts';
 import { SCHEMA, useFreshDatabase } from '../support/database.ts';
-import { bodyOf, CONNECTION, contextOf } from '../support/pages.ts';
+import { applyAnswer, bodyOf, CONNECTION, contextOf } from '../support/pages.ts';
 import { waitFor } from '../support/wait.ts';
 
 /* What one session does between another's look and its write. */
@@ -69,6 +71,40 @@ test('a page that waited for another writer knows what that has put aside', asyn
     { resolution: 'superseded' },
   ]);
 });
+
+test('entries that are discarded and come again at once, in another order, do not lock each other out', async () => {
+  const bad = (id: string) => ({ message_id: id, seq: 'none' });
+  const page = (cursor: number, ids: readonly string[]) =>
+    applyAnswer(database.db, { cursor, messages: ids.map(bad) });
+  await page(1, ['a', 'b', 'c', 'd', 'e']);
+  const entries = await database.query<{ id: string }>(
+    'select record_id as id from whatsapp.quarantine order by record_sha256',
+  );
+  const ids = entries.map(({ id }) => id);
+  await holder.query('select from whatsapp.quarantine where record_id = $1 for update', [ids[2]]);
+  const discarded = discard(database.db, {});
+  await blocked(1);
+  const again = page(2, ids.toReversed());
+  await blocked(2);
+  await holder.query('commit');
+  const settled = await Promise.allSettled([discarded, again]);
+  expect(settled.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled']);
+});
+
+test('claims of attachments are renewed while somebody is about to take one of them away', async () => {
+  const image = (id: string) => ({
+    ...{ message_id: id, conversation_id: 'c', content_type: 'image', seq: 1 },
+    sent_at: '2026-11-01T10:00:00Z',
+  });
+  await applyAnswer(database.db, { cursor: 1, messages: ['a', 'm', 'z'].map(image) }, { media: true });
+  const rooms = [{ connectionId: CONNECTION, room: 9 }];
+  const claims = await claimMedia(database.db, rooms, 9, 'newest', 'token', 60_000);
+  await holder.query(`update whatsapp.media set claimed_by = null where message_id = 'm'`);
+  await renewClaims(database.db, claims, 3_600_000);
+  const renewed = await database.query(`select message_id as id from whatsapp.media
+    where claimed_until > now() + interval '30 minutes' order by 1`);
+  expect(renewed).toEqual([{ id: 'a' }, { id: 'z' }]);
+}, 20_000);
 
 test('what a worker says of a verification that another has gone on with is not kept', async () => {
   const order = { cause: 'schedule', repair: false, since: null } as const;

@@ -6,7 +6,7 @@ import { redactMedia } from '../../src/store/media-queue.ts';
 import { lockState } from '../../src/store/state.ts';
 import { erase } from '../../src/sync/erase.ts';
 import { expireMessages } from '../../src/sync/retention.ts';
-import { retryDeadLetter } from '../../src/sync/retry.ts';
+import { discard, retryDeadLetter } from '../../src/sync/retry.ts';
 import { runCommand } from '../support/command.ts';
 import { SCHEMA } from '../support/database.ts';
 import { applyAnswer, CONNECTION, contextOf } from '../support/pages.ts';
@@ -39,6 +39,7 @@ test.each<[what: string, () => Promise<unknown>]>([
   ['what is queued of attachments', () => queueMissed(db, CONNECTION, 30 * DAY, false, undefined)],
   ['what is taken out of their archive', () => redactMedia(db, CONNECTION)],
   ['a retry of the quarantine', () => retryDeadLetter(db, '1', contextOf(db))],
+  ['entries of the quarantine that are discarded', () => discard(db, {})],
   [
     'resync',
     () => runCommand(['resync', '--yes', '--connection', CONNECTION], { DATABASE_URL: database.url }),

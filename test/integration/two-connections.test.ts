@@ -1,7 +1,6 @@
 /** Two connections whose records have the same ids: what is done to one leaves every row of the other as it was. */
 import { beforeEach, expect, test } from 'vitest';
 import { pruneChanges } from '../../src/store/changes.ts';
-import { discardDeadLetters } from '../../src/store/dead-letters.ts';
 import { foldLedger, setCounters } from '../../src/store/ledger.ts';
 import { refetchLost, removeMedia } from '../../src/store/media-files.ts';
 import { redactMedia } from '../../src/store/media-queue.ts';
@@ -9,6 +8,7 @@ import { pruneLetters, pruneMessages } from '../../src/store/retention.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { forgetVerifications } from '../../src/store/verifications.ts';
 import { erase } from '../../src/sync/erase.ts';
+import { discard } from '../../src/sync/retry.ts';
 import { SCHEMA } from '../support/database.ts';
 import { type Answer, applyAnswer } from '../support/pages.ts';
 import { BOB, database, db, EVE, FORGETTING, GROUP, KEY, ME, useDatabase } from './erasure-world.ts';
@@ -128,7 +128,7 @@ test.each<[what: string, () => Promise<unknown>]>([
     'a record that is good now',
     () => page(ONE, { ...after, messages: [message('m_bad', 21)], contacts: [{ person_id: 'per_bad' }] }),
   ],
-  ['a discarded quarantine', () => discardDeadLetters(db, { connection: ONE })],
+  ['a discarded quarantine', () => discard(db, { connection: ONE })],
   ['old messages that go', () => pruneMessages(db, ONE, DAY, 100)],
   ['old entries of the quarantine that go', () => pruneLetters(db, ONE, 0)],
   ['a ledger that is folded', () => foldLedger(db, ONE, DAY)],
