@@ -33,7 +33,7 @@ export class FileStore implements MediaStore {
       // The same content, of another message; written anew where the disk has lost some of it.
       if (!(await holds(target, file))) {
         // Where the disk is not mounted any more, it would go into the folder below.
-        await stat(this.#ownerFile).catch(absent(() => Promise.reject(notThere('storing an attachment'))));
+        await this.#mustBeThere('storing an attachment');
         await this.#makeFolders(path.dirname(target));
         await rename(file.path, target);
         await syncFolder(path.dirname(target));
@@ -60,6 +60,8 @@ export class FileStore implements MediaStore {
     const target = this.#pathOf(location);
     if (target === undefined) return false;
     try {
+      // On a disk that is not mounted it would pass for removed.
+      await this.#mustBeThere('removing an attachment');
       await rm(target, { force: true });
       return true;
     } catch (error) {
@@ -114,6 +116,10 @@ export class FileStore implements MediaStore {
   }
 
   close(): void {}
+
+  async #mustBeThere(where: string): Promise<void> {
+    await stat(this.#ownerFile).catch(absent(() => Promise.reject(notThere(where))));
+  }
 
   /** A page of a file: a disk that is full or read-only says so. */
   async #tryWriting(): Promise<void> {

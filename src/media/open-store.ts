@@ -8,6 +8,8 @@ export interface S3Options {
   readonly region: string | undefined;
   /** The number of the account that this process has: a container's may have no name. */
   readonly account: number | undefined;
+  /** How long a request may pause, in milliseconds. */
+  readonly idleTimeout?: number;
 }
 
 /** Opens the store that MEDIA_STORE names; touches nothing yet. What speaks S3 is loaded only where it is wanted. */

@@ -22,7 +22,7 @@ import type { Kept, MediaStore } from './store.ts';
 const silent = () => {};
 const QUIET = { trace: silent, debug: silent, info: silent, warn: silent, error: silent };
 
-/** For a connection to be made, and for a pause in an answer, in milliseconds. */
+/** For a connection to be made, and for a pause in a request or its answer, in milliseconds. */
 const CONNECT_TIMEOUT = 10_000;
 const IDLE_TIMEOUT = 60_000;
 
@@ -39,7 +39,7 @@ export class S3Store implements MediaStore {
 
   constructor(
     { bucket, prefix }: { bucket: string; prefix: string },
-    { endpoint, region, account }: S3Options,
+    { endpoint, region, account, idleTimeout = IDLE_TIMEOUT }: S3Options,
   ) {
     this.#account = account;
     this.#bucket = bucket;
@@ -53,7 +53,7 @@ export class S3Store implements MediaStore {
       maxAttempts: 2,
       // Failures are told by whoever asked; without a logger the SDK writes to the console.
       logger: QUIET,
-      requestHandler: { connectionTimeout: CONNECT_TIMEOUT, requestTimeout: IDLE_TIMEOUT },
+      requestHandler: { connectionTimeout: CONNECT_TIMEOUT, socketTimeout: idleTimeout },
     });
   }
 

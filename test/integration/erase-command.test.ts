@@ -5,6 +5,7 @@ import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { ReplicaError } from '../../src/errors.ts';
+import { OWNER_FILE } from '../../src/media/owner.ts';
 import { expireMessages } from '../../src/sync/retention.ts';
 import { runCommand } from '../support/command.ts';
 import { dump, traces } from '../support/dump.ts';
@@ -34,6 +35,7 @@ async function attach(name: string, ...messages: string[]): Promise<string> {
   const file = path.join(scratch, 'ab', 'cd', `abcd${name.padEnd(60, '0')}.jpg`);
   mkdirSync(path.dirname(file), { recursive: true });
   writeFileSync(file, 'HERWORD in a picture');
+  writeFileSync(path.join(scratch, OWNER_FILE), '');
   for (const id of messages) {
     await database.query(
       `insert into whatsapp.media (connection_id, message_id, state, location) values ($1, $2, 'stored', $3)`,
@@ -117,6 +119,14 @@ test('files that cannot be removed are told of, and the erasure is done', async 
   expect(done.stderr).toContain('1 files are left in the archive: MEDIA_STORE is off');
   expect(existsSync(hers)).toBe(true);
   expect(traces(await dump(database), HERS)).toEqual([]);
+});
+
+test('files on a disk that is not mounted do not pass for removed', async () => {
+  await attach('00', 'm_group');
+  rmSync(path.join(scratch, OWNER_FILE));
+  const done = await run(['erase', '--phone', `+${PHONE}`, '--yes']);
+  expect(done.status).toBe(1);
+  expect(done.stderr).toContain('files are left in the archive (media_store: ');
 });
 
 test('files in an earlier store are named, for nothing else knows of them then', async () => {

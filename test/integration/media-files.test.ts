@@ -275,6 +275,12 @@ describe('in a folder', () => {
     await put(store, randomBytes(11));
   });
 
+  test('nothing passes for removed on a disk that is not mounted', async () => {
+    const location = await put(store, randomBytes(10));
+    rmSync(path.join(folder.path, OWNER_FILE));
+    await expect(store.remove(location)).rejects.toMatchObject({ kind: 'media_store', code: 'EMPTY' });
+  });
+
   test('a file that the disk has damaged is written anew', async () => {
     const content = randomBytes(500);
     const location = await put(store, content);
