@@ -23,6 +23,8 @@ interface KeyState {
   readonly cap: LimitCap;
   /** 429s in a row; those that came together are one. */
   limited: number;
+  /** When a request of a slot began last: a reading of the monotonic clock. */
+  askedAt: number;
   /** Who waits, in the order in which they came. */
   readonly line: Waiting[];
   /** Who goes behind all of these. */
@@ -41,6 +43,9 @@ interface Waiting {
 
 /** `behind`: the live loops' requests go first, whoever came before. */
 export type Priority = 'live' | 'behind';
+
+/** A key that nobody has asked with for so long has no live loop here: one at rest asks every minute. Milliseconds. */
+const ALONE_AFTER = 2 * 60_000;
 
 /** The longest delay of a timer, in milliseconds. */
 const MAX_DELAY = 2 ** 31 - 1;
@@ -127,8 +132,8 @@ export class Admission {
 
   /**
    * Begins a long download: of its key's rate like any other request, but only where nobody else waits, in no slot of
-   * the process, and beside its connection's own request. It is never the probe after a 429: that may take long, and
-   * the live loops would wait for it.
+   * the process, and beside its connection's own request. It is no probe after a 429 where live loops are, which would
+   * wait for one that may take long; a worker that holds no connection of the key has no other probe.
    * @param open resolves when the answer has begun; the rest of the body is the caller's.
    * @throws what `open` throws, or the signal's reason.
    */
@@ -195,7 +200,10 @@ export class Admission {
     if (state === undefined) {
       const gate = new KeyGate(this.#options.rate, this.#options.concurrency);
       gate.shareAmong(this.#processes);
-      state = { gate, cap: { most: Number.POSITIVE_INFINITY }, limited: 0, line: [], behind: [], beside: [] };
+      state = {
+        ...{ gate, cap: { most: Number.POSITIVE_INFINITY }, limited: 0, askedAt: Number.NEGATIVE_INFINITY },
+        ...{ line: [], behind: [], beside: [] },
+      };
       this.#keys.set(key, state);
     }
     return state;
@@ -239,7 +247,7 @@ export class Admission {
       const now = performance.now();
       const live = this.#firstOf(now, (state) => state.line);
       const behind = this.#firstOf(now, (state) => (state.line.length === 0 ? state.behind : []));
-      const beside = this.#firstOf(now, besideOf);
+      const beside = this.#firstOf(now, besideOf, besideIn);
       const next = [live, behind, beside].find(({ first }) => first !== undefined);
       if (next?.first === undefined) {
         const soonest = Math.min(live.soonest, behind.soonest, beside.soonest);
@@ -248,9 +256,12 @@ export class Admission {
         }
         return;
       }
-      const { gate, line } = next.first;
-      if (next !== beside) this.#inFlight++;
-      gate.enter(now);
+      const { state, line } = next.first;
+      if (next !== beside) {
+        this.#inFlight++;
+        state.askedAt = now;
+      }
+      state.gate.enter(now);
       line.shift()!.begin();
     }
   }
@@ -259,22 +270,27 @@ export class Admission {
   #firstOf(
     now: number,
     lineOf: (state: KeyState) => Waiting[],
-  ): { first: { gate: KeyGate; line: Waiting[] } | undefined; soonest: number } {
-    let first: { gate: KeyGate; line: Waiting[] } | undefined;
+    opensIn = ({ gate }: KeyState, at: number) => gate.opensIn(at),
+  ): { first: { state: KeyState; line: Waiting[] } | undefined; soonest: number } {
+    let first: { state: KeyState; line: Waiting[] } | undefined;
     let soonest = Number.POSITIVE_INFINITY;
     for (const state of this.#keys.values()) {
       const line = lineOf(state);
       if (line.length === 0) continue;
-      const wait = state.gate.opensIn(now);
+      const wait = opensIn(state, now);
       if (wait > 0) soonest = Math.min(soonest, wait);
-      else if (first === undefined || line[0]!.ticket < first.line[0]!.ticket)
-        first = { gate: state.gate, line };
+      else if (first === undefined || line[0]!.ticket < first.line[0]!.ticket) first = { state, line };
     }
     return { first, soonest };
   }
 }
 
-/** Who may begin beside the others: nobody while the key's rate is to be found again. */
-function besideOf({ line, behind, beside, gate }: KeyState): Waiting[] {
-  return line.length + behind.length === 0 && gate.settled ? beside : [];
+/** Who may begin beside the others. */
+function besideOf({ line, behind, beside }: KeyState): Waiting[] {
+  return line.length + behind.length === 0 ? beside : [];
+}
+
+/** Until one of them may: while the key's rate is to be found again, not before the live loops have done so. */
+function besideIn({ gate, askedAt }: KeyState, now: number): number {
+  return Math.max(gate.opensIn(now), gate.settled ? 0 : askedAt + ALONE_AFTER - now);
 }

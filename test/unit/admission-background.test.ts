@@ -132,8 +132,12 @@ describe('what goes beside the others', () => {
     expect(s.begun).toEqual(['a1 a', 'a4 a', 'a3 behind', 'a2 beside']);
   });
 
-  test('is never the probe after a 429, and its own 429 holds the key back', async () => {
+  test('is no probe after a 429 where others ask, and its own 429 holds the key back', async () => {
     const s = scene({ concurrency: 2 });
+    void s.ask('a1');
+    await settled();
+    await s.end('a1');
+    s.begun.length = 0;
     const first = beside(s, 'a1');
     await settled();
     await first.limit();
@@ -145,6 +149,34 @@ describe('what goes beside the others', () => {
     // Two at a time are all there are: the rate is found again.
     await s.end('a3');
     expect(s.begun).toEqual(['a1 beside', 'a3 a', 'a2 beside']);
+  });
+
+  test('is the probe of a key with which nobody else asks, as on a worker that holds none of its connections', async () => {
+    const s = scene({ concurrency: 8 });
+    const first = beside(s, 'a1');
+    await settled();
+    await first.limit();
+    const later = ['a2', 'a3', 'a4'].map((id) => beside(s, id));
+    await vi.advanceTimersByTimeAsync(1_999);
+    expect(s.begun).toEqual(['a1 beside']);
+    await vi.advanceTimersByTimeAsync(1);
+    await settled();
+    expect(s.begun).toEqual(['a1 beside', 'a2 beside']);
+    await later[0]!.begins();
+    expect(s.begun).toEqual(['a1 beside', 'a2 beside', 'a3 beside', 'a4 beside']);
+  });
+
+  test('is the probe too where the last of those who asked has gone', async () => {
+    const s = scene({ concurrency: 2 });
+    void s.ask('a1');
+    await settled();
+    await s.limit('a1', 1_000);
+    beside(s, 'a2');
+    await vi.advanceTimersByTimeAsync(119_999);
+    expect(s.begun).toEqual(['a1 a']);
+    await vi.advanceTimersByTimeAsync(1);
+    await settled();
+    expect(s.begun).toEqual(['a1 a', 'a2 beside']);
   });
 
   test('leaves the line when it is told to', async () => {
