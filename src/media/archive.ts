@@ -5,6 +5,7 @@ import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import {
   type Claim,
+  type ClaimOrder,
   claimMedia,
   noteGone,
   noteRetry,
@@ -39,13 +40,13 @@ const LOOK_EVERY = 5_000;
 /** While messages wait for the same cores, one attachment is begun in so many milliseconds, one at a time. */
 const BEHIND_EVERY = 1_000;
 
-/** One claim in so many takes the oldest, which the upstream is about to forget. */
-const OLDEST_EVERY = 4;
+/** What is claimed, by turns: a few that are new and fail for good must not take all of them. */
+const ORDERS = ['newest', 'untried', 'oldest', 'untried'] as const;
 
 /** The longest delay before one attachment is tried again, in milliseconds. */
 const MOST_DELAY = 6 * 3_600_000;
 
-/** For how long a connection that was served something is taken for one that is reached, in milliseconds. */
+/** For how long a connection that was reached is taken for one that is, in milliseconds. */
 const PROVEN_FOR = 60_000;
 
 /** A message's last moments in the upstream's memory are not told to the second. */
@@ -111,9 +112,11 @@ export class MediaArchive {
       const rooms = this.#lanes.rooms(connections(), now);
       const free = (behind ? 1 : concurrency) - this.#inHand.size;
       if (free > 0 && rooms.length > 0) {
-        const order = ++this.#claims % OLDEST_EVERY === 0 ? 'oldest' : 'newest';
-        const token = randomBytes(12).toString('hex');
-        const claims = await claimMedia(db, rooms, free, order, token, CLAIM_TTL);
+        const claim = (order: ClaimOrder) =>
+          claimMedia(db, rooms, free, order, randomBytes(12).toString('hex'), CLAIM_TTL);
+        const order = ORDERS[this.#claims++ % ORDERS.length]!;
+        let claims = await claim(order);
+        if (claims.length === 0 && order === 'untried') claims = await claim('newest');
         for (const claim of claims) this.#begin(claim, signal);
         if (claims.length === 0 && this.#inHand.size === 0) this.#resumed();
       }
@@ -168,9 +171,14 @@ export class MediaArchive {
     const { connectionId } = claim;
     const { kind } = error;
     const why = { kind, message: error.message };
-    if (kind === 'not_found' || error.status === 410) {
-      const hidden = await this.#unreached(connectionId, signal);
+    const isGone = kind === 'not_found' || error.status === 410;
+    if (OF_THE_KEY.has(kind) || error.status === 401) return await this.#hold(claim, error);
+    if (isGone || OF_THE_CONNECTION.has(kind)) {
+      const hidden = await this.#unreached(connectionId, error, signal);
       if (hidden !== undefined) return await this.#hold(claim, hidden);
+    }
+    if (isGone) {
+      this.#answered(connectionId);
       if (await noteGone(db, claim, 'unavailable', why)) {
         listen({ type: 'gone', connectionId, state: 'unavailable', error });
       }
@@ -179,11 +187,11 @@ export class MediaArchive {
       if (await noteGone(db, claim, 'failed', why)) {
         listen({ type: 'gone', connectionId, state: 'failed', error });
       }
-    } else if (OF_THE_CONNECTION.has(kind)) {
-      await this.#hold(claim, error);
     } else {
       const delay = backoff(claim.attempts, { min: bounds.min, max: MOST_DELAY }, this.#asked(error));
-      if (await noteRetry(db, claim, why, delay, window * WINDOW_MARGIN)) {
+      const again = await noteRetry(db, claim, why, delay, window * WINDOW_MARGIN);
+      if (again === false) listen({ type: 'gone', connectionId, state: 'failed', error });
+      if (again) {
         listen({ type: 'again', connectionId, error });
         this.#dueAt = Math.min(this.#dueAt, performance.now() + delay);
       }
@@ -192,22 +200,28 @@ export class MediaArchive {
   }
 
   /**
-   * A connection that is not reached answers 404 to everything, and its attachments are not gone for that: a 404 is
-   * believed where the upstream has served something of the connection just now.
-   * @returns why it is not reached; undefined where it is.
+   * A connection that is not reached answers 404 to everything, and one that is not ready 503: what is served of it
+   * just now, or how it stands, tells whether such an answer is the attachment's own. Else a few of which WhatsApp has
+   * lost the file would keep all others waiting.
+   * @returns what hinders the connection; undefined where nothing does.
    */
-  async #unreached(connectionId: ConnectionId, signal: AbortSignal): Promise<ReplicaError | undefined> {
+  async #unreached(
+    connectionId: ConnectionId,
+    error: ReplicaError,
+    signal: AbortSignal,
+  ): Promise<ReplicaError | undefined> {
     const { admission, upstream } = this.#context;
-    if (this.#lanes.isServed(connectionId, performance.now(), PROVEN_FOR)) return undefined;
+    if (this.#lanes.isReached(connectionId, performance.now(), PROVEN_FOR)) return undefined;
     try {
-      await admission.ask(connectionId, EXPECTED_BYTES, signal, (key) =>
+      const { paired, connected } = await admission.ask(connectionId, EXPECTED_BYTES, signal, (key) =>
         upstream.pairingStatus(key, connectionId, signal),
       );
-    } catch (error) {
-      if (error instanceof ReplicaError) return error;
-      throw error;
+      if (OF_THE_CONNECTION.has(error.kind) && (paired === false || connected === false)) return error;
+    } catch (cause) {
+      if (cause instanceof ReplicaError) return cause;
+      throw cause;
     }
-    this.#served(connectionId);
+    this.#lanes.reached(connectionId, performance.now());
     return undefined;
   }
 
@@ -232,7 +246,12 @@ export class MediaArchive {
   }
 
   #served(connectionId: ConnectionId): void {
-    const failures = this.#lanes.served(connectionId, performance.now());
+    this.#lanes.reached(connectionId, performance.now());
+    this.#answered(connectionId);
+  }
+
+  #answered(connectionId: ConnectionId): void {
+    const failures = this.#lanes.answered(connectionId);
     if (failures > 0) this.#context.listen({ type: 'released', connectionId, failures });
   }
 
@@ -261,11 +280,12 @@ export class MediaArchive {
 }
 
 /** Kinds of failures that are never one attachment's alone. */
+const OF_THE_KEY: ReadonlySet<ErrorKind> = new Set<ErrorKind>(['rate_limited', 'payment_required']);
+
+/** Those that are the connection's, unless it is known to be reached. */
 const OF_THE_CONNECTION: ReadonlySet<ErrorKind> = new Set<ErrorKind>([
   'unauthorized',
-  'payment_required',
   'not_paired',
-  'rate_limited',
   'not_ready',
 ]);
 

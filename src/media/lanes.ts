@@ -10,8 +10,8 @@ interface Lane {
   failures: number;
   /** A reading of the monotonic clock, in milliseconds: nothing is begun before. */
   opensAt: number;
-  /** When the upstream last served something of it; likewise. */
-  servedAt: number;
+  /** When the upstream last reached it; likewise. */
+  reachedAt: number;
 }
 
 /**
@@ -52,18 +52,22 @@ export class Lanes {
 
   /** The upstream served something of it, or said that there is nothing.
    * @returns how many failures that ends; 0 where it was not held back. */
-  served(connectionId: ConnectionId, now: number): number {
+  answered(connectionId: ConnectionId): number {
     const lane = this.#of(connectionId);
     const ended = lane.failures > TOLERATED ? lane.failures : 0;
     lane.failures = 0;
     lane.opensAt = 0;
-    lane.servedAt = now;
     return ended;
   }
 
-  /** Whether it was served something within the last `ms` milliseconds. */
-  isServed(connectionId: ConnectionId, now: number, ms: number): boolean {
-    return now - this.#of(connectionId).servedAt < ms;
+  /** The upstream reaches it: it served something of it, or told how it stands. */
+  reached(connectionId: ConnectionId, now: number): void {
+    this.#of(connectionId).reachedAt = now;
+  }
+
+  /** Whether it was reached within the last `ms` milliseconds. */
+  isReached(connectionId: ConnectionId, now: number, ms: number): boolean {
+    return now - this.#of(connectionId).reachedAt < ms;
   }
 
   /** Counts a failure.
@@ -83,7 +87,7 @@ export class Lanes {
   #of(connectionId: ConnectionId): Lane {
     let lane = this.#lanes.get(connectionId);
     if (lane === undefined) {
-      lane = { inFlight: 0, failures: 0, opensAt: 0, servedAt: Number.NEGATIVE_INFINITY };
+      lane = { inFlight: 0, failures: 0, opensAt: 0, reachedAt: Number.NEGATIVE_INFINITY };
       this.#lanes.set(connectionId, lane);
     }
     return lane;

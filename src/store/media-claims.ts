@@ -25,8 +25,8 @@ export interface Claim {
   readonly sha256: string | null;
 }
 
-/** Newest first, or the oldest, which the upstream is about to forget. */
-export type ClaimOrder = 'newest' | 'oldest';
+/** Newest first; likewise, of those that never failed; or the oldest, which the upstream is about to forget. */
+export type ClaimOrder = 'newest' | 'untried' | 'oldest';
 
 /** What may be claimed now. */
 const FREE = `m.state = 'pending' and m.next_try_at <= clock_timestamp()
@@ -57,14 +57,15 @@ export async function claimMedia(
   ttl: number,
 ): Promise<Claim[]> {
   const table = sql.table('media');
-  const by = sql.raw(order === 'newest' ? 'desc' : 'asc');
+  const by = sql.raw(order === 'oldest' ? 'asc' : 'desc');
+  const which = sql.raw(order === 'untried' ? 'and m.attempts = 0' : '');
   const { rows } = await sql<Claim>`
     with candidates as materialized (
       select c.* from unnest(${rooms.map((one) => one.connectionId)}::text[], ${rooms.map((one) => one.room)}::integer[])
         as r (id, room)
       cross join lateral (
         select m.connection_id, m.message_id, m.sent_at from ${table} m
-        where m.connection_id = r.id and ${sql.raw(FREE)} order by m.sent_at ${by} limit r.room
+        where m.connection_id = r.id and ${sql.raw(FREE)} ${which} order by m.sent_at ${by} limit r.room
       ) c
       order by c.sent_at ${by} limit ${most}
     ),
@@ -112,7 +113,7 @@ export async function releaseClaims(db: Db, claims: readonly Claim[]): Promise<v
 /** Notes where a file is about to be written, before it is: so that nobody takes it for one that nobody refers to.
  * @returns false where the claim is lost. */
 export async function noteWriting(db: Db, claim: Claim, location: string): Promise<boolean> {
-  return await change(db, claim, sql`writing = ${location}`);
+  return (await change(db, claim, sql`writing = ${location}`)) !== undefined;
 }
 
 /** A file as it lies in the store. */
@@ -128,12 +129,9 @@ export interface StoredFile {
  * @returns false where the claim is lost. */
 export async function noteStored(db: Db, claim: Claim, file: StoredFile): Promise<boolean> {
   const { location, bytes, sha256, mimeType } = file;
-  return await change(
-    db,
-    claim,
-    sql`${ENDED}, state = 'stored', location = ${location}, bytes = ${bytes}, sha256 = ${sha256},
-      mime_type = ${mimeType}, stored_at = now(), error_kind = null, error = null`,
-  );
+  const set = sql`${ENDED}, state = 'stored', location = ${location}, bytes = ${bytes}, sha256 = ${sha256},
+      mime_type = ${mimeType}, stored_at = now(), error_kind = null, error = null`;
+  return (await change(db, claim, set)) !== undefined;
 }
 
 /** Why there is no file. Neither part may hold a value of the message's (R18). */
@@ -150,13 +148,14 @@ export async function noteGone(
   state: 'unavailable' | 'failed',
   error: MediaError,
 ): Promise<boolean> {
-  return await change(db, claim, sql`${ENDED}, ${endedAs(state)}, ${why(error)}`);
+  return (await change(db, claim, sql`${ENDED}, ${endedAs(state)}, ${why(error)}`)) !== undefined;
 }
 
 /**
  * Notes that it is to be tried again, `delay` milliseconds from now. Of a message that the upstream has forgotten it is
  * not: whatever hindered it, there is nothing to be had any more.
  * @param window how long the upstream serves a message, in milliseconds.
+ * @returns whether it is tried again; undefined where the claim is lost.
  */
 export async function noteRetry(
   db: Db,
@@ -164,15 +163,16 @@ export async function noteRetry(
   error: MediaError,
   delay: number,
   window: number,
-): Promise<boolean> {
+): Promise<boolean | undefined> {
   const over = sql`sent_at < now() - ${interval(window)}`;
-  return await change(
+  const state = await change(
     db,
     claim,
     sql`${ENDED}, ${why(error)},
       state = case when not ${over} then 'pending' when location is null then 'failed' else 'stored' end,
       next_try_at = clock_timestamp() + ${interval(delay)}`,
   );
+  return state === undefined ? undefined : state === 'pending';
 }
 
 const ENDED = sql.raw('attempts = attempts + 1, claimed_by = null, claimed_until = null, writing = null');
@@ -193,8 +193,9 @@ function rowsOf(claims: readonly Claim[]): RawBuilder<unknown> {
     ${column((one) => one.token)}) as r (connection_id, message_id, token)`;
 }
 
-async function change(db: Db, claim: Claim, set: RawBuilder<unknown>): Promise<boolean> {
-  const { numAffectedRows } = await sql`update ${sql.table('media')} m set ${set}
-    from ${rowsOf([claim])} where ${IS_CLAIMED}`.execute(db);
-  return (numAffectedRows ?? 0n) > 0n;
+/** @returns the row's state; undefined where the claim is lost. */
+async function change(db: Db, claim: Claim, set: RawBuilder<unknown>): Promise<string | undefined> {
+  const { rows } = await sql<{ state: string }>`update ${sql.table('media')} m set ${set}
+    from ${rowsOf([claim])} where ${IS_CLAIMED} returning m.state`.execute(db);
+  return rows[0]?.state;
 }

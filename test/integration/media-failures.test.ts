@@ -34,7 +34,6 @@ test.each<[string, Fault, string]>([
 });
 
 test.each<[string, Fault, string]>([
-  ['503', { kind: 'unavailable' }, 'not_ready'],
   ['a refused key', { kind: 'answer', status: 401 }, 'unauthorized'],
   ['no subscription', { kind: 'answer', status: 402 }, 'payment_required'],
 ])('%s holds its connection back, and is no try of the attachment', async (_, fault, kind) => {
@@ -46,6 +45,31 @@ test.each<[string, Fault, string]>([
   expect(kinds('held')).toEqual([kind]);
   expect(scene.archive.events.map(({ type }) => type)).toEqual(['held', 'released', 'stored']);
   expect(await rows()).toMatchObject([{ attempts: 1 }]);
+});
+
+test.each([
+  ['does not tell how it stands', { kind: 'unavailable' } as const],
+  ['is not connected', { kind: 'answer', status: 200, body: '{"paired":true,"connected":false}' } as const],
+])('503 holds a connection back that %s, and is no try of the attachment', async (_, standing) => {
+  const { connection } = scene.served[0]!;
+  scene.simulator.faults.script(standing, 1, { route: 'status', connection: connection.id });
+  fails({ kind: 'unavailable' });
+  await queue();
+  await start();
+  await becomes('stored');
+  expect(kinds('held')).toEqual(['not_ready']);
+  expect(kinds('again')).toEqual([]);
+  expect(await rows()).toMatchObject([{ attempts: 1 }]);
+});
+
+test('one that is refused while its connection stands is delayed alone', async () => {
+  for (const fault of [{ kind: 'bad_gateway' }, { kind: 'answer', status: 403 }] as const) fails(fault);
+  await queue();
+  await start();
+  await becomes('stored');
+  expect(kinds('again')).toEqual(['not_ready', 'unauthorized']);
+  expect(kinds('held')).toEqual([]);
+  expect(await rows()).toMatchObject([{ attempts: 3 }]);
 });
 
 test('429 holds the key back; attachments find its rate again where no live loop does', async () => {
@@ -170,13 +194,19 @@ test('a disk that fills leaves no wrong row and no piece of a file', async (cont
   }
 });
 
-test('a failure of a message that the upstream has forgotten ends it', async () => {
-  fails({ kind: 'internal' }, 100);
+test.each<[Fault, string]>([
+  [{ kind: 'internal' }, 'upstream'],
+  [{ kind: 'bad_gateway' }, 'not_ready'],
+])('%j of a message that the upstream has forgotten ends it', async (fault, kind) => {
+  fails(fault, 100);
   await queue();
   await scene.database.query(`update whatsapp.media set sent_at = now() - interval '40 days'`);
   await start();
   await becomes('failed');
-  expect(await rows()).toMatchObject([{ error_kind: 'upstream' }]);
+  expect(await rows()).toMatchObject([{ error_kind: kind }]);
+  // Told as what it is: nobody tries it again.
+  await told('gone');
+  expect(scene.archive.events).toMatchObject([{ type: 'gone', state: 'failed' }]);
 });
 
 test('a page that brings another attachment takes the download that is under way out of it', async () => {

@@ -1,4 +1,6 @@
 /** Which attachments are fetched next, by whom, and how many at a time. */
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { expect, test } from 'vitest';
 import { sweep } from '../../src/media/sweep.ts';
 import { startCli } from '../support/cli.ts';
@@ -96,6 +98,37 @@ test('the oldest is not starved by the newest', async () => {
     'select message_id from whatsapp.media order by stored_at',
   );
   expect(order.findIndex((row) => row.message_id === oldest!.id)).toBeLessThan(4);
+});
+
+test('a few that are refused for good, the newest of all, do not keep the others waiting', async () => {
+  const { connection } = scene.served[0]!;
+  const all = scene.served.filter((one) => one.connection === connection);
+  const lost = all.slice(0, 4).map(({ id }) => id);
+  const upstream = new URL(scene.simulator.url);
+  const between = createServer((asked, response) => {
+    const { url: path = '', method, headers } = asked;
+    if (lost.includes(decodeURIComponent(path.split('/').at(-1)!))) return void response.writeHead(502).end();
+    request({ host: upstream.hostname, port: upstream.port, path, method, headers }, (answer) => {
+      response.writeHead(answer.statusCode!, answer.headers);
+      answer.pipe(response);
+    }).end();
+  });
+  await new Promise<void>((resolve) => between.listen(0, '127.0.0.1', resolve));
+  try {
+    await queue(...all);
+    await scene.database.query(
+      `update whatsapp.media set sent_at = now() - interval '1 hour' where message_id <> all ($1)`,
+      [lost],
+    );
+    // As by default: a connection that is held back for four refusals in a row is held back for long.
+    const env = { BACKOFF_MIN: '1s', BACKOFF_MAX: '5m', MEDIA_CONCURRENCY: '4' };
+    const { port } = between.address() as AddressInfo;
+    await start({ ...env, WHATSAPP_USE_BASE_URL: `http://127.0.0.1:${port}` });
+    await becomes('stored', all.length - lost.length);
+  } finally {
+    between.closeAllConnections();
+    between.close();
+  }
 });
 
 test('a daemon that is killed in the middle leaves what the next one and the sweep put right', async () => {
