@@ -60,7 +60,8 @@ export function createMediaMetrics(registry: Registry): MediaMetrics {
         downloaded.inc(event.bytes);
       } else if (event.type === 'gone') downloads.inc({ outcome: event.state });
       else if (event.type === 'again') downloads.inc({ outcome: 'delayed' });
-      if (event.type === 'again' || event.type === 'held' || event.type === 'stopped') {
+      // What is not there hindered nothing.
+      if ('error' in event && !(event.type === 'gone' && event.state === 'unavailable')) {
         errors.inc({ kind: event.error.kind });
       }
       if (event.type === 'stopped') up.set(0);
