@@ -5,6 +5,11 @@
 /** Identifies one paired WhatsApp account at the upstream. */
 export type ConnectionId = string;
 
+/** Whether a text can be one: it is sent as a header and stored as a key. */
+export function isConnectionId(text: string): boolean {
+  return /^[\x20-\x7e]{1,1024}$/.test(text);
+}
+
 /** The upstream's position in a connection's stream of changes: an int64, so never a JavaScript number. */
 export type Cursor = bigint;
 

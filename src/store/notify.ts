@@ -17,7 +17,7 @@ type Hint =
   | { readonly leases: true }
   | { readonly probe: string };
 
-/** Bytes of ids in a payload, at most; Postgres takes payloads below 8,000. A connection's id has 6,144 at the worst. */
+/** Bytes of ids in a payload, at most; Postgres takes payloads below 8,000. An id has 2,050 at the worst. */
 const MOST_BYTES = 7_500;
 
 async function send(db: Db, hints: readonly Hint[]): Promise<void> {
@@ -27,13 +27,12 @@ async function send(db: Db, hints: readonly Hint[]): Promise<void> {
   );
 }
 
-/** Says that connections are due; of what is too long for an id, nothing. */
+/** Says that connections are due. */
 export async function announceDue(db: Db, connectionIds: readonly ConnectionId[]): Promise<void> {
   const hints: { due: ConnectionId[] }[] = [];
   let room = 0;
   for (const id of connectionIds) {
     const bytes = Buffer.byteLength(JSON.stringify(id)) + 1;
-    if (bytes > MOST_BYTES) continue;
     if (bytes > room) {
       hints.push({ due: [] });
       room = MOST_BYTES;

@@ -1,8 +1,4 @@
-import type { ConnectionId } from '../model.ts';
-
-/** What can be asked for: an id is sent as a header and stored as a key, and one that cannot be, such as a text with
- * U+0000, is nobody's. Put among the others it would keep all of them from being stored. */
-const ID = /^[\x20-\x7e]{1,1024}$/;
+import { type ConnectionId, isConnectionId } from '../model.ts';
 
 /**
  * The connections that an answer of `GET /v1/me` lists. Its shape is not documented, so they are looked for at
@@ -35,5 +31,6 @@ function idOf(element: unknown): ConnectionId | undefined {
     typeof element === 'object' && element !== null
       ? ((element as Record<string, unknown>).connection_id ?? (element as Record<string, unknown>).id)
       : element;
-  return typeof id === 'string' && ID.test(id) ? id : undefined;
+  // What cannot be one would keep all others from being stored, as a text with U+0000 does.
+  return typeof id === 'string' && isConnectionId(id) ? id : undefined;
 }

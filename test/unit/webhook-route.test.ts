@@ -79,13 +79,21 @@ describe('a signed event', () => {
     expect(counted).toEqual(['accepted']);
   });
 
-  test.each([event(7), event(null), '{}', 'null', '[]', '7', 'not JSON', ''])(
-    'that names none is 200 too: %s',
-    async (body) => {
-      expect((await send(body)).status).toBe(200);
-      expect(events).toEqual([undefined]);
-    },
-  );
+  test.each([
+    event(7),
+    event(null),
+    event('conn\u0000a'),
+    event('x'.repeat(1_025)),
+    '{}',
+    'null',
+    '[]',
+    '7',
+    'not JSON',
+    '',
+  ])('that names none is 200 too: %s', async (body) => {
+    expect((await send(body)).status).toBe(200);
+    expect(events).toEqual([undefined]);
+  });
 
   test('is 503 where nobody could be told: the sender shall try again', async () => {
     failing = true;

@@ -1,7 +1,7 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { isDoubling } from '../../lib/doubling.ts';
-import type { ConnectionId } from '../../model.ts';
+import { type ConnectionId, isConnectionId } from '../../model.ts';
 import type { Logger } from '../logger.ts';
 import { type Reply, type Route, readBody } from './server.ts';
 
@@ -85,7 +85,8 @@ export function isSigned(header: string, body: Buffer, secrets: readonly string[
 function connectionOf(body: Buffer): ConnectionId | undefined {
   try {
     const event = JSON.parse(body.toString('utf8')) as { connection_id?: unknown } | null;
-    return typeof event?.connection_id === 'string' ? event.connection_id : undefined;
+    const id = event?.connection_id;
+    return typeof id === 'string' && isConnectionId(id) ? id : undefined;
   } catch {
     return undefined;
   }
