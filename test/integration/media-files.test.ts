@@ -1,23 +1,8 @@
-/** Files that messages share, and files that nothing refers to. */
-import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  symlinkSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { mkdirSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { refetchMissing } from '../../src/media/missing.ts';
 import { openMediaStore } from '../../src/media/open-store.ts';
 import { OWNER_FILE, ownerOf } from '../../src/media/owner.ts';
@@ -28,11 +13,8 @@ import { type Claim, claimMedia, noteStored, noteWriting } from '../../src/store
 import { removeMedia } from '../../src/store/media-files.ts';
 import { openTestDatabase, SCHEMA, useTestDatabase } from '../support/database.ts';
 import { type MediaFolder, mediaFolder } from '../support/media.ts';
-import { S3_CREDENTIALS, startS3 } from '../support/s3.ts';
-import { waitFor } from '../support/wait.ts';
 import { anOwner, digest, inBucket, inFolder, put, type StoreScene } from './media-stores.ts';
 
-const ARCHIVING = new URL('../../src/cli/archiving.ts', import.meta.url).href;
 const database = useTestDatabase({ migrated: true });
 const { signal } = new AbortController();
 beforeEach(() => database.query('truncate whatsapp.media'));
@@ -306,110 +288,4 @@ test('a replica is told from every other by its schema and its first migration',
   await database.query(`update whatsapp.kysely_migration set timestamp = '2026-01-01T00:00:00.000Z'
     where name = (select min(name) from whatsapp.kysely_migration)`);
   expect((await ownerOf(database.db, SCHEMA)).identity).not.toBe(identity);
-});
-
-describe('in a bucket', () => {
-  const failing = async (more: { endpoint?: URL; bucket?: string }) => {
-    const s3 = await startS3('archive');
-    const url = { kind: 's3', bucket: more.bucket ?? 'archive', prefix: '' } as const;
-    const store = await openMediaStore(url, {
-      endpoint: more.endpoint ?? s3.endpoint,
-      region: undefined,
-      account: process.geteuid?.(),
-    });
-    return await store
-      .check(anOwner('me'))
-      .then(
-        () => undefined,
-        (error: unknown) => error,
-      )
-      .finally(async () => {
-        store.close();
-        await s3.stop();
-      });
-  };
-
-  test('what is wrong is told with its code and a remedy, without addresses', async () => {
-    expect(await failing({})).toBeUndefined();
-    expect(await failing({ bucket: 'no-such-bucket' })).toMatchObject({
-      kind: 'media_store',
-      hint: expect.stringContaining('make the bucket'),
-    });
-    const unreachable = await failing({ endpoint: new URL('http://127.0.0.1:9') });
-    expect(unreachable).toMatchObject({ kind: 'media_store', code: 'ECONNREFUSED' });
-    expect(JSON.stringify(unreachable)).not.toContain('127.0.0.1');
-  });
-
-  test('a file that the server refuses is kept neither open nor on the disk, and told of once', async (context) => {
-    context.skip(process.platform !== 'linux', 'needs /proc');
-    Object.assign(process.env, S3_CREDENTIALS);
-    const told = vi.spyOn(console, 'warn');
-    // It answers before it has read all of the file, as S3 does.
-    const server = createServer((request, response) =>
-      response.writeHead(request.method === 'HEAD' ? 404 : 403).end(),
-    );
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const { port } = server.address() as AddressInfo;
-    const store = await openMediaStore(
-      { kind: 's3', bucket: 'archive', prefix: '' },
-      { endpoint: new URL(`http://127.0.0.1:${port}`), region: undefined, account: process.geteuid?.() },
-    );
-    const isOpen = () =>
-      readdirSync('/proc/self/fd').some((fd) => openFile(fd)?.startsWith(store.incoming) === true);
-    try {
-      await expect(put(store, Buffer.alloc(5_000_000))).rejects.toMatchObject({ kind: 'media_store' });
-      await waitFor(() => !isOpen(), { what: 'the file to be closed' });
-      expect(readdirSync(store.incoming)).toEqual([]);
-      expect(told).not.toHaveBeenCalled();
-    } finally {
-      told.mockRestore();
-      store.close();
-      server.close();
-    }
-  });
-});
-
-function openFile(fd: string): string | undefined {
-  try {
-    return readlinkSync(`/proc/self/fd/${fd}`);
-  } catch {
-    return undefined;
-  }
-}
-
-test('a folder on the way to a bucket that somebody else made is neither used nor swept', async () => {
-  const before = process.env.TMPDIR;
-  const folder = mediaFolder();
-  const theirs = path.join(folder.path, 'theirs');
-  mkdirSync(theirs, { recursive: true });
-  const old = path.join(theirs, 'old');
-  writeFileSync(old, 'x');
-  utimesSync(old, 0, 0);
-  process.env.TMPDIR = folder.path;
-  const scene = await inBucket();
-  try {
-    symlinkSync(theirs, scene.store.incoming);
-    const refused = { kind: 'media_store', code: 'EPERM', hint: expect.stringContaining('TMPDIR') };
-    await expect(scene.store.check(anOwner('x'))).rejects.toMatchObject(refused);
-    await expect(sweep(database.db, scene.store, signal)).rejects.toMatchObject(refused);
-    expect(existsSync(old)).toBe(true);
-  } finally {
-    if (before === undefined) delete process.env.TMPDIR;
-    else process.env.TMPDIR = before;
-    await scene.close();
-    folder.remove();
-  }
-});
-
-test('a bucket under an account without a name, as containers have them', (context) => {
-  const nobody = { uid: 54_321, gid: 54_321, encoding: 'utf8' as const, cwd: '/' };
-  const node = (script: string) => spawnSync(process.execPath, ['--input-type=module', '-e', script], nobody);
-  context.skip(node(`import ${JSON.stringify(ARCHIVING)}`).status !== 0, 'only root can be somebody else');
-  const { stdout, stderr } = node(`
-    import { openStore } from ${JSON.stringify(ARCHIVING)};
-    const url = { kind: 's3', bucket: 'archive', prefix: '' };
-    const store = await openStore({ settings: { MEDIA_STORE: url } });
-    console.log(store.incoming);`);
-  expect([stdout, stderr]).toEqual([expect.stringMatching(/wa-replica-media-54321\n$/), '']);
 });
