@@ -21,13 +21,16 @@ describe('what is not urgent', () => {
         'behind',
       );
 
-  test('goes behind all live requests of its key, and of others while there is no room', async () => {
+  /** A process with room for one request, which is in hand, and what waits behind it. */
+  const crowded = async (connectionId: string) => {
     const it = scene({ concurrency: 1 });
-    const { ask, begun, end } = it;
-    const later = laterOf(it);
-    ask('a1');
+    it.ask('a1');
     await settled();
-    const behind = later('a9');
+    return { ...it, behind: laterOf(it)(connectionId) };
+  };
+
+  test('goes behind all live requests of its key, and of others while there is no room', async () => {
+    const { ask, begun, end, behind } = await crowded('a9');
     for (const id of ['b1', 'a2']) ask(id);
     for (const id of ['a1', 'b1', 'a2']) {
       await settled();
@@ -51,12 +54,7 @@ describe('what is not urgent', () => {
   });
 
   test('takes the turn of the live request of its own connection that waits for it', async () => {
-    const it = scene({ concurrency: 1 });
-    const { ask, begun, end } = it;
-    const later = laterOf(it);
-    ask('a1');
-    await settled();
-    const behind = later('a9');
+    const { ask, begun, end, behind } = await crowded('a9');
     for (const id of ['a2', 'a9', 'a3']) ask(id);
     await settled();
     await end('a1');
