@@ -10,7 +10,8 @@ import {
   readDeadLetter,
 } from '../store/dead-letters.ts';
 import type { Database } from '../store/schema.ts';
-import { discard, retryDeadLetter } from '../sync/retry.ts';
+import { discard } from '../sync/discard.ts';
+import { retryDeadLetter } from '../sync/retry.ts';
 import { confirm } from './confirm.ts';
 import { onTables } from './session.ts';
 import { CommandFailed, printable, type Terminal } from './terminal.ts';

@@ -18,15 +18,15 @@ export interface TransactionLimits {
   /** Undefined: as the session has it. */
   readonly statementTimeout?: number;
   readonly idleTimeout: number;
-  /** Whether an idle timeout that the session has already, as its role's default, counts instead. */
-  readonly orAsItHas?: boolean;
+  /** Whether `idleTimeout` is a default alone: one that the session has already, as its role's, counts instead. */
+  readonly asDefault?: boolean;
   /** Whether plans of earlier ones may serve it; `anew` where it is undefined. */
   readonly plans?: Plans;
 }
 
 /** For whoever writes beside the pages. It may have much to do, but must not hold connections up for ever where it is
  * stopped half-way (Ctrl-Z). */
-export const BESIDE: TransactionLimits = { idleTimeout: 60_000, orAsItHas: true };
+export const BESIDE: TransactionLimits = { idleTimeout: 60_000, asDefault: true };
 
 /** `anew`: planned each time. `kept`: of statements on the state row alone. `kept where large`: of messages too. */
 export type Plans = 'anew' | 'kept' | 'kept where large';
@@ -54,13 +54,13 @@ export async function inTransaction<T>(
 
 async function limit(
   trx: Transaction<Database>,
-  { statementTimeout, idleTimeout, orAsItHas = false, plans = 'anew' }: TransactionLimits,
+  { statementTimeout, idleTimeout, asDefault = false, plans = 'anew' }: TransactionLimits,
 ): Promise<void> {
   const idle = sql`${`${idleTimeout}ms`}`;
   const has = sql`nullif(current_setting('idle_in_transaction_session_timeout'), '0')`;
   const settings = {
     ...(statementTimeout !== undefined && { statement_timeout: sql`${`${statementTimeout}ms`}` }),
-    idle_in_transaction_session_timeout: orAsItHas ? sql`coalesce(${has}, ${idle})` : idle,
+    idle_in_transaction_session_timeout: asDefault ? sql`coalesce(${has}, ${idle})` : idle,
     ...(plans !== 'anew' && {
       plan_cache_mode: sql.lit('force_generic_plan'),
       enable_seqscan: sql.lit('off'),

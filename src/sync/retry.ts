@@ -4,10 +4,7 @@ import { type Kind, OUTCOMES, type Outcome, type Reject } from '../model.ts';
 import {
   addParticipant,
   countInserted,
-  type DeadLetterFilter,
-  deadLetterConnections,
   deleteDeadLetter,
-  discardDeadLetters,
   noteRetry,
   readDeadLetter,
   resolveDeadLetter,
@@ -15,7 +12,7 @@ import {
 } from '../store/dead-letters.ts';
 import { quarantine } from '../store/quarantine.ts';
 import type { Database } from '../store/schema.ts';
-import { lockState, lockStates } from '../store/state.ts';
+import { lockState } from '../store/state.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
 import { Refusal } from './fields.ts';
 import { attempt } from './halve.ts';
@@ -76,19 +73,6 @@ export async function retryDeadLetter(
     await resolveDeadLetter(trx, id, 'retried');
     await resolveSuperseded(trx, written, target);
     return { applied: OUTCOMES.find((outcome) => tally[entity.kind][outcome] > 0)! };
-  });
-}
-
-/**
- * Closes matching open entries without applying them; their JSON stays. Behind the locks of their connections, like all
- * who resolve entries or count them up (R22): each has several at a time, in an order of its own.
- * @returns how many.
- */
-export async function discard(db: Kysely<Database>, filter: DeadLetterFilter): Promise<number> {
-  return await inTransaction(db, BESIDE, async (trx) => {
-    const connections = await deadLetterConnections(trx, filter);
-    await lockStates(trx, connections);
-    return await discardDeadLetters(trx, filter, connections);
   });
 }
 

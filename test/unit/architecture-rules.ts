@@ -70,6 +70,7 @@ const FILES: Readonly<Record<string, readonly string[]>> = {
 /** Who opens a write transaction: a page's, a reset's (R6), and the other writers (R22). Each locks the state row. */
 const WRITERS = [
   'sync/apply.ts',
+  'sync/discard.ts',
   'sync/discovery.ts',
   'media/missed.ts',
   'sync/erase.ts',
