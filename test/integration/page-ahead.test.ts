@@ -33,15 +33,16 @@ test('what is announced while the last page is there already is polled for as so
 });
 
 test('a page ahead that is dropped gives back the room that it took', async () => {
-  await scene.upstream({ messages: 600 });
+  // Some two hundred pages: the backlog lasts longer than the locks take to be had.
+  await scene.upstream({ messages: 2000 });
   // There is room for four answers.
   const limits = { PAGE_LIMIT: '10', PAGE_LIMIT_MAX: '10', MAX_RESPONSE_BYTES: '64KiB' };
-  await scene.replicate({ ...limits, LEASE_TTL: '30s' });
-  await waitFor(() => scene.asked.length > 2, { what: 'pages' });
   const locker = new pg.Client({ connectionString: scene.database.url });
   await locker.connect();
   let mark = 0;
   try {
+    await scene.replicate({ ...limits, LEASE_TTL: '30s' });
+    await waitFor(() => scene.asked.length > 2, { what: 'pages' });
     for (let round = 0; round < 5; round++) {
       // A page waits to be written, while the next one comes ahead; then all begins anew.
       await locker.query('begin');
@@ -51,6 +52,8 @@ test('a page ahead that is dropped gives back the room that it took', async () =
       await locker.query('update whatsapp.sync_state set epoch = epoch + 1, cursor = 0');
       mark = scene.asked.length;
       await locker.query('commit');
+      // Else the lock may be had again before the page that waits for it, which then waits on.
+      await waitFor(() => scene.worker.told('fenced').length > round, { what: 'the page to be fenced' });
     }
   } finally {
     await locker.end();
