@@ -1,0 +1,144 @@
+import type { Kysely } from 'kysely';
+import { type ErrorKind, ReplicaError } from '../errors.ts';
+import { type BackoffBounds, backoff } from '../lib/backoff.ts';
+import type { ConnectionId } from '../model.ts';
+import { type Claim, noteGone, noteRetry, releaseClaims } from '../store/media-claims.ts';
+import type { Database } from '../store/schema.ts';
+import type { Admission } from '../sync/admission.ts';
+import type { UpstreamClient } from '../upstream/client.ts';
+import type { MediaListener } from './events.ts';
+import type { Lanes } from './lanes.ts';
+
+export interface RefusalsContext {
+  readonly db: Kysely<Database>;
+  readonly admission: Admission;
+  readonly upstream: UpstreamClient;
+  readonly backoff: BackoffBounds;
+  /** The upstream's memory, RETENTION_WINDOW, in milliseconds. */
+  readonly window: number;
+  readonly listen: MediaListener;
+}
+
+/** Kinds of failures that are never one attachment's alone. */
+const OF_THE_KEY: ReadonlySet<ErrorKind> = new Set<ErrorKind>(['rate_limited', 'payment_required']);
+
+/** Those that are the connection's, unless it is known to be reached. */
+const OF_THE_CONNECTION: ReadonlySet<ErrorKind> = new Set<ErrorKind>([
+  'unauthorized',
+  'not_paired',
+  'not_ready',
+]);
+
+/** The longest delay before one attachment is tried again, in milliseconds. */
+const MOST_DELAY = 6 * 3_600_000;
+
+/** For how long a connection that was reached is taken for one that is, in milliseconds. */
+const PROVEN_FOR = 60_000;
+
+/** A message's last moments in the upstream's memory are not told to the second. */
+const WINDOW_MARGIN = 1.1;
+
+/** What is held for an answer that says how a connection stands, in bytes. */
+const EXPECTED_BYTES = 4_096;
+
+/**
+ * Judges what the upstream refuses: whether the attachment is gone, is tried again by itself, or the whole connection is
+ * held back.
+ */
+export class Refusals {
+  readonly #context: RefusalsContext;
+  readonly #lanes: Lanes;
+
+  constructor(context: RefusalsContext, lanes: Lanes) {
+    this.#context = context;
+    this.#lanes = lanes;
+  }
+
+  /** The upstream served a file of the connection. */
+  served(connectionId: ConnectionId): void {
+    this.#lanes.reached(connectionId, performance.now());
+    this.#answered(connectionId);
+  }
+
+  /**
+   * Notes what comes of an attachment that could not be had, and of its connection.
+   * @returns in how many milliseconds it is tried again; undefined where it is not, or with its connection.
+   * @throws what the database throws.
+   */
+  async judge(claim: Claim, error: ReplicaError, signal: AbortSignal): Promise<number | undefined> {
+    const { db, listen, backoff: bounds, window } = this.#context;
+    const { connectionId } = claim;
+    const { kind } = error;
+    const why = { kind, message: error.message };
+    const isGone = kind === 'not_found' || error.status === 410;
+    const hindered =
+      OF_THE_KEY.has(kind) || error.status === 401
+        ? error
+        : isGone || OF_THE_CONNECTION.has(kind)
+          ? await this.#unreached(connectionId, error, signal)
+          : undefined;
+    if (hindered !== undefined) {
+      await releaseClaims(db, [claim]);
+      this.#holdBack(connectionId, hindered, this.#lanes.failed(connectionId, 'whole'));
+      return undefined;
+    }
+    if (isGone || kind === 'oversize') {
+      const state = isGone ? 'unavailable' : 'failed';
+      if (isGone) this.#answered(connectionId);
+      else this.served(connectionId);
+      if (await noteGone(db, claim, state, why)) listen({ type: 'gone', connectionId, state, error });
+      return undefined;
+    }
+    const delay = backoff(claim.attempts, { min: bounds.min, max: MOST_DELAY }, this.#asked(error));
+    const again = await noteRetry(db, claim, why, delay, window * WINDOW_MARGIN);
+    if (again === false) listen({ type: 'gone', connectionId, state: 'failed', error });
+    if (again) listen({ type: 'again', connectionId, error });
+    this.#holdBack(connectionId, error, this.#lanes.failed(connectionId, 1));
+    return again ? delay : undefined;
+  }
+
+  /**
+   * A connection that is not reached answers 404 to everything, and one that is not ready 503: what is served of it
+   * just now, or how it stands, tells whether such an answer is the attachment's own. Else a few of which WhatsApp has
+   * lost the file would keep all others waiting.
+   * @returns what hinders the connection; undefined where nothing does.
+   */
+  async #unreached(
+    connectionId: ConnectionId,
+    error: ReplicaError,
+    signal: AbortSignal,
+  ): Promise<ReplicaError | undefined> {
+    const { admission, upstream } = this.#context;
+    if (this.#lanes.isReached(connectionId, performance.now(), PROVEN_FOR)) return undefined;
+    try {
+      const { paired, connected } = await admission.ask(connectionId, EXPECTED_BYTES, signal, (key) =>
+        upstream.pairingStatus(key, connectionId, signal),
+      );
+      if (OF_THE_CONNECTION.has(error.kind) && (paired === false || connected === false)) return error;
+    } catch (cause) {
+      if (cause instanceof ReplicaError) return cause;
+      throw cause;
+    }
+    this.#lanes.reached(connectionId, performance.now());
+    return undefined;
+  }
+
+  /** @param failures beyond what is tolerated; 0 for none. */
+  #holdBack(connectionId: ConnectionId, error: ReplicaError, failures: number): void {
+    if (failures === 0) return;
+    const { backoff: bounds, listen } = this.#context;
+    const retryIn = error.verdict === 'park' ? bounds.max : backoff(failures - 1, bounds, this.#asked(error));
+    this.#lanes.hold(connectionId, performance.now() + retryIn);
+    listen({ type: 'held', connectionId, error, failures, retryIn });
+  }
+
+  /** What a Retry-After asks for, bounded as everywhere (R13), in milliseconds. */
+  #asked({ retryAfter = 0 }: ReplicaError): number {
+    return Math.min(retryAfter, this.#context.backoff.max * 4);
+  }
+
+  #answered(connectionId: ConnectionId): void {
+    const failures = this.#lanes.answered(connectionId);
+    if (failures > 0) this.#context.listen({ type: 'released', connectionId, failures });
+  }
+}
