@@ -3,6 +3,7 @@ import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
 import { interval } from './interval.ts';
 import type { Position } from './state.ts';
+import { heardWithin } from './workers.ts';
 
 /** A connection that a worker holds, as Postgres gave it. */
 export interface Lease extends Position {
@@ -26,6 +27,12 @@ const dueIn = sql<number>`coalesce(extract(epoch from s.next_poll_at - clock_tim
 const NEXT_TERM = sql.raw(
   'greatest(lease_term + 1, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)',
 );
+
+/** SQL, of `sync_state`: whether nobody holds it. No LEASE_TTL is longer than a day: what ends later was taken before the
+ * database's clock was put back, and who holds it still renews it by what that says now. */
+const IS_FREE =
+  sql.raw(`(lease_owner is null or lease_expires_at is null or lease_expires_at <= clock_timestamp()
+          or lease_expires_at > clock_timestamp() + interval '25 hours')`);
 
 /**
  * Takes leases that nobody holds, or whose holder let them expire; database time decides (R15). Rows that another
@@ -54,7 +61,7 @@ export async function claimLeases(
     with free as (
       select connection_id, lease_owner from ${table}
       where connection_id = any(${[...connectionIds]}::text[])
-        and (lease_owner is null or lease_expires_at is null or lease_expires_at <= clock_timestamp())
+        and ${IS_FREE}
       order by next_poll_at nulls first, connection_id
       limit ${most}
       for update skip locked
@@ -129,9 +136,8 @@ export async function leaseSituation(
   const { rows } = await sql<LeaseSituation>`
     select
       (select count(*)::integer from ${sql.table('workers')}
-        where heartbeat_at > clock_timestamp() - ${interval(ttl * ALIVE)}) as workers,
+        where ${heardWithin(ttl * ALIVE)}) as workers,
       (select count(*)::integer from ${sql.table('sync_state')}
-        where connection_id = any(${[...connectionIds]}::text[])
-          and (lease_owner is null or lease_expires_at <= clock_timestamp())) as free`.execute(db);
+        where connection_id = any(${[...connectionIds]}::text[]) and ${IS_FREE}) as free`.execute(db);
   return rows[0]!;
 }

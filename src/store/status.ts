@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import { parks } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
-import { interval } from './interval.ts';
+import { heardWithin } from './workers.ts';
 
 export type ConnectionState =
   | 'starting'
@@ -143,7 +143,7 @@ export async function readWorkers(db: Db, ttl: number): Promise<WorkerStatus[]> 
       (select count(*)::integer from ${sql.table('sync_state')} s
         where s.lease_owner = w.worker_id and s.lease_expires_at > clock_timestamp()) as connections
     from ${sql.table('workers')} w
-    where w.heartbeat_at > clock_timestamp() - ${interval(ttl)}
+    where ${heardWithin(ttl)}
     order by w.started_at, w.worker_id`.execute(db);
   return rows.map((row) => ({
     ...row,

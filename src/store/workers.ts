@@ -1,5 +1,6 @@
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import type { Db } from './database.ts';
+import { interval } from './interval.ts';
 
 export interface WorkerInfo {
   readonly workerId: string;
@@ -12,6 +13,12 @@ export async function heartbeat(db: Db, worker: WorkerInfo): Promise<void> {
   await sql`insert into ${sql.table('workers')} as w (worker_id, version, host)
     values (${worker.workerId}, ${worker.version}, ${worker.host})
     on conflict (worker_id) do update set heartbeat_at = clock_timestamp()`.execute(db);
+}
+
+/** SQL, of `workers`: whether one was heard of within `ms` milliseconds. One that was heard of later than now died before
+ * the database's clock was put back: who lives says so again within that time. */
+export function heardWithin(ms: number): RawBuilder<boolean> {
+  return sql`heartbeat_at between clock_timestamp() - ${interval(ms)} and clock_timestamp() + ${interval(ms)}`;
 }
 
 /** Takes a worker that ends from the list. */

@@ -91,17 +91,6 @@ test('without an event nothing is polled before its time', async () => {
   expect(polls()).toBe(before);
 });
 
-test('a time that is further off than any pause is of a clock that was put back, and holds nobody up', async () => {
-  const quick = quickSettings(database.url, simulator.url);
-  const first = await startWorker(quick, { discovers: false });
-  await replicated();
-  await first.stop();
-  await database.query("update whatsapp.sync_state set next_poll_at = now() + interval '2 hours'");
-  simulator.world.applyChanges(10);
-  workers.push(await startWorker(quick, { discovers: false }));
-  await replicated();
-});
-
 test('a lease that the worker has no more, at the same term, is given up and had again', async () => {
   const { worker, told } = await start();
   await replicated();

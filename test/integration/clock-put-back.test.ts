@@ -1,0 +1,79 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { claimLeases, leaseSituation } from '../../src/store/leases.ts';
+import { claimMedia } from '../../src/store/media-claims.ts';
+import { readWorkers } from '../../src/store/status.ts';
+import { useFreshDatabase } from '../support/database.ts';
+import { differencesFromTruth, quickSettings } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
+import { startWorker, type TestWorker } from '../support/worker.ts';
+
+/* The clock of the database was years ahead, and was put back: times that are written down hold nobody up. */
+
+const database = useFreshDatabase({ migrated: true });
+let simulator: Simulator;
+const workers: TestWorker[] = [];
+
+beforeEach(async () => {
+  simulator = await startSimulator({ connections: ['conn_a', 'conn_b'], messages: 20 });
+});
+afterEach(async () => {
+  await Promise.all(workers.splice(0).map((worker) => worker.stop()));
+  await simulator.close();
+});
+
+async function start(): Promise<TestWorker> {
+  const worker = await startWorker(quickSettings(database.url, simulator.url), { discovers: false });
+  workers.push(worker);
+  return worker;
+}
+
+const replicated = () =>
+  waitFor(async () => (await differencesFromTruth(database.db, simulator)).length === 0, {
+    what: 'the tables to equal the truth',
+  });
+
+test.each<[what: string, then: string]>([
+  ['a poll that is due then', "update whatsapp.sync_state set next_poll_at = now() + interval '2 hours'"],
+  [
+    'a lease of a worker that died',
+    `update whatsapp.sync_state set lease_owner = 'dead', lease_expires_at = now() + interval '3 years'`,
+  ],
+  [
+    'a heartbeat of one: the others have its share',
+    `insert into whatsapp.workers (worker_id, heartbeat_at) values ('dead', now() + interval '3 years')`,
+  ],
+])('%s', async (_, then) => {
+  await start();
+  await replicated();
+  await workers.pop()!.stop();
+  await database.query(then);
+  for (const connection of simulator.world.connections.values()) {
+    connection.addMessage({ conversation: connection.conversations[0]! });
+  }
+  const { id } = (await start()).worker;
+  await replicated();
+  expect((await readWorkers(database.db, 60_000)).map(({ worker_id }) => worker_id)).toEqual([id]);
+});
+
+test('a lease of the longest time that there may be is held', async () => {
+  await start();
+  await replicated();
+  await workers.pop()!.stop();
+  await database.query(`update whatsapp.sync_state set lease_owner = 'another', lease_expires_at = now()
+    + case connection_id when 'conn_a' then interval '1 day' else interval '3 years' end`);
+  const both = ['conn_a', 'conn_b'];
+  expect(await leaseSituation(database.db, both, 60_000)).toMatchObject({ free: 1 });
+  const claimed = await claimLeases(database.db, 'ours', both, 60_000, 2);
+  expect(claimed.map(({ connectionId }) => connectionId)).toEqual(['conn_b']);
+});
+
+test.each(['next_try_at', 'claimed_until'])('an attachment whose %s is then', async (column) => {
+  const rooms = [{ connectionId: 'conn_a', room: 9 }];
+  const claim = (token: string) => claimMedia(database.db, rooms, 9, 'newest', token, 60_000);
+  // The longest pause is a day.
+  await database.query(`insert into whatsapp.media (connection_id, message_id, ${column})
+    values ('conn_a', 'then', now() + interval '3 years'), ('conn_a', 'tomorrow', now() + interval '1 day')`);
+  expect((await claim('ours')).map(({ messageId }) => messageId)).toEqual(['then']);
+  expect(await claim('another')).toEqual([]);
+});
