@@ -58,5 +58,9 @@ export function scene({
       .fail(new ReplicaError('rate_limited', { where: 'here', status: 429, retryAfter }));
     await settled();
   };
-  return { admission, ask, begun, times, end, limit };
+  const fail = async (connectionId: string) => {
+    open.get(connectionId)!.fail(new ReplicaError('upstream', { where: 'here', status: 500 }));
+    await settled();
+  };
+  return { admission, ask, begun, times, end, limit, fail };
 }
