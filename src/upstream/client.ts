@@ -9,8 +9,8 @@ import { parseRetryAfter } from './retry-after.ts';
 /** An API key that can be read again from its file when the upstream refuses it. */
 export interface ApiKey {
   readonly value: string;
-  /** Reads the key again; true where it has changed. */
-  reload(): Promise<boolean>;
+  /** Reads the key again. */
+  reload(): Promise<void>;
 }
 
 export interface ClientOptions {
@@ -199,10 +199,14 @@ export class UpstreamClient {
 
   /** @throws ReplicaError for any status but 200, and 201 and 204 for what is no GET. */
   async #ask<T>(ask: Ask, signal: AbortSignal, take: Take<T>): Promise<Answer<T>> {
+    const { key } = ask;
+    const sent = key.value;
     let answer = await this.#attempt(ask, signal, take);
-    // The key may have been rotated in its file: R13 parks a refused key, so look once before.
-    if ((answer.status === 401 || answer.status === 403) && (await ask.key.reload())) {
-      answer = await this.#attempt(ask, signal, take);
+    // The key may have been rotated in its file: R13 parks a refused key, so look once before. Another request may have
+    // looked meanwhile.
+    if (answer.status === 401 || answer.status === 403) {
+      await key.reload();
+      if (key.value !== sent) answer = await this.#attempt(ask, signal, take);
     }
     if (answer.status === 200 || (ask.method !== undefined && [201, 204].includes(answer.status)))
       return answer;
