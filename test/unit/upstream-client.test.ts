@@ -27,9 +27,9 @@ afterEach(async () => {
   server.close();
 });
 
-function client(path = '', requestTimeout = 30_000): UpstreamClient {
+function client(path = '', requestTimeout = 30_000, maxSockets = 4): UpstreamClient {
   const baseUrl = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}${path}`);
-  clients.push(new UpstreamClient({ baseUrl, requestTimeout, maxSockets: 4, userAgent: 'wa-replica/test' }));
+  clients.push(new UpstreamClient({ baseUrl, requestTimeout, maxSockets, userAgent: 'wa-replica/test' }));
   return clients.at(-1)!;
 }
 
@@ -84,6 +84,8 @@ describe('a request', () => {
     answer = says('', 204);
     expect(await client().call(key, 'DELETE', '/v1/things/1', signal)).toBeUndefined();
     expect(asked[1]!.headers).not.toHaveProperty('content-type');
+    answer = says('');
+    expect(await client().call(key, 'POST', '/v1/things/1/test', signal)).toBeUndefined();
     answer = says('', 202);
     await expect(client().call(key, 'DELETE', '/v1/things/1', signal)).rejects.toMatchObject({
       ...{ kind: 'protocol', where: 'DELETE /v1/things/1' },
@@ -155,6 +157,25 @@ describe('what goes wrong is told by kind and place', () => {
   });
 });
 
+test.each<[string, object, RequestListener]>([
+  ['refused', { kind: 'bad_request' }, says('x'.repeat(1_000_000), 400)],
+  [
+    'too large, and without an end',
+    { kind: 'oversize' },
+    (_, response) => {
+      const more = () => !response.destroyed && response.write('x'.repeat(1_000_000), more);
+      more();
+    },
+  ],
+])('a request that is %s gives its socket back', async (_, error, listener) => {
+  const one = client('', 30_000, 1);
+  answer = listener;
+  await expect(one.me(key, signal)).rejects.toMatchObject(error);
+  const large = ['y'.repeat(1_000_000)];
+  answer = says(JSON.stringify(large));
+  expect(await one.me(key, signal)).toEqual(large);
+});
+
 test.each([
   ['{"paired":true,"connected":false,"jid":"1@lid"}', true, false, '1@lid'],
   ['{"paired":"true","connected":1,"jid":7}', null, null, null],
@@ -189,4 +210,13 @@ test('an attachment comes as it is, whatever its id; its length is taken where i
   ]);
   answer = says('', 404);
   await expect(open('a/b?c')).rejects.toMatchObject({ kind: 'not_found', where: 'GET /v1/whatsapp/media' });
+});
+
+test('an attachment may take longer than a request, once it has begun', async () => {
+  answer = (_, response) => {
+    response.writeHead(200).write('by');
+    setTimeout(() => response.end('tes'), 400);
+  };
+  const { body } = await client('', 200).openMedia(key, 'conn_a', 'a', signal);
+  expect(await text(body)).toBe('bytes');
 });
