@@ -117,14 +117,14 @@ export class UpstreamClient {
     signal: AbortSignal,
   ): Promise<{ status: number; date: Date | undefined; body: unknown }> {
     const answer = await this.#attempt({ key, connectionId, path }, signal, small);
-    const date = Date.parse(String(answer.headers.date ?? ''));
+    const date = dateOf(answer);
     let body: unknown;
     try {
       body = JSON.parse(String(answer.body));
     } catch {
       body = undefined;
     }
-    return { status: answer.status, date: Number.isNaN(date) ? undefined : new Date(date), body };
+    return { status: answer.status, date: date === undefined ? undefined : new Date(date), body };
   }
 
   /**
@@ -214,7 +214,8 @@ export class UpstreamClient {
       where: whereOf(ask),
       code: `HTTP ${answer.status}`,
       status: answer.status,
-      retryAfter: parseRetryAfter(answer.headers['retry-after'], Date.now()),
+      // The upstream's date is by its own clock.
+      retryAfter: parseRetryAfter(answer.headers['retry-after'], dateOf(answer) ?? Date.now()),
     });
   }
 
@@ -262,6 +263,12 @@ export class UpstreamClient {
 /** A request's place in errors: no query, which may hold more than a place. */
 function whereOf({ method = 'GET', path, shownPath = path }: Ask): string {
   return `${method} ${shownPath.split('?')[0]}`;
+}
+
+/** When the upstream says that it answered, in milliseconds since 1970; undefined where it does not. */
+function dateOf({ headers }: Answer<unknown>): number | undefined {
+  const date = Date.parse(String(headers.date ?? ''));
+  return Number.isNaN(date) ? undefined : date;
 }
 
 function json(body: Buffer, where: string): unknown {

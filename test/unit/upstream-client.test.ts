@@ -103,6 +103,11 @@ describe('a request', () => {
 describe('what goes wrong is told by kind and place', () => {
   test.each([
     [503, { 'retry-after': '7' }, { kind: 'not_ready', code: 'HTTP 503', status: 503, retryAfter: 7_000 }],
+    [
+      503,
+      { date: 'Sun, 06 Nov 1994 08:49:37 GMT', 'retry-after': 'Sun, 06 Nov 1994 08:49:44 GMT' },
+      { kind: 'not_ready', retryAfter: 7_000 },
+    ],
     [429, {}, { kind: 'rate_limited', code: 'HTTP 429', status: 429, retryAfter: undefined }],
     [302, { location: '/elsewhere' }, { kind: 'protocol', code: 'HTTP 302', status: 302 }],
   ])('a status, %i', async (status, headers, error) => {
