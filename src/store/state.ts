@@ -3,6 +3,7 @@ import type { ErrorKind } from '../errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import { numberAfter } from './changes.ts';
 import type { Db } from './database.ts';
+import { unlessDueSince } from './due.ts';
 import { interval } from './interval.ts';
 import { type Plans, planAnewUnless } from './transaction.ts';
 
@@ -104,9 +105,6 @@ export async function readPosition(
   );
 }
 
-/** How early a timer may fire, in milliseconds: a turn that begins at its own time was not asked for by anybody. */
-const TIMER_SLACK = 2;
-
 /** A page as the ledger keeps it. */
 export interface LedgerEntry {
   readonly hasMore: boolean;
@@ -175,12 +173,11 @@ export async function advance(
         has_more = ${ledger.hasMore}::boolean,
         last_change_no = ${numberAfter(move.untold)},
         last_error = null, last_error_kind = null, consecutive_failures = 0,
-        next_poll_at = case
-          when next_poll_at > clock_timestamp() - ${interval(move.requestedAgo - TIMER_SLACK)}
-            and next_poll_at <= clock_timestamp() then next_poll_at
-          -- null: due, and not to be taken for a time that somebody else set
-          when ${ledger.hasMore}::boolean then null
-          else clock_timestamp() + ${interval(move.nextPollIn)} end,
+        -- null: due, and not to be taken for a time that somebody else set
+        next_poll_at = ${unlessDueSince(
+          move.requestedAgo,
+          sql`case when not ${ledger.hasMore}::boolean then clock_timestamp() + ${interval(move.nextPollIn)} end`,
+        )},
         lease_expires_at = clock_timestamp() + ${interval(move.leaseTtl)},
         stored_conversations = stored_conversations + ${inserted.conversations}::integer,
         stored_contacts = stored_contacts + ${inserted.contacts}::integer,
@@ -220,10 +217,14 @@ export interface Failure {
   readonly message: string;
   /** Failures in a row, this one included. */
   readonly failures: number;
+  /** Since the turn began, in milliseconds. */
+  readonly begunAgo: number;
+  /** Milliseconds. */
   readonly nextPollIn: number;
 }
 
-/** Notes a failure, where the lease is still ours. */
+/** Notes a failure, where the lease is still ours. `next_poll_at` keeps an earlier time that somebody set while the turn
+ * ran: of a resync nothing else may tell. */
 export async function noteFailure(
   db: Db,
   connectionId: ConnectionId,
@@ -234,36 +235,8 @@ export async function noteFailure(
     update ${sql.table('sync_state')} set
       last_polled_at = clock_timestamp(), last_error = ${failure.message}, last_error_kind = ${failure.kind},
       consecutive_failures = ${failure.failures},
-      next_poll_at = clock_timestamp() + ${interval(failure.nextPollIn)}
+      next_poll_at = ${unlessDueSince(failure.begunAgo, sql`clock_timestamp() + ${interval(failure.nextPollIn)}`)}
     where connection_id = ${connectionId} and lease_term = ${term}::bigint`.execute(db);
-}
-
-/** Makes connections due now, whoever holds them; those whose row is locked are left out.
- * @returns these. */
-export async function makeDueUnlessLocked(
-  db: Db,
-  connectionIds: readonly ConnectionId[],
-): Promise<ConnectionId[]> {
-  const table = sql.table('sync_state');
-  const { rows } = await sql<{ connection_id: string }>`
-    with free as (
-      select connection_id from ${table} where connection_id = any(${[...connectionIds]}::text[])
-      for no key update skip locked
-    ), made as (
-      update ${table} s set next_poll_at = clock_timestamp() from free
-      where s.connection_id = free.connection_id
-    )
-    select s.connection_id from ${table} s left join free using (connection_id)
-    where s.connection_id = any(${[...connectionIds]}::text[]) and free.connection_id is null`.execute(db);
-  return rows.map((row) => row.connection_id);
-}
-
-/** Makes connections due now, whoever holds them. Rows that a page has locked come last, one by one. */
-export async function makeDue(db: Db, connectionIds: readonly ConnectionId[]): Promise<void> {
-  for (const connectionId of await makeDueUnlessLocked(db, connectionIds)) {
-    await sql`update ${sql.table('sync_state')} set next_poll_at = clock_timestamp()
-      where connection_id = ${connectionId}`.execute(db);
-  }
 }
 
 /**

@@ -1,6 +1,7 @@
 import { ReplicaError } from '../errors.ts';
 import { type BackoffBounds, backoff } from '../lib/backoff.ts';
 import { ByteBudget, type Reservation } from '../lib/byte-budget.ts';
+import { unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { ApiKey } from '../upstream/client.ts';
 import { KeyGate, type Outcome } from './key-gate.ts';
@@ -103,7 +104,7 @@ export class Admission {
   ): Promise<T> {
     for (let other = this.#inHand.get(connectionId); other !== undefined; ) {
       if (priority === 'live') this.#hurry(connectionId);
-      await other;
+      await unlessAborted(other, signal);
       other = this.#inHand.get(connectionId);
     }
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -237,7 +238,6 @@ export class Admission {
       const [entry] = at < 0 ? [] : behind.splice(at, 1);
       if (entry !== undefined) line.push(Object.assign(entry, { ticket: this.#tickets++, line }));
     }
-    this.#next();
   }
 
   /** Lets in whoever may begin now, and comes back when the next one may. */
@@ -246,8 +246,8 @@ export class Admission {
     while (this.#inFlight < this.#options.concurrency) {
       const now = performance.now();
       const live = this.#firstOf(now, (state) => state.line);
-      const behind = this.#firstOf(now, (state) => (state.line.length === 0 ? state.behind : []));
-      const beside = this.#firstOf(now, besideOf, besideIn);
+      const behind = this.#firstOf(now, (state) => state.behind);
+      const beside = this.#firstOf(now, (state) => state.beside, besideIn);
       const next = [live, behind, beside].find(({ first }) => first !== undefined);
       if (next?.first === undefined) {
         const soonest = Math.min(live.soonest, behind.soonest, beside.soonest);
@@ -285,12 +285,7 @@ export class Admission {
   }
 }
 
-/** Who may begin beside the others. */
-function besideOf({ line, behind, beside }: KeyState): Waiting[] {
-  return line.length + behind.length === 0 ? beside : [];
-}
-
-/** Until one of them may: while the key's rate is to be found again, not before the live loops have done so. */
+/** Until one may begin beside the others: while the key's rate is to be found again, not before the live loops have done so. */
 function besideIn({ gate, askedAt }: KeyState, now: number): number {
   return Math.max(gate.opensIn(now), gate.settled ? 0 : askedAt + ALONE_AFTER - now);
 }

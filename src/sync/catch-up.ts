@@ -1,9 +1,9 @@
 import { parks } from '../errors.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
+import { makeDue } from '../store/due.ts';
 import { claimLeases } from '../store/leases.ts';
 import { databaseTime, readProgress } from '../store/progress.ts';
-import { makeDue } from '../store/state.ts';
 import type { OncePolicy } from './loop.ts';
 import type { Worker, WorkerOptions } from './worker.ts';
 

@@ -14,7 +14,7 @@ import {
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
-import type { UpstreamClient } from '../upstream/client.ts';
+import type { PairingStatus, UpstreamClient } from '../upstream/client.ts';
 import type { Admission } from './admission.ts';
 import type { Directory, Looked } from './directory.ts';
 import type { Listener } from './events.ts';
@@ -104,17 +104,21 @@ export class Discovery {
 
   /** Asks for one connection's pairing; a failure is the loop's to tell, which asks the same upstream. */
   async followOne(connectionId: ConnectionId, signal: AbortSignal): Promise<void> {
-    const { db, upstream, admission } = this.#context;
     // The loop waits meanwhile.
     const soon = AbortSignal.any([signal, AbortSignal.timeout(PAIRING_TIMEOUT)]);
     try {
-      const status = await admission.ask(connectionId, PAIRING_BYTES, soon, (key) =>
-        upstream.pairingStatus(key, connectionId, soon),
-      );
-      await notePairing(db, connectionId, status);
+      await notePairing(this.#context.db, connectionId, await this.#pairingOf(connectionId, soon));
     } catch {
       return;
     }
+  }
+
+  /** A request like any other: within the rate of its key, and not while that is limited. */
+  async #pairingOf(connectionId: ConnectionId, signal: AbortSignal): Promise<PairingStatus> {
+    const { upstream, admission } = this.#context;
+    return await admission.ask(connectionId, PAIRING_BYTES, signal, (key) =>
+      upstream.pairingStatus(key, connectionId, signal),
+    );
   }
 
   async #judgeMissing(missing: readonly ConnectionId[]): Promise<void> {
@@ -142,15 +146,22 @@ export class Discovery {
    * can be told, none of the new ones is begun, or what is stored would be stored twice.
    */
   async #nameUnnamed({ listed, errors }: Looked, signal: AbortSignal): Promise<Naming> {
-    const { db, maintenance, upstream, directory, listen } = this.#context;
+    const { db, maintenance, directory, listen } = this.#context;
     const known = await knownConnections(db);
     const unnamed = known.find((one) => one.connectionId === UNNAMED_CONNECTION && !one.removed);
     const named = listed.filter((id) => id !== UNNAMED_CONNECTION);
     if (named.length > 0) this.#idsListed = true;
     if (unnamed === undefined || named.length === 0) return { undecided: [], left: false };
     directory.forget(UNNAMED_CONNECTION);
-    const ask = (id: ConnectionId) =>
-      upstream.pairingStatus(directory.keyOf(id), id, signal).catch(() => undefined);
+    let patient = true;
+    const ask = async (id: ConnectionId) => {
+      if (!patient) return undefined;
+      const soon = AbortSignal.any([signal, AbortSignal.timeout(NAMING_TIMEOUT)]);
+      return await this.#pairingOf(id, soon).catch(() => {
+        // A key that is limited, or an upstream that hangs, keeps no look-up waiting once for each connection.
+        patient = !soon.aborted;
+      });
+    };
     const account = unnamed.jid ?? (await ask(UNNAMED_CONNECTION))?.jid ?? undefined;
     const undecided: ConnectionId[] = [];
     let unpaired = false;
@@ -197,6 +208,8 @@ function cannotTell(): ReplicaError {
 /** What an answer about the pairing may take: in milliseconds, and in bytes of the budget. */
 const PAIRING_TIMEOUT = 5_000;
 const PAIRING_BYTES = 4_096;
+/** What one may take where connections wait for it, in milliseconds. */
+const NAMING_TIMEOUT = 30_000;
 /** The time over which the first look at the pairing of connections is spread, in milliseconds. */
 const FIRST_PAIRING = 10_000;
 

@@ -172,6 +172,7 @@ export class ConnectionLoop {
         pause = UNTRUSTED_PAUSE;
         continue;
       }
+      const begunAt = performance.now();
       try {
         const done = await this.#explained(signal);
         if (done === 'lease_lost') return 'lease_lost';
@@ -179,7 +180,7 @@ export class ConnectionLoop {
         pause = done.nextIn;
       } catch (error) {
         if (signal.aborted) return 'aborted';
-        pause = await this.#failed(error);
+        pause = await this.#failed(error, begunAt);
         const { failure, failures } = this.#journal;
         if (once !== undefined && (failure?.verdict === 'park' || failures >= once.maxFailures))
           return 'gave_up';
@@ -270,7 +271,7 @@ export class ConnectionLoop {
   }
 
   /** Notes a failure and gives the delay before the next turn. */
-  async #failed(cause: unknown): Promise<number> {
+  async #failed(cause: unknown, begunAt: number): Promise<number> {
     const error = ReplicaError.from('internal', cause, 'a turn');
     const { settings, db } = this.#context;
     const { connectionId } = this;
@@ -288,7 +289,8 @@ export class ConnectionLoop {
     const floor = Math.max(Math.min(error.retryAfter ?? 0, max * 4), Math.min(min * failures, max));
     this.#bell.deafen(floor);
     try {
-      const failure = { kind: error.kind, message: error.message, nextPollIn: retryIn, failures };
+      const { kind, message } = error;
+      const failure = { kind, message, failures, begunAgo: performance.now() - begunAt, nextPollIn: retryIn };
       await noteFailure(db, connectionId, this.#at.term, failure);
     } catch {
       // The database is out of reach; the failure is told above.

@@ -31,7 +31,7 @@ export class Pace {
     } else {
       this.#empty++;
     }
-    const doublings = Math.min(Math.floor(this.#empty / POLLS_PER_STEP), 30);
+    const doublings = Math.floor(this.#empty / POLLS_PER_STEP);
     const pause = jitter(Math.min(this.#interval * 2 ** doublings, this.#idle));
     return Math.min(pause, this.#followUps.shift() ?? pause);
   }

@@ -26,7 +26,7 @@ export class PageLimit {
   #expected = 0;
 
   constructor(start: number, most: number, maxBytes: number, cap: LimitCap) {
-    this.#current = Math.min(start, cap.most);
+    this.#current = start;
     this.#most = Math.max(start, most);
     this.#maxBytes = maxBytes;
     this.#cap = cap;
@@ -63,9 +63,9 @@ export class PageLimit {
     }
     if (!hasMore || ++this.#good < GOOD_PAGES_PER_STEP) return;
     this.#good = 0;
-    const next = Math.min(this.#current * 2, this.#most, this.#cap.most);
+    const next = Math.min(this.#current * 2, this.#most);
     // The next page must be likely to fit, or growth would end in an oversized answer each time.
-    if (next * this.#bytesPerRecord <= this.#maxBytes / 2) this.#current = Math.max(this.#current, next);
+    if (next * this.#bytesPerRecord <= this.#maxBytes / 2) this.#current = next;
   }
 
   /** After an answer that was too large or too slow. False at `least`: there is nothing left to halve. */
@@ -78,7 +78,6 @@ export class PageLimit {
 
   /** After a 400, which may mean the limit. False at 50: then it means something else. */
   refused(): boolean {
-    this.#good = 0;
     if (this.current <= LOWEST_AFTER_REFUSAL) return false;
     this.#beforeRefusals ??= this.current;
     this.#current = Math.max(LOWEST_AFTER_REFUSAL, Math.floor(this.current / 2));

@@ -1,8 +1,8 @@
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from '../store/database.ts';
+import { makeDueUnlessLocked } from '../store/due.ts';
 import { announceDue } from '../store/notify.ts';
-import { makeDueUnlessLocked } from '../store/state.ts';
 import type { Worker } from './worker.ts';
 
 /** Pauses between attempts at a row that is locked, in milliseconds; each is twice the one before. */

@@ -3,7 +3,7 @@ import type { ApiKey } from './client.ts';
 
 /** A key that was given as it is: it cannot change while the process runs. */
 export function fixedKey(value: string): ApiKey {
-  return { value, reload: async () => false };
+  return { value, reload: async () => {} };
 }
 
 /**
@@ -18,9 +18,8 @@ export function keyInFile(path: string, place: number, initial: string): ApiKey 
     },
     async reload() {
       const next = splitKeys(await readFile(path, 'utf8').catch(() => ''))[place];
-      if (next === undefined || next === value) return false;
-      value = next;
-      return true;
+      // One that cannot be sent would never be refused, and so never be read again.
+      if (next !== undefined && /^[\x21-\x7e]+$/.test(next)) value = next;
     },
   };
 }

@@ -14,10 +14,8 @@ export function whole(admits: (bytes: number) => boolean): Take<Buffer> {
     let size = 0;
     for await (const chunk of body as AsyncIterable<Buffer>) {
       size += chunk.length;
-      if (!admits(size)) {
-        body.destroy();
-        throw new ReplicaError('oversize', { where, code: `${size} bytes or more` });
-      }
+      // Leaving the loop destroys the body.
+      if (!admits(size)) throw new ReplicaError('oversize', { where, code: `${size} bytes or more` });
       chunks.push(chunk);
     }
     return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks, size);

@@ -9,8 +9,8 @@ import { parseRetryAfter } from './retry-after.ts';
 /** An API key that can be read again from its file when the upstream refuses it. */
 export interface ApiKey {
   readonly value: string;
-  /** Reads the key again; true where it has changed. */
-  reload(): Promise<boolean>;
+  /** Reads the key again. */
+  reload(): Promise<void>;
 }
 
 export interface ClientOptions {
@@ -117,14 +117,14 @@ export class UpstreamClient {
     signal: AbortSignal,
   ): Promise<{ status: number; date: Date | undefined; body: unknown }> {
     const answer = await this.#attempt({ key, connectionId, path }, signal, small);
-    const date = Date.parse(String(answer.headers.date ?? ''));
+    const date = dateOf(answer);
     let body: unknown;
     try {
       body = JSON.parse(String(answer.body));
     } catch {
       body = undefined;
     }
-    return { status: answer.status, date: Number.isNaN(date) ? undefined : new Date(date), body };
+    return { status: answer.status, date: date === undefined ? undefined : new Date(date), body };
   }
 
   /**
@@ -199,10 +199,14 @@ export class UpstreamClient {
 
   /** @throws ReplicaError for any status but 200, and 201 and 204 for what is no GET. */
   async #ask<T>(ask: Ask, signal: AbortSignal, take: Take<T>): Promise<Answer<T>> {
+    const { key } = ask;
+    const sent = key.value;
     let answer = await this.#attempt(ask, signal, take);
-    // The key may have been rotated in its file: R13 parks a refused key, so look once before.
-    if ((answer.status === 401 || answer.status === 403) && (await ask.key.reload())) {
-      answer = await this.#attempt(ask, signal, take);
+    // The key may have been rotated in its file: R13 parks a refused key, so look once before. Another request may have
+    // looked meanwhile.
+    if (answer.status === 401 || answer.status === 403) {
+      await key.reload();
+      if (key.value !== sent) answer = await this.#attempt(ask, signal, take);
     }
     if (answer.status === 200 || (ask.method !== undefined && [201, 204].includes(answer.status)))
       return answer;
@@ -210,7 +214,8 @@ export class UpstreamClient {
       where: whereOf(ask),
       code: `HTTP ${answer.status}`,
       status: answer.status,
-      retryAfter: parseRetryAfter(answer.headers['retry-after'], Date.now()),
+      // The upstream's date is by its own clock.
+      retryAfter: parseRetryAfter(answer.headers['retry-after'], dateOf(answer) ?? Date.now()),
     });
   }
 
@@ -258,6 +263,12 @@ export class UpstreamClient {
 /** A request's place in errors: no query, which may hold more than a place. */
 function whereOf({ method = 'GET', path, shownPath = path }: Ask): string {
   return `${method} ${shownPath.split('?')[0]}`;
+}
+
+/** When the upstream says that it answered, in milliseconds since 1970; undefined where it does not. */
+function dateOf({ headers }: Answer<unknown>): number | undefined {
+  const date = Date.parse(String(headers.date ?? ''));
+  return Number.isNaN(date) ? undefined : date;
 }
 
 function json(body: Buffer, where: string): unknown {

@@ -176,6 +176,20 @@ describe('once ids are listed, default is renamed', () => {
     expect(await rowsOf('default')).toEqual({});
   });
 
+  test('at the rate that the key may be asked at', async () => {
+    const rest = { POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h' };
+    const worker = await start({ ...rest, REQUEST_RATE: '2' });
+    await replicatedAs('default', 'conn_a');
+    await worker.discovery.followOne('default', new AbortController().signal);
+    for (const id of ['conn_0', 'conn_1', 'conn_2', 'conn_3']) simulator.world.addConnection(id);
+    key.meShape = 'ids';
+    const began = performance.now();
+    await worker.look();
+    expect(worker.told('connection_renamed')).toEqual(['conn_a']);
+    // Five, of which one may make up for a rest.
+    expect(performance.now() - began).toBeGreaterThan(1_400);
+  });
+
   test('not while the account is not paired, however long that is', async () => {
     const worker = await start({}, { removal: { looks: 1, after: 0 } });
     await replicatedAs('default', 'conn_a');

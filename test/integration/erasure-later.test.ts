@@ -77,6 +77,53 @@ describe('what is from after it', () => {
     ).toHaveLength(1);
   });
 
+  test('is what is dated after it by a millisecond, and nothing that is dated up to it', async () => {
+    await bring(world());
+    const { erasedAt } = await erase(db, order());
+    const at = (ms: number) => new Date(Math.floor(erasedAt.getTime()) + ms).toISOString();
+    const hers = (id: string, ms: number) => message(id, { ...direct, ...ofEve, sent_at: at(ms) });
+    const contactsBeside = async (one: object) => {
+      await bring(page({ messages: [one] }));
+      await bring(page({ contacts: contacts() }));
+      return await ids('contacts', 'person_id');
+    };
+    expect(await contactsBeside(hers('m_then', 0))).toEqual([BOB.id]);
+    expect(await messageIds()).not.toContain('m_then');
+    expect(await contactsBeside(hers('m_next', 1))).toEqual([BOB.id, EVE.id]);
+    expect(await messageIds()).toContain('m_next');
+  });
+
+  test('of two who were erased is a sign of life of neither, unless it may come for both', async () => {
+    await bring(world());
+    await erase(db, order());
+    await database.query(`update whatsapp.suppressions set erased_at = erased_at - interval '2 hours'`);
+    await erase(db, order({ who: { jid: BOB.phone }, forever: true }));
+    const ofBoth = (id: string, at: string) =>
+      message(id, { sender_jid: BOB.phone, author_jid: EVE.phone, sent_at: at });
+    await bring(page({ messages: [ofBoth('m_between', soon(-60)), ofBoth('m_after', soon())] }));
+    await bring(page({ contacts: contacts() }));
+    expect(await ids('contacts', 'person_id')).toEqual([]);
+    await bring(page({ messages: [message('m_new', { ...ofEve, sent_at: soon(-60) })] }));
+    await bring(page({ contacts: contacts() }));
+    expect(await ids('contacts', 'person_id')).toEqual([EVE.id]);
+    expect(await messageIds()).not.toContain('m_between');
+  });
+
+  test('is no mention in a group that goes on without her, until she is back', async () => {
+    await bring(world());
+    await erase(db, order());
+    const owner = async () => {
+      await bring(page({ conversations: [{ ...conversations()[2], last_message_at: soon() }] }));
+      const [group] = await database.query<{ owner: string | null }>(
+        `select extra ->> 'owner_jid' as owner from whatsapp.conversations where conversation_id = 'cnv_group'`,
+      );
+      return group!.owner;
+    };
+    expect(await owner()).toBeNull();
+    await bring(page({ messages: [message('m_new', { ...ofEve, sent_at: soon() })] }));
+    expect(await owner()).toBe(EVE.phone);
+  });
+
   test('stays out with --forever, on connections of later too', async () => {
     await bring(world());
     await erase(db, order({ forever: true }));
@@ -126,7 +173,8 @@ describe('what comes late', () => {
     await erase(db, order());
     await bring(page({ messages: [message('m_new', { ...direct, ...ofEve, sent_at: soon() })] }));
     const receipt = (id: string) => ({ message_id: id, sender_jid: EVE.phone, status: 'read', seq: 2_000 });
-    await bring(page({ messages: [receipt('m_new'), receipt('m_unknown')] }));
+    // What is stored of somebody else is none of hers, and is from before it.
+    await bring(page({ messages: [receipt('m_new'), receipt('m_unknown'), receipt('m_bob')] }));
     expect(await database.query(`select message_id from whatsapp.messages where status = 'read'`)).toEqual([
       { message_id: 'm_new' },
     ]);

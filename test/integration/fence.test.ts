@@ -1,6 +1,7 @@
 import { type Kysely, sql } from 'kysely';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { ensureConnections } from '../../src/store/connections.ts';
+import { makeDue } from '../../src/store/due.ts';
 import { claimLeases, releaseLease, renewLeases } from '../../src/store/leases.ts';
 import type { Database } from '../../src/store/schema.ts';
 import {
@@ -8,7 +9,6 @@ import {
   advance,
   type LedgerEntry,
   lockState,
-  makeDue,
   noteFailure,
   type Position,
   readPosition,
@@ -111,20 +111,36 @@ const entry: LedgerEntry = {
   ...{ bodySha256: '', worker: 'one' },
 };
 
-test.each([
-  ['the time that it was due at', '-10 seconds', 60],
-  ['a time that is yet to come', '30 seconds', 60],
-  ['a time that somebody set while the turn ran', '-500 milliseconds', 0],
-])('after a turn, %s: %s from now becomes a poll in %d seconds', async (_, ago, seconds) => {
-  await database.query(`update whatsapp.sync_state set next_poll_at = clock_timestamp() + $1::interval`, [
-    ago,
-  ]);
-  const at = (await readPosition(database.db, CONNECTION))!;
-  await advance(database.db, CONNECTION, at, { ...move, requestedAgo: 5_000, nextPollIn: 60_000 }, entry);
-  const [state] = await database.query<{ left: number }>(
-    'select extract(epoch from next_poll_at - clock_timestamp())::float8 as left from whatsapp.sync_state',
-  );
-  expect(Math.abs(state!.left - seconds)).toBeLessThan(5);
+describe.each([
+  [
+    'went well',
+    async (at: Position) => {
+      const it = { ...move, requestedAgo: 5_000, nextPollIn: 60_000 };
+      expect(await advance(database.db, CONNECTION, at, it, entry)).not.toBe(false);
+    },
+  ],
+  [
+    'failed',
+    async ({ term }: Position) => {
+      const it = { kind: 'network', message: '', failures: 1, begunAgo: 5_000, nextPollIn: 60_000 } as const;
+      await noteFailure(database.db, CONNECTION, term, it);
+    },
+  ],
+])('after a turn that %s,', (_, end) => {
+  test.each([
+    ['the time that it was due at', '-10 seconds', 60],
+    ['a time that is yet to come', '30 seconds', 60],
+    ['a time that somebody set while the turn ran', '-500 milliseconds', 0],
+  ])('%s: %s from now becomes a poll in %d seconds', async (_, ago, seconds) => {
+    await database.query(`update whatsapp.sync_state set next_poll_at = clock_timestamp() + $1::interval`, [
+      ago,
+    ]);
+    await end((await readPosition(database.db, CONNECTION))!);
+    const [state] = await database.query<{ left: number }>(
+      'select extract(epoch from next_poll_at - clock_timestamp())::float8 as left from whatsapp.sync_state',
+    );
+    expect(Math.abs(state!.left - seconds)).toBeLessThan(5);
+  });
 });
 
 test('the cursor moves by compare-and-set, whatever was looked at before', async () => {
@@ -156,7 +172,13 @@ test('a start from 0 is due at once; one without a person counts for an hour', a
 });
 
 test('a failure is noted by who holds the lease', async () => {
-  const failure = { kind: 'network', message: 'somewhere', failures: 3, nextPollIn: 60_000 } as const;
+  const failure = {
+    kind: 'network',
+    message: 'somewhere',
+    failures: 3,
+    begunAgo: 0,
+    nextPollIn: 60_000,
+  } as const;
   const noted = () => database.query('select last_error_kind as kind from whatsapp.sync_state');
   const { term } = (await readPosition(database.db, CONNECTION))!;
   await noteFailure(database.db, CONNECTION, '7', failure);

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { ensureConnections } from '../../src/store/connections.ts';
 import { WakeUp } from '../../src/sync/wake-up.ts';
 import { useFreshDatabase } from '../support/database.ts';
 import { differencesFromTruth, quickSettings } from '../support/replica.ts';
@@ -100,4 +101,16 @@ test('a lease that the worker has no more, at the same term, is given up and had
   simulator.world.applyChanges(10);
   worker.wake('conn_a');
   await replicated();
+});
+
+test('a lease of the worker without a loop, which could not be given back, is given back', async () => {
+  const { worker } = await start();
+  await replicated();
+  await ensureConnections(database.db, ['conn_b']);
+  const mine = `update whatsapp.sync_state set lease_owner = $1, lease_expires_at = now() + interval '1 hour'
+    where connection_id = 'conn_b'`;
+  await database.query(mine, [worker.id]);
+  const free = `select from whatsapp.sync_state where connection_id = 'conn_b' and lease_owner is null`;
+  await waitFor(async () => (await database.query(free)).length, { what: 'the lease to be free' });
+  expect(worker.held).toEqual(['conn_a']);
 });

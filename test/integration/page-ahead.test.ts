@@ -62,3 +62,15 @@ test('a page ahead that is dropped gives back the room that it took', async () =
   expect(scene.worker.told('fenced')).toHaveLength(5);
   expect(scene.failures()).toEqual([]);
 });
+
+test('what is announced is polled for at once, and then not before a second has passed', async () => {
+  await scene.upstream({ messages: 20 });
+  await scene.replicate({ POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h' });
+  await waitFor(scene.agrees, { what: 'the backlog' });
+  await waitFor(() => scene.worker.worker.health[0]!.interval > 0, { what: 'the end of the backlog' });
+  const mark = scene.asked.length;
+  scene.worker.worker.wake(ID);
+  await waitFor(() => scene.asked.length >= mark + 2, { what: 'two polls' });
+  const [first, second] = scene.asked.slice(mark);
+  expect(second!.at - first!.at).toBeGreaterThan(900);
+});

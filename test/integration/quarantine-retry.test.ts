@@ -31,6 +31,12 @@ async function bring(newer: object): Promise<void> {
 const bodyOf = async (id: string) => (await bench.row(MESSAGE, id))?.body;
 const how = async (id: string) =>
   (await bench.entries(`record_id = '${id}'`)).map(({ resolution, attempts }) => [resolution, attempts]);
+async function numberAnew(): Promise<void> {
+  await bench.db.transaction().execute(async (trx) => {
+    await lockState(trx, CONNECTION);
+    await startEpoch(trx, CONNECTION, 'reset', true);
+  });
+}
 async function countersHold() {
   const [row] = await bench.query<{ kept: string; there: string }>(
     `select stored_messages as kept, (select count(*) from whatsapp.messages) as there from whatsapp.sync_state`,
@@ -74,10 +80,7 @@ describe('retry applies what passes now, under the ordinary rules (R9)', () => {
   test('nor one of a newer numbering', async () => {
     const id = newId();
     await bench.bring({ messages: [message(id, 500, 'refuse:22023')] });
-    await bench.db.transaction().execute(async (trx) => {
-      await lockState(trx, CONNECTION);
-      await startEpoch(trx, CONNECTION, 'reset', true);
-    });
+    await numberAnew();
     await bring(message(id, 3, 'of the new numbering'));
     await refusal(database, 'off');
     expect(await retry(id)).toEqual({ applied: 'stale' });
@@ -180,12 +183,16 @@ describe('participants', () => {
     expect(await members(id)).toEqual([{ participant_jid: jid, role: 'refuse:22023' }]);
   });
 
-  test('do not come back into a conversation that is there in a newer version', async () => {
+  test.each([
+    ['version', 6, async () => {}],
+    ['numbering', 3, numberAnew],
+  ])('do not come back into a conversation that is there in a newer %s', async (_, seq, before) => {
     const id = newId();
     const jid = `${id}@lid`;
     await bringMembers(id, 5, [{ participant_jid: jid, role: 'refuse:22023' }]);
+    await before();
     // This one does not tell its members, so it resolves nothing; whether the other is still one is not known.
-    await bench.bring({ conversations: [{ conversation_id: id, seq: 6 }] });
+    await bench.bring({ conversations: [{ conversation_id: id, seq }] });
     await refusal(database, 'off');
     expect(await retry(jid)).toEqual({ applied: 'stale' });
     expect(await members(id)).toEqual([]);

@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Connection } from '../../src/simulator/connection.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { lockState, startEpoch } from '../../src/store/state.ts';
+import { BESIDE, inTransaction } from '../../src/store/transaction.ts';
 import { catchUp } from '../../src/sync/catch-up.ts';
 import { runCommand } from '../support/command.ts';
 import {
@@ -10,6 +12,8 @@ import {
   type TestDatabase,
 } from '../support/database.ts';
 import { createReplica, differencesFromTruth, quickSettings } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
+import { startWorker } from '../support/worker.ts';
 
 const ID = 'conn_a';
 let simulator: Simulator;
@@ -156,4 +160,26 @@ test('it is catching up from the resync on, not from its first page', async () =
   expect(await state()).toBe('catching_up');
   await pass();
   expect(await state()).toBe('live');
+});
+
+test('a resync while a turn fails is heeded at the next renewal, however long the pause after it', async () => {
+  const long = { POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', BACKOFF_MAX: '1h' };
+  // It hears no NOTIFY, as with LISTEN_DATABASE_URL=off.
+  const worker = await startWorker({ ...env(), ...long }, { discovers: false });
+  const db = openTestDatabase(database.url);
+  try {
+    await waitFor(() => worker.told('caught_up').length, { what: 'the first pass' });
+    await inTransaction(db, BESIDE, async (trx) => {
+      await lockState(trx, ID);
+      simulator.faults.script({ kind: 'answer', status: 402 }, 1, { route: 'sync' });
+      worker.worker.wake(ID);
+      await waitFor(() => worker.told('failed').length, { what: 'the refusal' });
+      await startEpoch(trx, ID, 'resync', false);
+    });
+    const again = 'select from whatsapp.sync_pages where epoch = 2';
+    await waitFor(async () => (await database.query(again)).length, { what: 'the second epoch' });
+  } finally {
+    await worker.stop();
+    await db.destroy();
+  }
 });

@@ -1,5 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { lockState, startEpoch } from '../../src/store/state.ts';
+import { BESIDE, inTransaction } from '../../src/store/transaction.ts';
 import { runCommand } from '../support/command.ts';
+import { openTestDatabase } from '../support/database.ts';
 import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { ID, OneConnection } from './one-connection.ts';
@@ -134,4 +137,33 @@ test('a resync while the upstream refuses is not taken for an automatic start, a
     what: 'everything again',
   });
   expect(await scene.state()).toMatchObject({ epoch: 2, numbering: 1, epoch_reason: 'resync' });
+});
+
+test('a refusal at cursor 0 says nothing of the cursor', async () => {
+  await scene.upstream();
+  scene.simulator.faults.script({ kind: 'answer', status: 410, body: '{}' }, 1, { route: 'sync' });
+  await scene.replicate();
+  await waitFor(scene.agrees, { what: 'the backlog' });
+  expect(scene.failures()).toEqual(['bad_request HTTP 410']);
+  expect(await scene.state()).toMatchObject({ epoch: 1, numbering: 1 });
+});
+
+test('a resync that comes before an automatic start is none of the upstream', async () => {
+  await scene.upstream();
+  await scene.replicate();
+  await waitFor(scene.agrees, { what: 'the backlog' });
+  const mark = scene.asked.length;
+  const db = openTestDatabase(scene.database.url);
+  await inTransaction(db, BESIDE, async (trx) => {
+    await lockState(trx, ID);
+    // At the cursor, and not at 0.
+    scene.connection.sync.ahead = 410;
+    scene.connection.restartNumbering(1n);
+    await waitFor(() => scene.since(mark).includes('0 50'), { what: 'the probe' });
+    await startEpoch(trx, ID, 'resync', true);
+  });
+  await db.destroy();
+  await waitFor(scene.agrees, { what: 'everything again' });
+  expect(await scene.state()).toMatchObject({ epoch: 2, numbering: 2, epoch_reason: 'resync' });
+  expect(scene.worker.told('epoch')).toEqual([]);
 });

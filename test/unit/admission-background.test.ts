@@ -41,6 +41,26 @@ describe('what is not urgent', () => {
     expect(begun).toEqual(['a1 a', 'b1 b', 'a2 a', 'behind']);
   });
 
+  test('goes behind the live requests of other keys that came later, hurried or not', async () => {
+    const it = scene({ concurrency: 1 });
+    const { ask, begun, end } = it;
+    ask('a1');
+    await settled();
+    const [behind, other] = [laterOf(it)('a9'), laterOf(it)('a8')];
+    // Whoever is not urgent hurries nobody.
+    const last = laterOf(it)('a8');
+    ask('b1');
+    ask('a9');
+    ask('b2');
+    await settled();
+    await end('a1');
+    await end('b1');
+    await behind;
+    expect(begun).toEqual(['a1 a', 'b1 b', 'behind', 'b2 b']);
+    for (const id of ['b2', 'a9']) await end(id);
+    await Promise.all([other, last]);
+  });
+
   test('is let in where only another key keeps its live requests waiting', async () => {
     const it = scene({ concurrency: 2 });
     const { ask, begun, limit } = it;

@@ -16,7 +16,7 @@ export function useStandingClock(): void {
 export const never = new AbortController().signal;
 /** Lets what is settled go on, without letting time pass. */
 export const settled = () => new Promise((resolve) => setImmediate(resolve));
-const keyOf = (value: string): ApiKey => ({ value, reload: async () => false });
+const keyOf = (value: string): ApiKey => ({ value, reload: async () => {} });
 
 /** An admission for connections `a1`, `a2`, … of one key and `b1`, `b2`, … of another, and who is let in, in order. */
 export function scene({
@@ -58,5 +58,9 @@ export function scene({
       .fail(new ReplicaError('rate_limited', { where: 'here', status: 429, retryAfter }));
     await settled();
   };
-  return { admission, ask, begun, times, end, limit };
+  const fail = async (connectionId: string) => {
+    open.get(connectionId)!.fail(new ReplicaError('upstream', { where: 'here', status: 500 }));
+    await settled();
+  };
+  return { admission, ask, begun, times, end, limit, fail };
 }

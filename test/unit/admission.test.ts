@@ -57,6 +57,26 @@ test('the requests of a key are spaced to its rate when they begin, however long
   expect(gaps).toEqual([0, 100, 100]);
 });
 
+test('the rate of a key is shared among the processes, of one that is first used later too', async () => {
+  const { admission, ask, begun, end } = scene({ concurrency: 8, rate: 10 });
+  // After a rest one more may begin.
+  await vi.advanceTimersByTimeAsync(10_000);
+  ask('a1');
+  admission.shareAmong(4);
+  for (const id of ['a2', 'a3', 'b1', 'b2', 'b3']) ask(id);
+  await vi.advanceTimersByTimeAsync(399);
+  expect(begun).toEqual(['a1 a', 'a2 a', 'b1 b', 'b2 b']);
+  await vi.advanceTimersByTimeAsync(1);
+  expect(begun.slice(4)).toEqual(['a3 a', 'b3 b']);
+  for (const id of ['a1', 'a2', 'a3']) await end(id);
+  begun.length = 0;
+  // Of none at all, as where nobody has been heard of, it is for this one.
+  admission.shareAmong(0);
+  for (const id of ['a1', 'a2', 'a3']) ask(id);
+  await vi.advanceTimersByTimeAsync(500);
+  expect(begun).toEqual(['a1 a', 'a2 a']);
+});
+
 describe('a key that is limited', () => {
   test('keeps back all of its connections, those too that were waiting, and no other', async () => {
     const { ask, begun, limit, end } = scene({ concurrency: 2 });
@@ -94,6 +114,25 @@ describe('a key that is limited', () => {
     await vi.advanceTimersByTimeAsync(201);
     expect(begun).toHaveLength(10);
   });
+
+  test('waits longer with every refusal in a row; one that passes ends that, and other failures are none', async () => {
+    vi.spyOn(Math, 'random').mockReturnValue(0.99);
+    const { ask, begun, end, limit, fail } = scene({ backoff: { min: 100, max: 1_000_000 } });
+    const waits: number[] = [];
+    for (const ends of [limit, limit, limit, end, fail, limit]) {
+      const asked = performance.now();
+      ask('a1');
+      await settled();
+      while (begun.length === 0) await vi.advanceTimersByTimeAsync(1);
+      waits.push(performance.now() - asked);
+      begun.length = 0;
+      await ends('a1');
+    }
+    expect(waits).toEqual([0, 99, 198, 396, 0, 0]);
+    ask('a1');
+    await vi.advanceTimersByTimeAsync(99);
+    expect(begun).toHaveLength(1);
+  });
 });
 
 describe('memory', () => {
@@ -107,6 +146,14 @@ describe('memory', () => {
     await settled();
     expect(begun).toEqual(['a2 a']);
     await end('a2');
+  });
+
+  test('comes back with an answer that is not kept', async () => {
+    const { ask, begun, admission } = scene({ budget: 100 });
+    expect(await admission.ask('a1', 100, never, async () => 'paired')).toBe('paired');
+    ask('a2', { bytes: 100 });
+    await settled();
+    expect(begun).toEqual(['a2 a']);
   });
 
   test('comes back where a request fails', async () => {
@@ -130,11 +177,22 @@ test('whoever is aborted while waiting leaves nothing behind', async () => {
   const waiting = [ask('a2', leaving), ask('b1', leaving), ask('a1', leaving)];
   ask('a3');
   leaving.abort(new Error('gone'));
-  await end('a1');
   for (const one of waiting) await expect(one).rejects.toThrow('gone');
+  await end('a1');
   expect(begun).toEqual(['a1 a', 'a3 a']);
   await end('a3');
   ask('a1');
   await settled();
   expect(begun.at(-1)).toBe('a1 a');
+});
+
+test('whoever is aborted once it has begun takes nobody out of the line', async () => {
+  const { ask, begun, end } = scene({ concurrency: 1 });
+  const leaving = new AbortController();
+  ask('a1', leaving);
+  ask('a2');
+  await settled();
+  leaving.abort(new Error('gone'));
+  await end('a1');
+  expect(begun).toEqual(['a1 a', 'a2 a']);
 });

@@ -52,12 +52,14 @@ test('a list is asked for by its ids, whatever is in them, and what is no list i
       kind: 'protocol',
       message: '/v1/whatsapp/conversations/…/messages: the answer is HTML, not JSON',
     });
+    await expect(new Lists(upstream).messages(request, 'a', undefined, 7)).rejects.toThrow('HTML');
   } finally {
     await upstream.close();
     server.close();
   }
   const path = '/v1/whatsapp/conversations/a%2Fb%3F%40g.us/messages';
-  expect(asked).toEqual([`${path}?limit=7&before_message_id=1%262`]);
+  const newest = '/v1/whatsapp/conversations/a/messages?limit=7';
+  expect(asked).toEqual([`${path}?limit=7&before_message_id=1%262`, newest]);
 });
 
 describe('listed records', () => {

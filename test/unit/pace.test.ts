@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { Pace } from '../../src/sync/pace.ts';
+import { longestPause, Pace } from '../../src/sync/pace.ts';
 
 const SECOND = 1_000;
 
@@ -72,4 +72,13 @@ describe('the pause', () => {
     const pace = new Pace(15 * SECOND, 15 * SECOND);
     expect(new Set(empty(50).map(() => pace.after(false))).size).toBeGreaterThan(40);
   });
+});
+
+test.each([
+  ['between polls', 100, 10, 1, 110],
+  ['between idle polls', 10, 100, 1, 110],
+  ['that a Retry-After may ask for', 10, 20, 100, 400],
+])('the longest pause is the longest one %s', (_, pollInterval, pollIntervalIdle, max, longest) => {
+  const settings = { pollInterval, pollIntervalIdle, backoff: { min: 1, max } };
+  expect(longestPause(settings)).toBeCloseTo(longest);
 });

@@ -22,6 +22,8 @@ describe('the limit grows', () => {
     expect(limit.current).toBe(500);
     good(limit, 1);
     expect(limit.current).toBe(1_000);
+    good(limit, 9);
+    expect(limit.current).toBe(1_000);
     good(limit, 100);
     expect(limit.current).toBe(2_000);
   });
@@ -79,6 +81,11 @@ describe('a refusal that may mean the limit', () => {
     good(limit, 100);
     expect(limit.current).toBe(250);
     expect(limitOf(500, 2_000, 64 * MIB, cap).current).toBe(250);
+    // What is too large later is no bound of the key's.
+    expect([limit.shrink(1), limit.current]).toEqual([true, 125]);
+    good(limit, 10);
+    expect([limit.current, other.current]).toEqual([250, 250]);
+    expect([other.shrink(1), other.current]).toEqual([true, 125]);
   });
 
   test('means something else at 50, and the limit is what it was', () => {
@@ -105,15 +112,17 @@ describe('what an answer is expected to weigh', () => {
     const limit = limitOf(500);
     good(limit, 1, { weight: 10 * KIB });
     expect(limit.expectedBytes).toBe(500 * 10 * KIB * 1.5);
+    limit.good(0, 100, false);
+    expect(limit.expectedBytes).toBe(500 * 10 * KIB * 1.5);
     good(limit, 1, { weight: MIB });
     expect(limit.expectedBytes).toBe(64 * MIB);
-    limit.good(0, 100, false);
-    expect(limit.expectedBytes).toBe(64 * MIB);
+    expect(limitOf(1).expectedBytes).toBe(64 * KIB);
   });
 
   test('is at least what was seen of one that found no room, until one was had', () => {
     const limit = limitOf(500);
     limit.expect(10 * MIB);
+    limit.expect(5 * MIB);
     expect(limit.expectedBytes).toBe(10 * MIB);
     good(limit, 1);
     expect(limit.expectedBytes).toBe(500 * KIB * 1.5);
