@@ -1,9 +1,10 @@
 import type { Kysely } from 'kysely';
 import { refusesData } from '../errors.ts';
 import type { ConnectionId, Kind, Reject, Tally } from '../model.ts';
+import { advance, type Gap } from '../store/advance.ts';
 import { quarantine } from '../store/quarantine.ts';
 import type { Database } from '../store/schema.ts';
-import { advance, type Gap, isAt, lockState, type Position } from '../store/state.ts';
+import { isAt, lockState, type Position } from '../store/state.ts';
 import { inTransaction, type Plans, type TransactionLimits } from '../store/transaction.ts';
 import type { Answer } from '../upstream/page.ts';
 import type { Reached } from './crash-points.ts';

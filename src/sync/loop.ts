@@ -1,8 +1,9 @@
 import { ReplicaError } from '../errors.ts';
 import { type BackoffBounds, backoff } from '../lib/backoff.ts';
 import type { ConnectionId } from '../model.ts';
+import { noteFailure } from '../store/advance.ts';
 import type { Lease } from '../store/leases.ts';
-import { noteFailure, type Position, readPosition } from '../store/state.ts';
+import { type Position, readPosition } from '../store/state.ts';
 import { Doorbell, EVENT_SPACING } from './doorbell.ts';
 import { Fetcher } from './fetcher.ts';
 import { Journal, recordsIn } from './journal.ts';

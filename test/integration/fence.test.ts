@@ -1,15 +1,12 @@
 import { type Kysely, sql } from 'kysely';
 import { beforeEach, describe, expect, test } from 'vitest';
+import { type Advance, advance, type LedgerEntry, noteFailure } from '../../src/store/advance.ts';
 import { ensureConnections } from '../../src/store/connections.ts';
 import { makeDue } from '../../src/store/due.ts';
 import { claimLeases, releaseLease, renewLeases } from '../../src/store/leases.ts';
 import type { Database } from '../../src/store/schema.ts';
 import {
-  type Advance,
-  advance,
-  type LedgerEntry,
   lockState,
-  noteFailure,
   type Position,
   readPosition,
   startEpoch,
