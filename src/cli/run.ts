@@ -1,7 +1,6 @@
 import { Command } from 'commander';
 import type { Settings } from '../config/settings.ts';
-import { parks, ReplicaError } from '../errors.ts';
-import { backoff } from '../lib/backoff.ts';
+import { ReplicaError } from '../errors.ts';
 import { sleep, unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
@@ -18,6 +17,7 @@ import { requireKnownSchema } from '../store/migrator.ts';
 import { listen } from '../store/notify.ts';
 import type { Unfit } from '../store/server.ts';
 import { discover } from '../sync/discovery.ts';
+import { pauseAfter } from '../sync/pace.ts';
 import { supervise } from '../sync/supervisor.ts';
 import { VERSION } from '../version.ts';
 import { openArchive } from './archiving.ts';
@@ -237,14 +237,14 @@ async function listening(replica: Replica, log: Logger, signal: AbortSignal): Pr
 async function connectionsFound(replica: Replica, log: Logger, signal: AbortSignal): Promise<void> {
   const { settings, discovery } = replica;
   const bounds = { min: settings.BACKOFF_MIN, max: settings.BACKOFF_MAX };
-  for (let failures = 0; ; failures++) {
+  for (let failures = 1; ; failures++) {
     try {
       await discovery.look(signal);
       return;
     } catch (cause) {
       if (signal.aborted) throw cause;
       const error = ReplicaError.from('internal', cause, 'reading connections');
-      const retryIn = parks(error.kind) ? bounds.max : backoff(failures, bounds, error.retryAfter);
+      const retryIn = pauseAfter(error, failures, bounds);
       log.error({ ...errorFields(error), retry_in_ms: Math.round(retryIn) }, 'cannot find the connections');
       await sleep(retryIn, signal);
       signal.throwIfAborted();

@@ -5,6 +5,7 @@ import type { ConnectionId } from '../model.ts';
 import { type Claim, noteGone, noteRetry, releaseClaims } from '../store/media-claims.ts';
 import type { Database } from '../store/schema.ts';
 import type { Admission } from '../sync/admission.ts';
+import { pauseAfter } from '../sync/pace.ts';
 import type { UpstreamClient } from '../upstream/client.ts';
 import type { MediaListener } from './events.ts';
 import type { Lanes } from './lanes.ts';
@@ -127,7 +128,7 @@ export class Refusals {
   #holdBack(connectionId: ConnectionId, error: ReplicaError, failures: number): void {
     if (failures === 0) return;
     const { backoff: bounds, listen } = this.#context;
-    const retryIn = error.verdict === 'park' ? bounds.max : backoff(failures - 1, bounds, this.#asked(error));
+    const retryIn = pauseAfter(error, failures, bounds);
     this.#lanes.hold(connectionId, performance.now() + retryIn);
     listen({ type: 'held', connectionId, error, failures, retryIn });
   }

@@ -1,5 +1,5 @@
 import { ReplicaError } from '../errors.ts';
-import { type BackoffBounds, backoff } from '../lib/backoff.ts';
+import type { BackoffBounds } from '../lib/backoff.ts';
 import type { ConnectionId } from '../model.ts';
 import { noteFailure } from '../store/advance.ts';
 import type { Lease } from '../store/leases.ts';
@@ -7,7 +7,7 @@ import { type Position, readPosition } from '../store/state.ts';
 import { Doorbell, EVENT_SPACING } from './doorbell.ts';
 import { Fetcher } from './fetcher.ts';
 import { Journal, recordsIn } from './journal.ts';
-import { longestPause, Pace } from './pace.ts';
+import { leastPauseAfter, longestPause, Pace, pauseAfter } from './pace.ts';
 import { PageLimit } from './page-limit.ts';
 import { Recovery, type RecoveryContext } from './recovery.ts';
 import { type Turn, type TurnContext, type TurnPlan, turn } from './turn.ts';
@@ -277,18 +277,11 @@ export class ConnectionLoop {
     const { settings, db } = this.#context;
     const { connectionId } = this;
     this.#dueAt = performance.now();
-    const { max } = settings.backoff;
-    const retryIn = this.#journal.failed(error, (failures) =>
-      error.verdict === 'park'
-        ? Math.max(max, Math.min(error.retryAfter ?? 0, max * 4))
-        : backoff(failures - 1, settings.backoff, error.retryAfter),
-    );
+    const bounds = settings.backoff;
+    const retryIn = this.#journal.failed(error, (failures) => pauseAfter(error, failures, bounds));
     const { failures } = this.#journal;
-    // An event may cut the pause short, but not below what the upstream asked for, nor so that many events make
-    // many attempts.
-    const { min } = settings.backoff;
-    const floor = Math.max(Math.min(error.retryAfter ?? 0, max * 4), Math.min(min * failures, max));
-    this.#bell.deafen(floor);
+    // An event may cut the pause short.
+    this.#bell.deafen(leastPauseAfter(error, failures, bounds));
     try {
       const { kind, message } = error;
       const failure = { kind, message, failures, begunAgo: performance.now() - begunAt, nextPollIn: retryIn };

@@ -1,4 +1,5 @@
-import { type BackoffBounds, jitter } from '../lib/backoff.ts';
+import type { ReplicaError } from '../errors.ts';
+import { type BackoffBounds, backoff, jitter } from '../lib/backoff.ts';
 
 /** Empty polls before the interval doubles. */
 const POLLS_PER_STEP = 4;
@@ -45,4 +46,25 @@ export function longestPause(settings: {
 }): number {
   const { pollInterval, pollIntervalIdle, backoff } = settings;
   return Math.max(pollInterval * 1.1, pollIntervalIdle * 1.1, backoff.max * 4);
+}
+
+/** The pause after so many failures in a row, in milliseconds (R13): of what parks the longest, else a backoff; a
+ * Retry-After is a floor of both. */
+export function pauseAfter(
+  { verdict, retryAfter = 0 }: ReplicaError,
+  failures: number,
+  bounds: BackoffBounds,
+): number {
+  if (verdict === 'park') return Math.max(bounds.max, Math.min(retryAfter, bounds.max * 4));
+  return backoff(failures - 1, bounds, retryAfter);
+}
+
+/** How much of that nothing cuts short, in milliseconds: what the upstream asked for, and so much that many events do not
+ * make many attempts. */
+export function leastPauseAfter(
+  { retryAfter = 0 }: ReplicaError,
+  failures: number,
+  { min, max }: BackoffBounds,
+): number {
+  return Math.max(Math.min(retryAfter, max * 4), Math.min(min * failures, max));
 }

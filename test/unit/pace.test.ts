@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { longestPause, Pace } from '../../src/sync/pace.ts';
+import { ReplicaError } from '../../src/errors.ts';
+import { leastPauseAfter, longestPause, Pace, pauseAfter } from '../../src/sync/pace.ts';
 
 const SECOND = 1_000;
 
@@ -81,4 +82,39 @@ test.each([
 ])('the longest pause is the longest one %s', (_, pollInterval, pollIntervalIdle, max, longest) => {
   const settings = { pollInterval, pollIntervalIdle, backoff: { min: 1, max } };
   expect(longestPause(settings)).toBeCloseTo(longest);
+});
+
+describe('the pause after a failure', () => {
+  const bounds = { min: 1 * SECOND, max: 60 * SECOND };
+  const failure = (kind: 'network' | 'unauthorized', retryAfter?: number) =>
+    new ReplicaError(kind, { where: 'here', ...(retryAfter !== undefined && { retryAfter }) });
+
+  test.each([
+    ['what parks', failure('unauthorized'), 1, 60],
+    ['what parks, with a shorter Retry-After', failure('unauthorized', 30 * SECOND), 1, 60],
+    ['what parks, with a longer one', failure('unauthorized', 90 * SECOND), 1, 90],
+    ['what parks, with an absurd one', failure('unauthorized', 9_000 * SECOND), 1, 240],
+    ['a Retry-After above any backoff', failure('network', 90 * SECOND), 1, 90],
+    ['an absurd one', failure('network', 9_000 * SECOND), 1, 240],
+  ])('%s', (_, error, failures, seconds) => {
+    expect(pauseAfter(error, failures, bounds)).toBe(seconds * SECOND);
+  });
+
+  test('is a backoff of which the first is below BACKOFF_MIN', () => {
+    const pauses = (failures: number) =>
+      Array.from({ length: 200 }, () => pauseAfter(failure('network'), failures, bounds));
+    expect(Math.max(...pauses(1))).toBeLessThanOrEqual(SECOND);
+    expect(Math.max(...pauses(2))).toBeGreaterThan(SECOND);
+    expect(Math.max(...pauses(9))).toBeLessThanOrEqual(60 * SECOND);
+  });
+
+  test.each([
+    ['the first', failure('network'), 1, 1],
+    ['the third', failure('network'), 3, 3],
+    ['any later one', failure('network'), 500, 60],
+    ['with a Retry-After', failure('network', 90 * SECOND), 3, 90],
+    ['with an absurd one', failure('network', 9_000 * SECOND), 3, 240],
+  ])('is not cut short below its least: %s', (_, error, failures, seconds) => {
+    expect(leastPauseAfter(error, failures, bounds)).toBe(seconds * SECOND);
+  });
 });
