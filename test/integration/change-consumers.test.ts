@@ -195,11 +195,15 @@ test('read, write and acknowledge in one transaction: the connection is its own 
   await ack(one, 'crm', 'b', 3);
   await ack(pool, 'crm', 'b', 2);
   expect(names(await read(pool, 'crm', 2))).toEqual(['a 3', 'a 4']);
+  // And first of all one that was never read.
+  await page('new', 1, 1);
+  await page('b', 3, 5);
+  expect(names(await read(one, 'crm', 1))).toEqual(['new 1']);
   one.release();
   // A connection that is new is read from its first change, whenever the consumer began.
   await pool.query(`select whatsapp.register_consumer('late', 'now')`);
-  await page('new', 1, 1);
-  expect(names(await read(pool, 'late'))).toEqual(['new 1']);
+  await page('newer', 1, 1);
+  expect(names(await read(pool, 'late'))).toEqual(['newer 1']);
 });
 
 test('a consumer that never had a change of a connection can be moved past those that are gone', async () => {
@@ -221,6 +225,12 @@ test('a consumer that never had a change of a connection can be moved past those
   expect(names(await read(pool, 'crm'))).toEqual(['new 4']);
   await pool.query(`select whatsapp.restart_consumer('all', 'new', 'start')`);
   expect(names(await read(pool, 'all'))).toEqual(['new 3', 'new 4']);
+  // Where all that there were are gone, the start is behind them.
+  await pool.query(`update whatsapp.changes set at = now() - interval '40 days' where connection_id = 'new'`);
+  expect(await pruneChanges(database.db, 'new', 30 * 86_400_000, 10)).toBe(2);
+  await pool.query(`select whatsapp.register_consumer('from the start')`);
+  await page('new', 5, 1);
+  expect(names(await read(pool, 'from the start'))).toEqual(['new 5', 'old 1']);
 });
 
 test('the loop of docs/changes.md works as it stands there', async () => {
@@ -269,7 +279,9 @@ test('what cannot be done is an error with a code', async () => {
   await fails(`select whatsapp.restart_consumer('nobody')`, 'WR002');
   await fails(`select whatsapp.restart_consumer('crm', 'nowhere')`, 'WR002');
   await fails(`select whatsapp.read_changes('crm', 0)`, '22023');
+  await fails(`select whatsapp.read_changes('crm', null)`, '22023');
   await fails(`select whatsapp.register_consumer('x', 'yesterday')`, '22023');
+  await fails(`select whatsapp.register_consumer('x', null)`, '22023');
   expect((await pool.query('select consumer from whatsapp.change_consumers')).rows).toEqual([
     { consumer: 'crm' },
   ]);
