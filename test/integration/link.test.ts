@@ -227,7 +227,7 @@ test('the timeline of a contact: its messages on every connection', async () => 
     );
   }
   await contact('42', '0151 12345678', '+55 11 98765-4321');
-  await link();
+  expect(await link()).toMatchObject({ contacts: 1, matched: 1 });
   const rows =
     await database.query(`select connection_id, message_id, body, person_e164 from whatsapp.crm_timeline
     where crm_id = '42' order by sent_at, connection_id`);
