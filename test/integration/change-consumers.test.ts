@@ -300,6 +300,10 @@ test('what cannot be done is an error with a code', async () => {
   await fails(`select whatsapp.read_changes('crm', null)`, '22023');
   await fails(`select whatsapp.register_consumer('x', 'yesterday')`, '22023');
   await fails(`select whatsapp.register_consumer('x', null)`, '22023');
+  for (const call of ['read_changes', 'register_consumer']) {
+    await fails(`select whatsapp.${call}('')`, '23514');
+    await fails(`select whatsapp.${call}(null)`, '23502');
+  }
   expect((await pool.query('select consumer from whatsapp.change_consumers')).rows).toEqual([
     { consumer: 'crm' },
   ]);
