@@ -34,6 +34,7 @@ describe('reactions', () => {
       messages: [
         { message_id: 'm1', seq: 5, reactions: { 'a@lid': '👍' } },
         { message_id: 'm2', seq: 5, status: 'read' },
+        message('m3', 5),
       ],
     });
     const whole = (id: string, seq: number) => message(id, seq, { reactions: { 'b@lid': '🎉' } });
@@ -43,7 +44,9 @@ describe('reactions', () => {
       { reactor_jid: 'b@lid', emoji: '🎉' },
     ];
     expect(await reactions()).toEqual(now);
-    await page({ messages: [message('m1', 1, { reactions: { 'c@lid': '👍' } }), message('m2', 1)] });
+    await page({
+      messages: [message('m1', 1, { reactions: { 'c@lid': '👍' } }), message('m2', 1), whole('m3', 1)],
+    });
     expect(await reactions()).toEqual(now);
   });
 
@@ -99,5 +102,9 @@ describe('membership', () => {
     await page({ conversations: [group(8)] });
     expect((await intervals()).filter(({ open }) => open)).toEqual([]);
     expect(await intervals()).toHaveLength(5);
+    expect((await intervals()).every(({ sound }) => sound)).toBe(true);
+    // In, out and in again within a page.
+    await page({ conversations: [group(9, 'n@lid'), group(10), group(11, 'n@lid')] });
+    expect((await intervals()).filter(({ jid }) => jid === 'n@lid')).toEqual([was('n@lid', true)]);
   });
 });
