@@ -270,10 +270,17 @@ test('a group stays, whatever a message in it says of its chat', async () => {
   await bring(world());
   const odd = { chat_jid: EVE.phone };
   const ours = { ...odd, sender_jid: ME, is_from_me: null, direction: 'outgoing' };
-  await bring(page({ messages: [message('m_odd', odd), message('m_odd_ours', ours)] }));
+  // The other one has nobody called a group yet.
+  const kindless = { conversation_id: 'cnv_kindless', chat_jid: '120363000000000002@g.us', seq: 1 };
+  const messages = [
+    message('m_odd', odd),
+    message('m_odd_ours', ours),
+    message('m_odd_there', { ...odd, conversation_id: 'cnv_kindless' }),
+  ];
+  await bring(page({ messages, conversations: [kindless] }));
   await erase(db, order());
   expect((await messageIds()).filter((id) => id.startsWith('m_odd'))).toEqual([]);
-  expect(await ids('conversations', 'conversation_id')).toEqual(['cnv_bob', 'cnv_group']);
+  expect(await ids('conversations', 'conversation_id')).toEqual(['cnv_bob', 'cnv_group', 'cnv_kindless']);
   expect(await books()).toBe(true);
   const [counted] = await database.query(
     'select messages_in, messages_out from whatsapp.conversation_counts where conversation_id = $1',
