@@ -76,7 +76,7 @@ function strict(text: string, home: CountryCode | undefined): string | undefined
   // 00 leads abroad nearly everywhere, and is written so by people whose country has it otherwise.
   const international = digits.replace(/^00/, '+');
   const again = parse(international, { extract: false });
-  if (again?.isPossible() === true && international.startsWith('+')) return again.number;
+  if (again?.isPossible() === true) return again.number;
   // A number of a country's older plan: WhatsApp may know it by it.
   return again !== undefined && /^\+[1-9]\d{7,14}$/.test(international) ? international : undefined;
 }

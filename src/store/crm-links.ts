@@ -131,7 +131,7 @@ export async function whileLinking<T>(
       select pg_try_advisory_xact_lock(${lockOf(schema)}) as mine,
         set_config('idle_in_transaction_session_timeout', ${LONGEST_REST}, true)`.execute(trx);
     const done = rows[0]?.mine === true ? await work(trx) : undefined;
-    if (keep && done !== undefined) await trx.commit().execute();
+    if (keep) await trx.commit().execute();
     return done;
   } finally {
     // Of a lost connection nothing is left to roll back.

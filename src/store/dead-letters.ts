@@ -26,6 +26,7 @@ export interface WholeDeadLetter extends DeadLetter {
   readonly conversation_id: string | null;
   readonly numbering: number;
   readonly version: string;
+  readonly cursor_from: string;
   readonly cursor_to: string;
   /** The record's bytes. */
   readonly json: Buffer;
@@ -74,7 +75,7 @@ export async function countDeadLetters(db: Db, filter: DeadLetterFilter): Promis
 /** One entry with its JSON; undefined where there is none. */
 export async function readDeadLetter(db: Db, id: string): Promise<WholeDeadLetter | undefined> {
   const { rows } = await sql<WholeDeadLetter & { record_json: string; record_bytes: Buffer | null }>`
-    select ${SUMMARY}, conversation_id, numbering, version, cursor_to, record_json, record_bytes
+    select ${SUMMARY}, conversation_id, numbering, version, cursor_from, cursor_to, record_json, record_bytes
     from ${sql.table('quarantine')} where quarantine_id = ${id}::bigint`.execute(db);
   const row = rows[0];
   if (row === undefined) return undefined;

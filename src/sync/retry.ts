@@ -69,7 +69,9 @@ export async function retryDeadLetter(
     if (members.length > 0)
       await quarantine(trx, members, { connectionId, numbering, from: cursor, to: cursor });
     const untold = !changes && hasChanged(tally);
-    await countInserted(trx, connectionId, tally, { beside: false, untold });
+    // Of a page that moved no cursor, as of a verification, the ledger has no row.
+    const beside = letter.cursor_from === letter.cursor_to;
+    await countInserted(trx, connectionId, tally, { beside, untold });
     await resolveDeadLetter(trx, id, 'retried');
     await resolveSuperseded(trx, written, target);
     return { applied: OUTCOMES.find((outcome) => tally[entity.kind][outcome] > 0)! };

@@ -8,6 +8,7 @@ import { pruneChanges } from '../../src/store/changes.ts';
 import { migrateToLatest } from '../../src/store/migrator.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
+import { waitFor } from '../support/wait.ts';
 
 /* How consumers get the feed: whoever writes, reads, dies or prunes beside them. */
 
@@ -195,11 +196,32 @@ test('read, write and acknowledge in one transaction: the connection is its own 
   await ack(one, 'crm', 'b', 3);
   await ack(pool, 'crm', 'b', 2);
   expect(names(await read(pool, 'crm', 2))).toEqual(['a 3', 'a 4']);
+  // And first of all one that was never read.
+  await page('new', 1, 1);
+  await page('b', 3, 5);
+  expect(names(await read(one, 'crm', 1))).toEqual(['new 1']);
+  expect(names(await read(one, 'crm', 1))).toEqual(['b 4']);
   one.release();
   // A connection that is new is read from its first change, whenever the consumer began.
   await pool.query(`select whatsapp.register_consumer('late', 'now')`);
-  await page('new', 1, 1);
-  expect(names(await read(pool, 'late'))).toEqual(['new 1']);
+  await page('newer', 1, 1);
+  expect(names(await read(pool, 'late'))).toEqual(['newer 1']);
+});
+
+test('two that read a new connection at once share nothing, and none fails', async () => {
+  await pool.query(`select whatsapp.register_consumer('crm')`);
+  await page('a', 1, 1);
+  const one = await pool.connect();
+  await one.query('begin');
+  expect(names(await read(one, 'crm'))).toEqual(['a 1']);
+  const other = read(pool, 'crm');
+  const waiting = () =>
+    database.query(`select from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock' and query like '%read_changes%'`);
+  await waitFor(async () => (await waiting()).length > 0, { what: 'the other to wait' });
+  await one.query('commit');
+  one.release();
+  expect(await other).toEqual([]);
 });
 
 test('a consumer that never had a change of a connection can be moved past those that are gone', async () => {
@@ -221,6 +243,12 @@ test('a consumer that never had a change of a connection can be moved past those
   expect(names(await read(pool, 'crm'))).toEqual(['new 4']);
   await pool.query(`select whatsapp.restart_consumer('all', 'new', 'start')`);
   expect(names(await read(pool, 'all'))).toEqual(['new 3', 'new 4']);
+  // Where all that there were are gone, the start is behind them.
+  await pool.query(`update whatsapp.changes set at = now() - interval '40 days' where connection_id = 'new'`);
+  expect(await pruneChanges(database.db, 'new', 30 * 86_400_000, 10)).toBe(2);
+  await pool.query(`select whatsapp.register_consumer('from the start')`);
+  await page('new', 5, 1);
+  expect(names(await read(pool, 'from the start'))).toEqual(['new 5', 'old 1']);
 });
 
 test('the loop of docs/changes.md works as it stands there', async () => {
@@ -269,7 +297,13 @@ test('what cannot be done is an error with a code', async () => {
   await fails(`select whatsapp.restart_consumer('nobody')`, 'WR002');
   await fails(`select whatsapp.restart_consumer('crm', 'nowhere')`, 'WR002');
   await fails(`select whatsapp.read_changes('crm', 0)`, '22023');
+  await fails(`select whatsapp.read_changes('crm', null)`, '22023');
   await fails(`select whatsapp.register_consumer('x', 'yesterday')`, '22023');
+  await fails(`select whatsapp.register_consumer('x', null)`, '22023');
+  for (const call of ['read_changes', 'register_consumer']) {
+    await fails(`select whatsapp.${call}('')`, '23514');
+    await fails(`select whatsapp.${call}(null)`, '23502');
+  }
   expect((await pool.query('select consumer from whatsapp.change_consumers')).rows).toEqual([
     { consumer: 'crm' },
   ]);
@@ -290,6 +324,8 @@ test('the functions are their schema’s, whatever it is called, and take no tem
   await client.query('set search_path to public');
   const { rows } = await client.query(`select connection_id, record_id from another_one.read_changes('crm')`);
   expect(rows).toEqual([{ connection_id: 'a', record_id: 'm' }]);
+  // Leased, since nothing else was asked for.
+  expect((await client.query(`select from another_one.read_changes('crm')`)).rowCount).toBe(0);
   await client.query(`select another_one.ack_changes('crm', 'a', 1)`);
   expect((await pool.query('select change_no from another_one.change_positions')).rows).toEqual([
     { change_no: '1' },

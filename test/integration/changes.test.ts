@@ -75,7 +75,7 @@ test('each record that a page inserts, updates or deletes is told of once, with 
   // The same once more; the same at a higher seq; an older one.
   await page({ messages: [message(3)], contacts: [{ person_id: 'p1', display_name: 'x' }] });
   await page({ messages: [message(4)] });
-  await page({ messages: [message(1, { body: 'old' })], conversations: [conversation(0, [])] });
+  await page({ messages: [message(1, { body: 'old' })], conversations: [conversation(0, ['z@lid'])] });
   expect(await told()).toEqual(first);
 
   await page({ messages: [message(5, { body: 'b', edited_at: '2026-11-01T10:00:01Z', novel: 7 })] });
@@ -129,6 +129,20 @@ test('reactions and memberships are told of one by one, beside their message and
       'membership c1 b@lid deleted',
     ].sort(),
   );
+});
+
+test('a membership that only grew smaller is told of, at an equal seq and at a newer one', async () => {
+  const { page, told } = feedOf('smaller');
+  await page({ conversations: [conversation(1, ['a@lid', 'b@lid', 'c@lid'])] });
+  const before = (await told()).length;
+  await page({ conversations: [conversation(1, ['a@lid', 'b@lid'])] });
+  await page({ conversations: [conversation(2, ['a@lid'])] });
+  expect((await told()).slice(before).map((line) => line.replace(/^\d+ /, ''))).toEqual([
+    'conversation c1 updated participants',
+    'membership c1 c@lid deleted',
+    'conversation c1 updated participants',
+    'membership c1 b@lid deleted',
+  ]);
 });
 
 test('partial messages are told of as what they add; a whole one that comes late, as what was lacking', async () => {

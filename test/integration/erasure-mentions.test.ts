@@ -13,6 +13,7 @@ import {
   EVE,
   GROUP,
   HERS,
+  ids,
   long,
   message,
   ofEve,
@@ -91,6 +92,7 @@ test('ids that are made of JIDs: of messages in groups and what answers them, an
     messages: [
       message('m_named', { ...ofEve, wa_message_id: IN_GROUP, reactions: { [BOB.phone]: '👍' } }),
       message('m_answer', { reply_to_wa_id: IN_GROUP, quoted: { id: IN_GROUP, type: 'text' } }),
+      message('m_thread', { reply_to_wa_id: IN_GROUP }),
       message('m_other', { reply_to_wa_id: `false_${GROUP}_3EB0_${BOB.phone}` }),
     ],
   });
@@ -171,6 +173,7 @@ test('numbers as people write them', async () => {
       contacts: [
         { ...bob, partner: number },
         { person_id: 'per_only', display_name: 'HERWORD', phone_e164: number },
+        { person_id: 'per_dots', display_name: 'HERWORD', phone_e164: number.replace(/[ ()-]+/g, '.') },
         { person_id: 'per_bad', display_name: 7, phone_e164: number },
       ],
       messages: [message('m_quoting', { quoted_number: number })],
@@ -178,6 +181,13 @@ test('numbers as people write them', async () => {
   ]);
   await erase(db, order());
   expect(traces(await dump(database), [number, ...HERS])).toEqual([]);
+});
+
+test('a LID that has the digits of a number is somebody else’s, although the contact has them as its number', async () => {
+  const other = { person_id: 'per_lid', phone_e164: `+${PHONE}`, lid_jid: `${PHONE}@lid` };
+  await bring([...world(), { cursor: 70, contacts: [other] }]);
+  await erase(db, order());
+  expect(await ids('contacts', 'person_id')).toEqual([BOB.id, 'per_lid']);
 });
 
 test('JIDs in other forms than the one that the person is known by', async () => {

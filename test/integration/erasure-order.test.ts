@@ -65,6 +65,15 @@ describe('scope', () => {
     await erase(db, by({ connectionId: CONNECTION }));
   });
 
+  test('by an id that only a contact without a number has, or a chat without a JID', async () => {
+    const conversations = [
+      { conversation_id: 'cnv_ink', kind: 'direct', direct_person_id: 'per_ink', subject: 'Inka', seq: 1 },
+    ];
+    await bring(page({ contacts: [{ person_id: 'per_paper', display_name: 'Papa' }], conversations }));
+    for (const personId of ['per_paper', 'per_ink']) await erase(db, order({ who: { personId } }));
+    expect(traces(await dump(database), ['Papa', 'Inka', 'per_paper', 'per_ink'])).toEqual([]);
+  });
+
   test('nobody like that: refused, and kept out only with --forever; the account itself: never', async () => {
     await bring(world());
     const who = { jid: '4915100000099@s.whatsapp.net' };

@@ -82,7 +82,8 @@ test('nothing is left anywhere, and everybody else is untouched', async () => {
   expect(traces(await dump(database), HERS).length).toBeGreaterThan(30);
   await database.query(
     `insert into whatsapp.verifications (connection_id, state, position)
-      select $1, 'interrupted', jsonb_build_object('stage', 'messages', 'conversation', c) from unnest(array['cnv_eve', 'cnv_bob']) c`,
+      select $1, 'interrupted', jsonb_build_object('stage', 'messages', 'conversation', c, 'before', b)
+        from unnest(array['cnv_eve', 'cnv_bob', 'cnv_bob'], array[null, 'm_plain', 'm_in']) p (c, b)`,
     [CONNECTION],
   );
   const before = await ofOthers();
@@ -97,7 +98,7 @@ test('nothing is left anywhere, and everybody else is untouched', async () => {
     await database.query(
       `select position ->> 'conversation' as at from whatsapp.verifications order by verification_id`,
     ),
-  ).toEqual([{ at: null }, { at: 'cnv_bob' }]);
+  ).toEqual([{ at: null }, { at: 'cnv_bob' }, { at: null }]);
   expect(await books()).toBe(true);
   expect(await feedIsWhole()).toBe(true);
 });
@@ -106,18 +107,26 @@ test('what others said and did stays: their reactions with every digit, their me
   await bring(world());
   await erase(db, order());
   const [bob] = await database.query(
-    `select reactions::text, extra::text, reply_to_wa_id, body from whatsapp.messages where message_id = 'm_bob'`,
+    `select reactions::text, extra::text, reply_to_wa_id, body, synced_at > first_synced_at as synced from whatsapp.messages where message_id = 'm_bob'`,
   );
   expect(bob).toEqual({
     reactions: `{"${BOB.phone}": {"n": 12345678901234567890, "emoji": "🎉"}}`,
     extra: `{"mentioned_jids": ["${BOB.phone}"]}`,
-    ...{ reply_to_wa_id: 'WA_m_group', body: 'a word of Bob' },
+    ...{ reply_to_wa_id: 'WA_m_group', body: 'a word of Bob', synced: true },
   });
   const tombstones = await database.query(
-    `select message_id, wa_message_id, sender_jid, sender_push_name, body, media, extra, reactions, reply_to_wa_id, sent_at,
+    `select message_id, wa_message_id, content_type, synced_at > first_synced_at as synced, sender_jid, sender_push_name, body, media, extra, reactions, reply_to_wa_id, sent_at,
       erased_at is not null as erased from whatsapp.messages where message_id in ('m_group', 'm_lid') order by 1`,
   );
-  const empty = { sender_jid: null, sender_push_name: null, body: null, media: null, extra: null };
+  const empty = {
+    content_type: null,
+    synced: true,
+    sender_jid: null,
+    sender_push_name: null,
+    body: null,
+    media: null,
+    extra: null,
+  };
   const kept = { sent_at: new Date(long(1)), erased: true };
   expect(tombstones).toEqual([
     {
@@ -211,13 +220,40 @@ test('quarantined records do not bring anything back either', async () => {
   expect(traces(await dump(database), HERS)).toEqual([]);
 });
 
+test('quarantined records that are the same without her are one, where both are open', async () => {
+  await bring(world());
+  const bad = (jid: string) => message('m_twin', { seq: 99, body: 7, reactions: { [jid]: '👍' } });
+  const twins = () =>
+    database.query(
+      `select resolved_at is null as open, record_bytes from whatsapp.quarantine where record_id = 'm_twin' order by 1`,
+    );
+  await bring(page({ messages: [bad(`${EVE.phone}`)] }));
+  // As if it had come with bytes that are no text.
+  await database.query(`update whatsapp.quarantine set resolved_at = now(), resolution = 'retried',
+    record_bytes = convert_to(record_json, 'UTF8') where record_id = 'm_twin'`);
+  await bring(page({ messages: [bad(EVE.lid), bad(EVE.phone)] }));
+  expect(await twins()).toHaveLength(3);
+  await erase(db, order());
+  expect(await twins()).toEqual([
+    { open: false, record_bytes: null },
+    { open: true, record_bytes: null },
+  ]);
+  expect(traces(await dump(database), HERS)).toEqual([]);
+});
+
 test('a direct chat under a JID that nobody has told the person of goes whole, and is counted and told', async () => {
   await bring(world());
   const chat = { conversation_id: 'cnv_new', chat_jid: '900000000000077@lid' };
   const told = { conversation_id: 'cnv_new', chat_jid: EVE.phone };
   const toHer = { sender_jid: ME, direction: 'outgoing', is_from_me: true, body: 'TOHER' };
   const messages = [message('m_told', { ...told, ...ofEve }), message('m_new', { ...chat, ...toHer })];
-  await bring(page({ conversations: [{ ...chat, kind: 'direct' }], messages }));
+  // Nobody has said yet what the third is, so that its members are kept as a group's are.
+  const kindless = { conversation_id: 'cnv_kindless', chat_jid: EVE.phone, seq: 1 };
+  const conversations = [
+    { ...chat, kind: 'direct' },
+    { ...kindless, participants: [{ participant_jid: ME }] },
+  ];
+  await bring(page({ conversations, messages }));
   await erase(db, order());
   expect((await messageIds()).filter((id) => ['m_told', 'm_new'].includes(id))).toEqual([]);
   expect(await ids('conversations', 'conversation_id')).toEqual(['cnv_bob', 'cnv_group']);
@@ -225,18 +261,34 @@ test('a direct chat under a JID that nobody has told the person of goes whole, a
   expect(
     await database.query("select op from whatsapp.changes where record_id = 'cnv_new' order by change_no"),
   ).toEqual([{ op: 'inserted' }, { op: 'deleted' }]);
+  expect(
+    await database.query('select distinct conversation_id as id from whatsapp.conversation_memberships'),
+  ).toEqual([{ id: 'cnv_group' }]);
 });
 
 test('a group stays, whatever a message in it says of its chat', async () => {
   await bring(world());
-  await bring(page({ messages: [message('m_odd', { chat_jid: EVE.phone })] }));
+  const odd = { chat_jid: EVE.phone };
+  const ours = { ...odd, sender_jid: ME, is_from_me: null, direction: 'outgoing' };
+  // The other one has nobody called a group yet.
+  const kindless = { conversation_id: 'cnv_kindless', chat_jid: '120363000000000002@g.us', seq: 1 };
+  const messages = [
+    message('m_odd', odd),
+    message('m_odd_ours', ours),
+    message('m_odd_there', { ...odd, conversation_id: 'cnv_kindless' }),
+  ];
+  await bring(page({ messages, conversations: [kindless] }));
   await erase(db, order());
-  expect(await messageIds()).not.toContain('m_odd');
-  expect(await ids('conversations', 'conversation_id')).toEqual(['cnv_bob', 'cnv_group']);
+  expect((await messageIds()).filter((id) => id.startsWith('m_odd'))).toEqual([]);
+  expect(await ids('conversations', 'conversation_id')).toEqual(['cnv_bob', 'cnv_group', 'cnv_kindless']);
   expect(await books()).toBe(true);
-  const [group] = await database.query<{ n: string; there: string }>(
-    `select messages_in + messages_out as n, (select count(*) from whatsapp.messages where conversation_id = 'cnv_group') as there
-      from whatsapp.conversation_counts where conversation_id = 'cnv_group'`,
+  const [counted] = await database.query(
+    'select messages_in, messages_out from whatsapp.conversation_counts where conversation_id = $1',
+    ['cnv_group'],
   );
-  expect(group!.n).toBe(group!.there);
+  const there = await database.query(
+    `select count(*) filter (where not is_from_me) as messages_in, count(*) filter (where is_from_me) as messages_out
+      from whatsapp.messages where conversation_id = 'cnv_group'`,
+  );
+  expect([counted]).toEqual(there);
 });

@@ -2,8 +2,9 @@
 import { beforeAll, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { checkLedger, foldLedger, setCounters } from '../../src/store/ledger.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
+import { retryDeadLetter } from '../../src/sync/retry.ts';
 import { useTestDatabase } from '../support/database.ts';
-import { applyAnswer, CONNECTION } from '../support/pages.ts';
+import { applyAnswer, CONNECTION, contextOf } from '../support/pages.ts';
 
 const DAY = 86_400_000;
 const database = useTestDatabase({ migrated: true });
@@ -107,6 +108,33 @@ test('rows of a page that moves no cursor are counted beside the ledger', async 
   const { tally } = await applyAnswer(database.db, { cursor: 15, conversations });
   expect(tally.conversation.inserted).toBe(1);
   expect(await codes()).toEqual([]);
+});
+
+test('so are rows that such a page put aside, once they are stored', async () => {
+  const other = 'conn_other';
+  const page = (cursor: number, body: unknown) =>
+    applyAnswer(
+      database.db,
+      { cursor, messages: [{ message_id: `m${cursor} ${body}`, conversation_id: 'c', body, seq: 1 }] },
+      {},
+      other,
+    );
+  const problems = async () => (await checkLedger(database.db, other)).map(({ code }) => code);
+  await page(1, 'good');
+  await page(1, 7);
+  await page(2, 8);
+  for (const { id } of await database.query<{ id: string }>(
+    `update whatsapp.quarantine set record_json = regexp_replace(record_json, '"body":(\\d)', '"body":"\\1"')
+      returning quarantine_id as id`,
+  )) {
+    expect(await retryDeadLetter(database.db, id, contextOf(database.db))).toEqual({ applied: 'inserted' });
+    expect(await problems()).toEqual([]);
+  }
+  // What came with a page of the ledger is counted there alone.
+  await database.query(
+    `insert into whatsapp.messages (connection_id, message_id) values ('${other}', 'never came')`,
+  );
+  expect(await problems()).toEqual(['counter_differs', 'more_rows_than_came']);
 });
 
 test('counters are set to what is there', async () => {

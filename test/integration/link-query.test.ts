@@ -1,6 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import { readContacts } from '../../src/crm/contacts.ts';
 import { linkContacts } from '../../src/crm/linking.ts';
 import { SCHEMA } from '../support/database.ts';
+import { waitFor } from '../support/wait.ts';
 import { LinkScene, NEVER } from './link-scene.ts';
 
 /* CRM_CONTACTS_QUERY is anybody's SQL: what cannot be, is told as that, and changes nothing. */
@@ -31,6 +33,11 @@ describe('a query that cannot be', () => {
       { where: 'CRM_CONTACTS_QUERY gives an id over 1024 bytes' },
     ],
     [
+      'an id of many bytes',
+      `select repeat('é', 513), phone from contacts`,
+      { where: 'CRM_CONTACTS_QUERY gives an id over 1024 bytes' },
+    ],
+    [
       'one id for all',
       `select 'x', '030 12345' from generate_series(1, 10100)`,
       { where: 'CRM_CONTACTS_QUERY gives more than 10000 rows of one id' },
@@ -44,6 +51,31 @@ describe('a query that cannot be', () => {
     expect((error as Error).message).toContain('CRM_CONTACTS_QUERY');
     expect(await links()).toHaveLength(1);
     expect(await crm.query('select from contacts')).toHaveLength(1);
+  });
+
+  test('a column is the country by its name alone, and never the first', async () => {
+    await contact('US', '(555) 555-0123', null, 'us');
+    await link(`select repeat('x', 1024), phone, country as "Country" from contacts`);
+    expect(await links()).toMatchObject([{ phone_e164: '+15555550123' }]);
+    expect(await link('select id as country, phone from contacts', { country: 'US' })).toMatchObject({
+      links: 1,
+    });
+    expect(await links()).toMatchObject([{ crm_id: 'US' }]);
+  });
+
+  test('a connection that is cut between two batches', async () => {
+    await crm.query(`insert into contacts select n::text, n::text from generate_series(1, 1500) n`);
+    const contacts = readContacts({
+      url: crm.url,
+      ownDatabase: true,
+      query: 'select id, phone from contacts',
+    });
+    expect((await contacts.next()).value).toHaveLength(1000);
+    const open = () =>
+      crm.query(`select pg_terminate_backend(pid) from pg_stat_activity
+        where datname = current_database() and application_name = 'wa-replica link'`);
+    await waitFor(async () => (await open()).length === 0, { what: 'the connection to be cut' });
+    await expect(contacts.next()).rejects.toMatchObject({ kind: 'crm' });
   });
 
   test('more rows than can be meant', async () => {

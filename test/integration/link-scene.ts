@@ -14,10 +14,11 @@ export class LinkScene {
   link = async (
     query = 'select * from contacts',
     more: Partial<Linking> = {},
+    signal = NEVER,
   ): Promise<LinkReport | undefined> => {
     const contacts = { url: this.crm.url, ownDatabase: true, query };
     const order = { db: this.database.db, schema: SCHEMA, contacts, country: 'DE', dryRun: false, ...more };
-    return await linkContacts(order, NEVER);
+    return await linkContacts(order, signal);
   };
 
   /** Adds a contact. */
@@ -38,7 +39,10 @@ export class LinkScene {
     const scene = new LinkScene();
     const { database, crm } = scene;
     beforeAll(async () => {
-      await crm.query('create table contacts (id text, phone text, mobile text, country text)');
+      // Ordered as people do it, which is not by bytes.
+      await crm.query(
+        'create table contacts (id text collate "und-x-icu", phone text, mobile text, country text)',
+      );
       for (const [connection, jid] of [
         ['conn_a', '4915112345678@s.whatsapp.net'],
         ['conn_b', '4915112345678@s.whatsapp.net'],

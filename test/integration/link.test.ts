@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { deleteLinks, whileLinking } from '../../src/store/crm-links.ts';
 import { runCommand } from '../support/command.ts';
@@ -77,6 +78,39 @@ test('more contacts than are read at a time, of which many have several rows', a
   );
 });
 
+test('every contact’s number has changed, also of those at which a batch of them ends', async () => {
+  await crm.query(
+    `insert into contacts select n::text, '+49151' || lpad(n::text, 8, '0') from generate_series(1, 2500) n`,
+  );
+  await link();
+  await crm.query(`update contacts set phone = replace(phone, '+49151', '+49160')`);
+  expect(await link()).toMatchObject({ links: 2500, added: 2500, removed: 2500 });
+});
+
+test('of several writings of a number always the same is kept: the contact’s own, and no longer than it need be', async () => {
+  await contact('1', '0151-12345678', '0151 12345678');
+  // One that WhatsApp knows, and one that is another form of it.
+  await contact('2', '+55 11 8765-4321', '+55 (11) 98765-4321');
+  await contact('3', `030 12345 ${'-'.repeat(200)}`);
+  expect(await link()).toMatchObject({ contacts: 3, matched: 2 });
+  expect((await links()).map(({ raw_phone }) => raw_phone)).toEqual([
+    '0151 12345678',
+    '+55 11 8765-4321',
+    '+55 (11) 98765-4321',
+    `030 12345 ${'-'.repeat(90)}`,
+  ]);
+});
+
+test('of many that are ambiguous or unreadable the first ones are named', async () => {
+  await crm.query(`insert into contacts select id, '+49151' || lpad(n::text, 8, '0'), 'ask'
+    from generate_series(25, 1, -1) n, lateral (values ('y' || n), ('x' || n)) c (id)`);
+  const report = await link();
+  expect(report).toMatchObject({ ambiguous: 25, unreadable: 50 });
+  const first = Array.from({ length: 25 }, (_, n) => [`x${n + 1}`, `y${n + 1}`]).sort();
+  expect(report!.shared).toEqual(first.slice(0, 20));
+  expect(report!.unreadableIds).toEqual(first.map(([x]) => x).slice(0, 20));
+});
+
 test('numbers that several contacts have are told by their contacts, not by the number', async () => {
   for (const [id, phone] of [
     ['1', '0151 12345678'],
@@ -114,6 +148,27 @@ test('while one links, another does not wait', async () => {
   await contact('1', '0151 12345678');
   const inner = await whileLinking(database.db, SCHEMA, true, () => link());
   expect(inner).toBeUndefined();
+  expect(await links()).toEqual([]);
+  // Into another schema, it is none of its business.
+  expect(await whileLinking(database.db, 'another', true, () => link())).toMatchObject({ links: 1 });
+});
+
+test('whoever links may rest for as long as the CRM takes to answer, and no longer', async () => {
+  await database.db.connection().execute(async (db) => {
+    await sql`set idle_in_transaction_session_timeout = '1s'`.execute(db);
+    const own = await whileLinking(db, SCHEMA, true, async (trx) => {
+      const { rows } =
+        await sql`select current_setting('idle_in_transaction_session_timeout') as own`.execute(trx);
+      return rows[0];
+    });
+    await sql`reset idle_in_transaction_session_timeout`.execute(db);
+    expect(own).toEqual({ own: '5min' });
+  });
+});
+
+test('one that is stopped changes nothing', async () => {
+  await contact('1', '0151 12345678');
+  await expect(link(undefined, {}, AbortSignal.abort(new Error('stopped')))).rejects.toThrow('stopped');
   expect(await links()).toEqual([]);
 });
 
@@ -172,7 +227,7 @@ test('the timeline of a contact: its messages on every connection', async () => 
     );
   }
   await contact('42', '0151 12345678', '+55 11 98765-4321');
-  await link();
+  expect(await link()).toMatchObject({ contacts: 1, matched: 1 });
   const rows =
     await database.query(`select connection_id, message_id, body, person_e164 from whatsapp.crm_timeline
     where crm_id = '42' order by sent_at, connection_id`);

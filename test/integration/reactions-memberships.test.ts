@@ -29,10 +29,33 @@ describe('reactions', () => {
     expect(await reactions()).toEqual([]);
   });
 
+  test('of a whole record that completes a newer, partial one count where nothing is told yet; of an older one not', async () => {
+    await page({
+      messages: [
+        { message_id: 'm1', seq: 5, reactions: { 'a@lid': '👍' } },
+        { message_id: 'm2', seq: 5, status: 'read' },
+        message('m3', 5),
+      ],
+    });
+    const whole = (id: string, seq: number) => message(id, seq, { reactions: { 'b@lid': '🎉' } });
+    await page({ messages: [whole('m1', 2), whole('m2', 2)] });
+    const now = [
+      { reactor_jid: 'a@lid', emoji: '👍' },
+      { reactor_jid: 'b@lid', emoji: '🎉' },
+    ];
+    expect(await reactions()).toEqual(now);
+    await page({
+      messages: [message('m1', 1, { reactions: { 'c@lid': '👍' } }), message('m2', 1), whole('m3', 1)],
+    });
+    expect(await reactions()).toEqual(now);
+  });
+
   test('a shape that is not understood stays in the jsonb alone', async () => {
     const odd = {
       '👍': ['a@lid'],
       count: 3,
+      note: 'text',
+      '@lid': '👍',
       'b@lid': 7,
       'c@lid': { emoji: 5 },
       'd@lid': { text: '👍' },
@@ -40,17 +63,20 @@ describe('reactions', () => {
       [`${'f'.repeat(3_000)}@lid`]: '👍',
       'g@lid': 'x'.repeat(65),
     };
-    const { tally } = await page({ messages: [message('m1', 1, { reactions: { ...odd, 'h@lid': '👍' } })] });
+    const { tally } = await page({
+      messages: [message('m1', 1, { reactions: { ...odd, 'h@lid': 'x'.repeat(64) } })],
+    });
     expect(tally.message.inserted).toBe(1);
-    expect(await reactions()).toEqual([{ reactor_jid: 'h@lid', emoji: '👍' }]);
+    expect(await reactions()).toEqual([{ reactor_jid: 'h@lid', emoji: 'x'.repeat(64) }]);
     const [row] = await rows('select reactions from whatsapp.messages');
-    expect(row!.reactions).toEqual({ ...odd, 'h@lid': '👍' });
+    expect(row!.reactions).toEqual({ ...odd, 'h@lid': 'x'.repeat(64) });
   });
 });
 
 describe('membership', () => {
   const intervals = () =>
-    rows(`select participant_jid as jid, left_at is null as open, joined_at <= coalesce(left_at, now()) as sound
+    rows(`select participant_jid as jid, left_at is null as open, joined_at <= coalesce(left_at, now())
+        and (left_at <= lead(joined_at) over (partition by participant_jid order by joined_at)) is not false as sound
       from whatsapp.conversation_memberships order by 1, joined_at`);
   const was = (jid: string, open: boolean) => ({ jid, open, sound: true });
 
@@ -71,9 +97,14 @@ describe('membership', () => {
     await page({
       conversations: [group(5, 'a@lid'), group(6, 'a@lid', 'c@lid'), group(7, 'a@lid', 'c@lid')],
     });
+    expect((await intervals()).filter(({ open }) => open)).toEqual([was('a@lid', true), was('c@lid', true)]);
     await page({ conversations: [direct(2, { participants: [{ participant_jid: LID }] })] });
     await page({ conversations: [group(8)] });
     expect((await intervals()).filter(({ open }) => open)).toEqual([]);
     expect(await intervals()).toHaveLength(5);
+    expect((await intervals()).every(({ sound }) => sound)).toBe(true);
+    // In, out and in again within a page.
+    await page({ conversations: [group(9, 'n@lid'), group(10), group(11, 'n@lid')] });
+    expect((await intervals()).filter(({ jid }) => jid === 'n@lid')).toEqual([was('n@lid', true)]);
   });
 });
