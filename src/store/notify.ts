@@ -176,10 +176,17 @@ async function listenOnce(options: ListenerOptions, signal: AbortSignal, onHeard
   }
 }
 
+/** Anybody in the database can notify on this channel: what is none of our hints is none. */
 function parse(payload: string | undefined): Hint | undefined {
+  let value: unknown;
   try {
-    return JSON.parse(payload ?? '') as Hint;
+    value = JSON.parse(payload ?? '');
   } catch {
     return undefined;
   }
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { due, leases, probe } = value as Readonly<Record<string, unknown>>;
+  if (Array.isArray(due)) return { due: due.filter((one) => typeof one === 'string') };
+  if (leases === true) return { leases };
+  return typeof probe === 'string' ? { probe } : undefined;
 }
