@@ -146,6 +146,33 @@ test('each step is told once, signed, and sent again until it is taken; then tha
   await database.query('update whatsapp.sync_state set lease_owner = null, lease_expires_at = null');
 });
 
+test('a connection that went to another worker, and comes back, is logged of where it stands then', async () => {
+  const heldBy = (worker: string) =>
+    database.query(
+      `update whatsapp.sync_state set lease_owner = $1, lease_expires_at = now() + interval '1 hour'`,
+      [worker],
+    );
+  const [mine, theirs] = [watch('me', async () => {}), watch('you', async () => {})];
+  const look = async (days: number, step: string | null) => {
+    await behind(days);
+    for (const one of [mine, theirs]) await one.look(signal);
+    await told(step);
+  };
+  await heldBy('me');
+  await look(16, 'warn');
+  await heldBy('you');
+  await look(0, null);
+  await heldBy('me');
+  await look(16, 'warn');
+  expect(lines.map(({ msg }) => msg)).toEqual([
+    'less than half of the window is left',
+    'the window is wide again',
+    'less than half of the window is left',
+  ]);
+  await look(0, null);
+  await database.query('update whatsapp.sync_state set lease_owner = null, lease_expires_at = null');
+});
+
 test('a receiver that refuses is told of, and asked again at the next look', async () => {
   await behind(16);
   statuses = [404];
