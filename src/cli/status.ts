@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
-import { codeOf, remedy } from '../errors.ts';
+import { codeOf, mayPass, remedy } from '../errors.ts';
 import { roughDuration } from '../lib/durations.ts';
 import { plural } from '../lib/plural.ts';
 import { sleep } from '../lib/wait.ts';
@@ -36,7 +36,8 @@ async function watch(terminal: Terminal, replica: Replica, json: boolean): Promi
     try {
       await show(terminal, replica, json);
     } catch (error) {
-      // Whoever watches wants to see the end of an outage, too.
+      // Whoever watches wants to see the end of an outage, too; nothing else ends by itself.
+      if (!mayPass(error)) throw error;
       terminal.stderr.write(`wa-replica: the database does not answer (${codeOf(error)})\n`);
     }
     await sleep(WATCH_EVERY, signal);

@@ -108,11 +108,17 @@ describe('ready', () => {
       status: 'unready',
       reason: "the schema is not this version's",
     });
-    const refused = { migrated: () => Promise.reject(new Error('57P03')) };
-    expect(await stateOf(current, refused)).toMatchObject({
-      status: 'unready',
-      reason: 'the database is out of reach',
+    const failing = (code: string) => ({
+      migrated: () => Promise.reject(Object.assign(new Error('no'), { code })),
     });
+    for (const [code, reason] of [
+      ['57P03', 'the database is out of reach'],
+      ['42501', 'the role of DATABASE_URL lacks a privilege, see `wa-replica doctor`'],
+      ['42P01', "the schema is not this version's"],
+      ['42703', "the schema is not this version's"],
+      ['3F000', "the schema is not this version's"],
+    ] as const)
+      expect(await stateOf(current, failing(code))).toMatchObject({ status: 'unready', reason });
     const silent = { migrated: () => new Promise<boolean>(() => {}) };
     expect(await stateOf(current, silent)).toMatchObject({
       status: 'unready',
