@@ -72,7 +72,8 @@ export function explain(error: unknown, { stderr, signal }: Pick<Terminal, 'stde
     stderr.write(`wa-replica: ${error.message}\n`);
     return 1;
   }
-  if (error instanceof ReplicaError) {
+  // A fault of this program is found by its place.
+  if (error instanceof ReplicaError && error.kind !== 'internal') {
     const hint = error.hint === undefined ? '' : `  ${error.hint}\n`;
     stderr.write(`wa-replica: ${error.kind}: ${error.message}\n${hint}`);
     return 1;
