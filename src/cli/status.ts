@@ -132,8 +132,9 @@ function cut(text: string, width: number): string {
 function note(status: ConnectionStatus): string[] {
   const lines: string[] = [];
   const id = printable(status.connection_id);
-  // What hindered one that is removed hinders nobody.
-  if (status.last_error_kind !== null && status.state !== 'removed') {
+  // What hindered one that is removed hinders nobody, and nothing can be compared with any more.
+  const gone = status.state === 'removed';
+  if (status.last_error_kind !== null && !gone) {
     const what = remedy(status.last_error_kind);
     const advice = what === undefined ? '' : `\n    ${what}`;
     lines.push(
@@ -150,7 +151,7 @@ function note(status: ConnectionStatus): string[] {
   if (status.gaps !== '0') {
     lines.push(`${id}: ${plural(status.gaps, 'gap')}, see \`wa-replica gaps list\``);
   }
-  lines.push(...verified(id, status.verification));
+  if (!gone) lines.push(...verified(id, status.verification));
   return lines;
 }
 
