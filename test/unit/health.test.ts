@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { singleFlight } from '../../src/lib/single-flight.ts';
 import { type HealthOptions, overdue, readiness, summary } from '../../src/ops/health.ts';
 import { type RouteOptions, routes } from '../../src/ops/http/routes.ts';
+import type { WindowAlarms } from '../../src/ops/window-watch.ts';
 import type { LoopHealth } from '../../src/sync/loop.ts';
 
 const MINUTE = 60_000;
@@ -126,6 +127,13 @@ describe('ready', () => {
     });
   });
 
+  test('is degraded by what is about to be lost, and by what was', async () => {
+    const alarm = { connection_id: 'conn', step: 'warn' } as WindowAlarms['window'][number];
+    const withAlarms = (alarms: WindowAlarms) => stateOf([loop()], { alarms: () => alarms });
+    expect(await withAlarms({ window: [alarm], gaps: 0 })).toMatchObject({ status: 'degraded', current: 1 });
+    expect(await withAlarms({ window: [], gaps: 1 })).toMatchObject({ status: 'degraded', current: 1 });
+  });
+
   test('says of those behind since when, why and what to do', async () => {
     const { behind } = await readiness(health([loop(), loop({ failure: parked, polledAt: ago(61_000) })]));
     expect(behind).toEqual([
@@ -138,6 +146,8 @@ describe('ready', () => {
         what_to_do: 'check WHATSAPP_USE_API_KEY and its scope whatsapp:read',
       },
     ]);
+    const never = await readiness(health([loop({ polledAt: undefined })]));
+    expect(never.behind).toMatchObject([{ seconds_since_poll: null, kind: null, what_to_do: null }]);
   });
 });
 
