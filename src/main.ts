@@ -20,6 +20,8 @@ export async function main(): Promise<void> {
   // A log that cannot be written (a full disk) ends nothing, and nobody could be told of it.
   process.stderr.on('error', () => {});
   const around = { stdout: process.stdout, stderr: process.stderr, signal: stopping.signal };
+  // Node would print the text of what nobody has caught, which may quote a value (R18).
+  process.on('uncaughtException', (error) => process.exit(explain(error, around)));
   let status = 0;
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     // A reader that went away (`| head`) is no failure of ours.
@@ -72,7 +74,8 @@ export function explain(error: unknown, { stderr, signal }: Pick<Terminal, 'stde
     stderr.write(`wa-replica: ${error.message}\n`);
     return 1;
   }
-  if (error instanceof ReplicaError) {
+  // A fault of this program is found by its place.
+  if (error instanceof ReplicaError && error.kind !== 'internal') {
     const hint = error.hint === undefined ? '' : `  ${error.hint}\n`;
     stderr.write(`wa-replica: ${error.kind}: ${error.message}\n${hint}`);
     return 1;

@@ -294,6 +294,6 @@ export async function prepareSchema(
     return migrations;
   } catch (error) {
     if (signal.aborted || error instanceof ReplicaError || error instanceof ConfigError) throw error;
-    throw ReplicaError.from('database', error, 'connecting to Postgres');
+    throw ReplicaError.from('internal', error, 'preparing the schema');
   }
 }

@@ -81,7 +81,10 @@ export class PassProgress {
 
   #line(): string {
     const { pages, rows, rate } = this.#payload();
-    return `${this.#done.size}/${this.#total} connections, ${plural(pages, 'page')}, ${plural(rows, 'row')}, ${rate} rows/s`;
+    const done = `${this.#done.size}/${this.#total} connections`;
+    // None came to this process: a running daemon has the connections, and fetches what there is.
+    if (pages === 0) return done;
+    return `${done}, ${plural(pages, 'page')}, ${plural(rows, 'row')}, ${rate} rows/s`;
   }
 
   #payload(): { pages: number; rows: number; rate: number } {

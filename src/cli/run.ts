@@ -69,7 +69,7 @@ export function runCommand(terminal: Terminal): Command {
           discoveryListener(() => started!, terminal.signal),
           gapListener(gaps),
           mediaListener(media),
-          ...(settings.CHANGES ? [changeListener(() => started!, terminal.signal)] : []),
+          ...(settings.CHANGES ? [changeListener(() => started!, log, terminal.signal)] : []),
         ];
         return severalListeners(eventLog(log), ...others);
       };
@@ -166,7 +166,7 @@ async function replicate(
   };
   const watching = async () => {
     const check = () => requireKnownSchema(looks, settings.WA_REPLICA_SCHEMA);
-    const error = await schema.newer(check, ending);
+    const error = await schema.newer(check, log, ending);
     if (error === undefined) return;
     log.fatal(errorFields(error), 'the schema is newer');
     outdated.abort(error);
@@ -225,7 +225,7 @@ async function listening(replica: Replica, log: Logger, signal: AbortSignal): Pr
     },
     onDeaf: (cause: unknown) => {
       deaf = true;
-      const error = ReplicaError.from('database', cause, 'listening');
+      const error = ReplicaError.from('internal', cause, 'listening');
       const hint = 'behind a pooler in transaction mode, set LISTEN_DATABASE_URL or off';
       log.warn({ ...errorFields(error), hint }, 'cannot hear NOTIFY: wake-ups come with the next renewal');
     },

@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
-import { codeOf, remedy } from '../errors.ts';
+import { codeOf, mayPass, remedy } from '../errors.ts';
 import { roughDuration } from '../lib/durations.ts';
 import { plural } from '../lib/plural.ts';
 import { sleep } from '../lib/wait.ts';
@@ -36,7 +36,8 @@ async function watch(terminal: Terminal, replica: Replica, json: boolean): Promi
     try {
       await show(terminal, replica, json);
     } catch (error) {
-      // Whoever watches wants to see the end of an outage, too.
+      // Whoever watches wants to see the end of an outage, too; nothing else ends by itself.
+      if (!mayPass(error)) throw error;
       terminal.stderr.write(`wa-replica: the database does not answer (${codeOf(error)})\n`);
     }
     await sleep(WATCH_EVERY, signal);
@@ -131,8 +132,9 @@ function cut(text: string, width: number): string {
 function note(status: ConnectionStatus): string[] {
   const lines: string[] = [];
   const id = printable(status.connection_id);
-  // What hindered one that is removed hinders nobody.
-  if (status.last_error_kind !== null && status.state !== 'removed') {
+  // What hindered one that is removed hinders nobody, and nothing can be compared with any more.
+  const gone = status.state === 'removed';
+  if (status.last_error_kind !== null && !gone) {
     const what = remedy(status.last_error_kind);
     const advice = what === undefined ? '' : `\n    ${what}`;
     lines.push(
@@ -149,7 +151,7 @@ function note(status: ConnectionStatus): string[] {
   if (status.gaps !== '0') {
     lines.push(`${id}: ${plural(status.gaps, 'gap')}, see \`wa-replica gaps list\``);
   }
-  lines.push(...verified(id, status.verification));
+  if (!gone) lines.push(...verified(id, status.verification));
   return lines;
 }
 

@@ -1,6 +1,7 @@
 import type { Settings } from '../config/settings.ts';
 import type { ConnectionId } from '../model.ts';
 import { ChangeBell } from '../ops/change-bell.ts';
+import type { Logger } from '../ops/logger.ts';
 import { createMetrics, type Metrics } from '../ops/metrics.ts';
 import type { SchemaWatch } from '../ops/schema-watch.ts';
 import type { Replica } from '../replica.ts';
@@ -55,12 +56,12 @@ export function mediaListener(media: Bell): Listener {
 }
 
 /** Says that the feed has grown, to whoever listens. */
-export function changeListener(replica: () => Replica, signal: AbortSignal): Listener {
+export function changeListener(replica: () => Replica, log: Logger, signal: AbortSignal): Listener {
   const announce = async () => {
     const { control, settings } = replica();
     await announceChanges(control, settings.WA_REPLICA_SCHEMA);
   };
-  return new ChangeBell(announce, signal).listen;
+  return new ChangeBell(announce, log, signal).listen;
 }
 
 export function severalListeners(...listeners: readonly Listener[]): Listener {

@@ -65,7 +65,8 @@ export function loadSettings(env: Environment, needs: Needs): Loaded {
   }
   checkTogether(loaded, problems);
   const warnings = checkNames(env, problems);
-  if (problems.length > 0) throw new ConfigError(problems);
+  // A slip in a name is often why something is missing.
+  if (problems.length > 0) throw new ConfigError([...problems, ...warnings]);
   return { settings: Object.freeze(loaded), warnings };
 }
 

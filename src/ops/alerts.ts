@@ -76,7 +76,6 @@ export function alertSender({
         randomize: true,
       });
     } catch (error) {
-      if (error instanceof ReplicaError) throw error;
       throw new ReplicaError('network', { where: 'sending an alert', code: codeOf(error), hint: HINT });
     }
   };

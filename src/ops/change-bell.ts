@@ -1,6 +1,8 @@
 import { sleep } from '../lib/wait.ts';
 import type { SyncEvent } from '../sync/events.ts';
 import { hasChanged } from '../sync/write.ts';
+import { Faults } from './faults.ts';
+import type { Logger } from './logger.ts';
 
 /** At most one notice in so many milliseconds. */
 const SPACING = 100;
@@ -11,12 +13,15 @@ const SPACING = 100;
  */
 export class ChangeBell {
   readonly #announce: () => Promise<void>;
+  readonly #log: Logger;
   readonly #signal: AbortSignal;
+  readonly #faults = new Faults('announcing changes');
   #busy = false;
   #rung = false;
 
-  constructor(announce: () => Promise<void>, signal: AbortSignal) {
+  constructor(announce: () => Promise<void>, log: Logger, signal: AbortSignal) {
     this.#announce = announce;
+    this.#log = log;
     this.#signal = signal;
   }
 
@@ -30,7 +35,13 @@ export class ChangeBell {
     this.#busy = true;
     while (this.#rung && !this.#signal.aborted) {
       this.#rung = false;
-      await this.#announce().catch(() => {});
+      try {
+        await this.#announce();
+        this.#faults.over();
+      } catch (error) {
+        const fault = this.#faults.note(error);
+        if (fault !== undefined) this.#log.error(fault, 'cannot announce changes');
+      }
       await sleep(SPACING, this.#signal);
     }
     this.#busy = false;

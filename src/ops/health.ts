@@ -3,6 +3,7 @@ import { plural } from '../lib/plural.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { LoopHealth } from '../sync/loop.ts';
+import { outageOf } from './outage.ts';
 import type { WindowAlarms } from './window-watch.ts';
 
 export interface HealthOptions {
@@ -102,8 +103,8 @@ async function databaseProblem({ migrated }: HealthOptions): Promise<string | un
     const result = await Promise.race([migrated(), late]);
     if (result === 'late') return 'the database does not answer';
     return result ? undefined : "the schema is not this version's";
-  } catch {
-    return 'the database is out of reach';
+  } catch (error) {
+    return outageOf(error);
   } finally {
     answered.abort();
   }

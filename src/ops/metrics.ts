@@ -212,12 +212,13 @@ export function createMetrics({ perConnection, retention }: MetricsOptions): Met
       const ages: number[] = [];
       for (const connection of report?.connections ?? []) {
         states.inc({ state: connection.state });
-        allQuarantined.inc(Number(connection.quarantined));
-        allGaps.inc(Number(connection.gaps));
+        // Nobody can mend anything of it any more.
+        if (connection.state === 'removed') continue;
         const { connection_id, verification, window_alarm: step } = connection;
         const differing = Number(verification?.remaining ?? 0) + (verification?.ledger_problems ?? 0);
+        allQuarantined.inc(Number(connection.quarantined));
+        allGaps.inc(Number(connection.gaps));
         allDrift.inc(differing);
-        if (connection.state === 'removed') continue;
         if (step !== null) alarms.inc({ step });
         const since = verification && (Date.now() - Date.parse(verification.finished_at)) / 1000;
         if (since !== null) ages.push(since);

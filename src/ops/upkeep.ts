@@ -62,7 +62,7 @@ export class Upkeep {
   readonly #tasks: ScheduledTask[] = [];
   /** When each job was last due, in milliseconds since 1970. */
   readonly #dueAt = new Map<Job, number>();
-  /** What is under way, by job and key. */
+  /** What is under way, by job and key; a worker's own by the job alone. */
   readonly #lanes = new Map<Job, Map<object, Promise<void>>>();
   #timer: NodeJS.Timeout | undefined;
 
@@ -109,10 +109,19 @@ export class Upkeep {
       this.#begin(job);
       return;
     }
+    const lanes = this.#lanes.get(job)!;
+    const work = this.#once(job).finally(() => lanes.delete(job));
+    lanes.set(job, work);
+    await work;
+  }
+
+  async #once(job: WorkerJob): Promise<void> {
+    const { signal } = this.#stopping;
     try {
-      await job.run(this.#stopping.signal);
+      await job.run(signal);
     } catch (error) {
-      this.#options.log.warn({ job: job.name, ...errorFields(error) }, 'upkeep failed');
+      // What was interrupted throws that.
+      if (!signal.aborted) this.#options.log.warn({ job: job.name, ...errorFields(error) }, 'upkeep failed');
     }
   }
 

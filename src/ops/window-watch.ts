@@ -1,7 +1,6 @@
 import type { Kysely } from 'kysely';
 import pLimit from 'p-limit';
-import { mayPass, ReplicaError, remedy } from '../errors.ts';
-import { isDoubling } from '../lib/doubling.ts';
+import { remedy } from '../errors.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Database } from '../store/schema.ts';
@@ -15,6 +14,7 @@ import {
   type Windowed,
 } from '../store/window.ts';
 import type { Alert, SendAlert } from './alerts.ts';
+import { Faults } from './faults.ts';
 import { errorFields, type Logger } from './logger.ts';
 
 /** What the upstream is about to forget, and what it forgot. */
@@ -64,7 +64,7 @@ export class WindowWatch {
   readonly #limit = pLimit(SENDING);
   readonly #alarm = new Alarm();
   #alarms: WindowAlarms = { window: [], gaps: 0 };
-  #failures = 0;
+  readonly #faults = new Faults('reading the window');
 
   constructor(options: WindowWatchOptions) {
     this.#options = options;
@@ -84,22 +84,16 @@ export class WindowWatch {
   async watch(signal: AbortSignal): Promise<void> {
     const { every = EVERY } = this.#options;
     while (!signal.aborted) {
-      await this.look(signal).then(
-        () => {
-          this.#failures = 0;
-        },
-        (cause: unknown) => this.#failed(cause),
-      );
+      try {
+        await this.look(signal);
+        this.#faults.over();
+      } catch (error) {
+        const fault = this.#faults.note(error);
+        if (fault !== undefined) this.#options.log.error(fault, 'cannot watch the window');
+      }
       await this.#alarm.sleep(every, signal);
     }
     await Promise.allSettled(this.#sending.values());
-  }
-
-  /** What does not pass by itself would leave the window unwatched without a word. */
-  #failed(cause: unknown): void {
-    if (mayPass(cause) || !isDoubling(++this.#failures)) return;
-    const error = ReplicaError.from('internal', cause, 'reading the window');
-    this.#options.log.error({ ...errorFields(error), failures: this.#failures }, 'cannot watch the window');
   }
 
   /** Looks once, and begins to send what is to be sent. */
@@ -111,7 +105,11 @@ export class WindowWatch {
       gaps: gaps.open,
     };
     const isOurs = ({ worker }: { worker: string | null }) => worker === null || worker === workerId;
-    for (const one of all.filter(isOurs)) {
+    const ours = all.filter(isOurs);
+    // What becomes of the others is logged by whoever has them, and where it stands when they come back is in the database.
+    const ids = new Set(ours.map(({ connectionId }) => connectionId));
+    for (const id of this.#logged.keys()) if (!ids.has(id)) this.#logged.delete(id);
+    for (const one of ours) {
       const { connectionId, step, told } = one;
       this.#log(one);
       if (step === told) continue;

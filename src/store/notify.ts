@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
+import { codeOf } from '../errors.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import { PgClient } from './client.ts';
+import { coded, PgClient } from './client.ts';
 import type { Db } from './database.ts';
 
 /*
@@ -79,11 +80,8 @@ const MAX_PAUSE = 30_000;
 /** How often the connection is tried, in milliseconds. */
 const CHECK_EVERY = 30_000;
 
-/** A probe that did not come back. */
-class DeafError extends Error {
-  override name = 'DeafError';
-  readonly code = 'NOTIFY_NOT_HEARD';
-}
+/** Of a probe that did not come back. */
+const NOT_HEARD = 'NOTIFY_NOT_HEARD';
 
 /**
  * Listens on a dedicated connection until the signal, connecting again whenever it is lost. At each start it is
@@ -124,7 +122,7 @@ export async function probeListen(url: string | undefined, db: Db): Promise<bool
       ended.abort();
     });
   } catch (error) {
-    if (!(error instanceof DeafError)) throw error;
+    if (codeOf(error) !== NOT_HEARD) throw error;
   }
   return heard;
 }
@@ -163,7 +161,7 @@ async function listenOnce(options: ListenerOptions, signal: AbortSignal, onHeard
       await client.query(`listen ${client.escapeIdentifier(options.also.channel)}`);
     await send(options.db, [{ probe }]);
     const result = await heard.sleep(PROBE_TIMEOUT, ended.signal);
-    if (result === 'elapsed') throw new DeafError('the probe did not come back');
+    if (result === 'elapsed') throw coded(new Error('the probe did not come back'), NOT_HEARD);
     if (result === 'rung') {
       onHeard();
       // A half-open connection hears nothing and fails nothing until something is sent on it.
@@ -176,10 +174,17 @@ async function listenOnce(options: ListenerOptions, signal: AbortSignal, onHeard
   }
 }
 
+/** Anybody in the database can notify on this channel: what is none of our hints is none. */
 function parse(payload: string | undefined): Hint | undefined {
+  let value: unknown;
   try {
-    return JSON.parse(payload ?? '') as Hint;
+    value = JSON.parse(payload ?? '');
   } catch {
     return undefined;
   }
+  if (typeof value !== 'object' || value === null) return undefined;
+  const { due, leases, probe } = value as Readonly<Record<string, unknown>>;
+  if (Array.isArray(due)) return { due: due.filter((one) => typeof one === 'string') };
+  if (leases === true) return { leases };
+  return typeof probe === 'string' ? { probe } : undefined;
 }

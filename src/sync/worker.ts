@@ -159,20 +159,27 @@ export class Worker {
       await this.#tended;
       // Again: leases may have been claimed, and a heartbeat have been on its way.
       await this.#ended();
-      await signOff(this.#options.control, this.id);
-      await announceLeases(this.#options.control);
+      await this.#signOff();
     })();
     const late = new AbortController();
     const finished = await Promise.race([
-      work.then(
-        () => true,
-        () => false,
-      ),
+      work.then(() => true),
       sleep(this.#options.shutdownTimeout, late.signal).then(() => false),
     ]);
     late.abort();
     this.#tending.abort();
     return finished;
+  }
+
+  /** Without it the others count this worker in until its heartbeat is old. */
+  async #signOff(): Promise<void> {
+    try {
+      await signOff(this.#options.control, this.id);
+      await announceLeases(this.#options.control);
+    } catch (cause) {
+      const error = ReplicaError.from('internal', cause, 'signing off');
+      this.#context.listen({ type: 'worker_failed', error, failures: 1 });
+    }
   }
 
   /** Waits for the loops that there are. */

@@ -1,7 +1,8 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { ErasureKey } from '../../src/lib/erasure-key.ts';
 import { PgClient } from '../../src/store/client.ts';
 import { runCommand } from '../support/command.ts';
+import { createTestDatabase } from '../support/database.ts';
 import { PGBOUNCER, startPgbouncer, WITHOUT } from '../support/pgbouncer.ts';
 import { quickSettings } from '../support/replica.ts';
 import { startTcpProxy } from '../support/tcp-proxy.ts';
@@ -154,7 +155,7 @@ test('a consumer of the change feed that loses changes soon, and one that has lo
   await database.query(`insert into whatsapp.changes (connection_id, change_no, at) values
     ('conn_a', 1, now() - interval '14 days'), ('conn_a', 2, now())`);
   await database.query(
-    `select whatsapp.register_consumer('crm'), whatsapp.register_consumer('o''clock', 'now')`,
+    `select whatsapp.register_consumer('crm'), whatsapp.register_consumer(E'o''clock\\x1b[2J', 'now')`,
   );
   const told = async () => {
     const { status, lines } = await examine(database.url);
@@ -178,10 +179,23 @@ test('a consumer of the change feed that loses changes soon, and one that has lo
     lines: [
       '✗ consumer crm: comes too late on 1 connection: changes that it has not read are gone',
       "    its next read names the connection: SELECT whatsapp.restart_consumer('crm', '…'); then read that one's tables anew",
-      "✗ consumer o'clock: comes too late on 1 connection: changes that it has not read are gone",
-      "    its next read names the connection: SELECT whatsapp.restart_consumer('o''clock', '…'); then read that one's tables anew",
+      "✗ consumer o'clock\uFFFD[2J: comes too late on 1 connection: changes that it has not read are gone",
+      "    its next read names the connection: SELECT whatsapp.restart_consumer('o''clock\uFFFD[2J', '…'); then read that one's tables anew",
     ],
   });
+});
+
+test('a LISTEN that leads to another database hears nothing', async () => {
+  const other = await createTestDatabase();
+  onTestFinished(() => other.drop());
+  const { status, lines } = await examine(database.url, { LISTEN_DATABASE_URL: other.url });
+  expect([status, lines.slice(4)]).toEqual([
+    1,
+    [
+      '✗ listen: NOTIFY is not heard: another database, or a pooler in transaction mode?',
+      '    LISTEN_DATABASE_URL must lead to the same database, past the pooler',
+    ],
+  ]);
 });
 
 describe.skipIf(PGBOUNCER === undefined)(`a pooler in transaction mode${WITHOUT}`, () => {

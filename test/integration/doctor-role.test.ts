@@ -42,6 +42,9 @@ describe('a role', () => {
       `    GRANT USAGE ON SCHEMA whatsapp TO ${quoted(role)};`,
     ]);
     await follow(first);
+    // What it may not read hides nothing that it may.
+    await database.query(`grant select on whatsapp.kysely_migration to ${quoted(role)}`);
+    expect((await examine(url)).lines.slice(4)).toEqual([UP_TO_DATE, HEARD]);
     const second = (await examine(url)).lines;
     expect(second[2]).toMatch(
       new RegExp(`^✗ privileges: ${role} lacks DELETE, INSERT, SELECT, UPDATE on change_consumers, `),
@@ -74,6 +77,19 @@ describe('a role', () => {
     expect(await examine(url)).toMatchObject({ status: 0 });
   });
 
+  test('that may have no other connection for LISTEN is told so, and of no setting that is not there', async () => {
+    await database.query(`grant usage on schema ${SCHEMA} to ${quoted(role)}`);
+    await database.query(
+      `grant select, insert, update, delete on all tables in schema ${SCHEMA} to ${quoted(role)}`,
+    );
+    await database.query(`alter role ${quoted(role)} connection limit 1`);
+    const { lines } = await examine(url);
+    expect(lines.slice(4)).toEqual([
+      '✗ listen: no connection (53300)',
+      '    Postgres has no connection free: raise max_connections, or lower DB_POOL_SIZE',
+    ]);
+  });
+
   test('that may not create the schema', async () => {
     await database.query('drop schema whatsapp cascade');
     const { lines } = await examine(url);
@@ -98,5 +114,13 @@ describe('a role', () => {
     expect(status).toBe(1);
     expect(lines[3]).toMatch(/^✗ schema: \d+ pending, at nothing yet; this role may not migrate$/);
     expect(lines[4]).toBe('    run `wa-replica migrate` as the owner of the tables');
+    // Nor may one that owns them and may make none beside them.
+    await database.query(`do $$ declare one text; begin
+      for one in select tablename from pg_tables where schemaname = '${SCHEMA}' loop
+        execute format('alter table ${SCHEMA}.%I owner to %I', one, '${role}');
+      end loop; end $$`);
+    expect((await examine(url)).lines[3]).toBe(lines[3]);
+    await database.query(`grant create on schema ${SCHEMA} to ${quoted(role)}`);
+    expect((await examine(url)).lines[3]).toMatch(/^! schema: \d+ pending, at nothing yet$/);
   });
 });

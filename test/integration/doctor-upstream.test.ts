@@ -179,6 +179,47 @@ test('after three in a row that are not answered the others are left alone', asy
   await many.close();
 });
 
+test('those that are answered in between count, and none is left where the last are not', async () => {
+  const ids = ['a', 'b', 'c', 'd', 'e'];
+  const many = await startSimulator({ messages: 20, connections: ids });
+  const signs = async (...silent: string[]) => {
+    for (const connection of silent) many.faults.script({ kind: 'hang' }, 1, { route: 'status', connection });
+    const { lines } = await examine({ REQUEST_TIMEOUT: '200ms', WHATSAPP_USE_BASE_URL: many.url });
+    return lines.slice(2).flatMap((line) => (line.startsWith(' ') ? [] : [line.slice(0, 3)]));
+  };
+  expect(await signs('a', 'b', 'd', 'e')).toEqual(['✗ a', '✗ b', '✓ c', '✗ d', '✗ e']);
+  expect(await signs('c', 'd', 'e')).toEqual(['✓ a', '✓ b', '✗ c', '✗ d', '✗ e']);
+  await many.close();
+});
+
+test('a key for everything is one for this; one that lists nothing is asked for the ids that are given', async () => {
+  const body = JSON.stringify({ scopes: ['*'], connection_ids: ['conn_a'] });
+  simulator.faults.script({ kind: 'answer', status: 200, body }, 1, { route: 'me' });
+  expect((await examine()).lines).toEqual([CLOCK, ACCEPTED, READABLE[0]]);
+  key().meShape = 'none';
+  const given = await examine({ WHATSAPP_USE_CONNECTION_IDS: 'conn_a' });
+  expect(given.lines).toEqual([CLOCK, ACCEPTED, READABLE[0]]);
+});
+
+test('a connection that two keys list is asked for once', async () => {
+  simulator.world.addKey({ key: 'pa_live_second', connections: ['conn_a', 'conn_b'] });
+  const { lines } = await examine({ WHATSAPP_USE_API_KEY: `${KEY},pa_live_second` });
+  const accepted = (place: number) => `✓ key ${place}: accepted, with the scope whatsapp:read`;
+  expect(lines).toEqual([CLOCK, accepted(1), ...READABLE, accepted(2)]);
+});
+
+test('answers about a connection that are none of the API’s', async () => {
+  const strange = { kind: 'answer', status: 200 } as const;
+  simulator.faults.script({ ...strange, body: '[]' }, 1, { route: 'status', connection: 'conn_a' });
+  simulator.faults.script({ ...strange, body: '{}' }, 1, { route: 'sync', connection: 'conn_b' });
+  const advice = expect.stringContaining('check WHATSAPP_USE_BASE_URL');
+  expect((await examine()).lines).toEqual([
+    ...[CLOCK, ACCEPTED],
+    ...['✗ conn_a: GET /v1/whatsapp/status answers 200, but not as the API does', advice],
+    ...['✗ conn_b: GET /v1/whatsapp/sync answers 200, but not as the API does', advice],
+  ]);
+});
+
 describe('something else that answers', () => {
   let other: string;
   let status = 200;

@@ -172,6 +172,7 @@ describe('refused', () => {
     [['erase'], 2, 'either --phone or --person is wanted'],
     [['erase', '--phone', '+4915100000001', '--person', 'x'], 2, 'either --phone or --person is wanted'],
     [['erase', '--phone', '0151 00000001'], 2, 'a number in E.164 is wanted'],
+    [['erase', '--phone', '4915100000001'], 2, 'a number in E.164 is wanted'],
     [['erase', '--person', ' '], 2, '--person is empty'],
     [
       ['erase', '--phone', '+4915100000077', '--yes'],

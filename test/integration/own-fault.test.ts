@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
+import { explain } from '../../src/main.ts';
 import { errorFields } from '../../src/ops/logger.ts';
+import { prepareSchema } from '../../src/replica.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { SyncEvent } from '../../src/sync/events.ts';
 import { useTestDatabase } from '../support/database.ts';
@@ -46,5 +48,26 @@ describe('a fault of this program is told as one, and where it is, instead of bl
     const fields = await logged(replica);
     await replica.worker.stop();
     expect(fields).toEqual(here);
+  });
+
+  test('while the schema is prepared, on stderr', async () => {
+    const replica = await createReplica(quickSettings(database.url, simulator.url));
+    onTestFinished(() => replica.close());
+    // What is asked last.
+    const broken = {
+      ...replica,
+      get control() {
+        return fault();
+      },
+    };
+    const options = { migrate: true, patience: 60_000, onWaiting: () => {} };
+    const { signal } = new AbortController();
+    const error = await prepareSchema(broken, options, signal).catch((thrown: unknown) => thrown);
+    expect(errorFields(error)).toEqual(here);
+    let told = '';
+    const stderr = { write: (text: string) => (told += text) } as unknown as NodeJS.WriteStream;
+    expect(explain(error, { stderr, signal })).toBe(1);
+    expect(told).toContain('wa-replica: internal error: ');
+    expect(told).toContain('own-fault.test.ts');
   });
 });

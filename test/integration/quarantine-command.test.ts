@@ -122,9 +122,17 @@ describe('the command', () => {
     // A process, whose standard input is no terminal.
     const asked = await runCli(['quarantine', 'discard', '--code', '22023'], { DATABASE_URL: database.url });
     expect(asked).toMatchObject({ status: 2, stderr: expect.stringContaining('--yes') });
-    expect(await quarantine('discard', '--code', '22023', '--yes')).toMatchObject({
+    expect((await quarantine('list', '--code', '22023')).stdout).toMatch(/\n1 entry\n$/);
+    // Named twice is named.
+    const [, named] = await ids('true');
+    expect(await quarantine('discard', named!, named!, '--yes')).toMatchObject({
       status: 0,
       stdout: '1 discarded\n',
+    });
+    // Where there is nothing to discard there is nothing to ask.
+    expect(await quarantine('discard', '--code', '22023')).toMatchObject({
+      status: 0,
+      stdout: '0 discarded\n',
     });
     expect(await bench.entries('true')).toMatchObject([
       { record_id: 'd1', resolution: null },

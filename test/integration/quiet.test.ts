@@ -83,6 +83,23 @@ test('nothing of a record, a key or a password is in the logs, whatever fails (R
   }
 });
 
+test.each([
+  ['throws', 'throw error'],
+  ['rejects', 'void Promise.reject(error)'],
+])('a fault that nobody catches ends the process with its place, not its text: what %s', async (_, fault) => {
+  const code = `const error = new TypeError('${MARKERS.body}'); process.on('SIGUSR2', () => { ${fault}; });`;
+  const daemon = startCli(['run'], {
+    ...quickSettings(database.url, simulator.url),
+    NODE_OPTIONS: `--import=data:text/javascript;base64,${Buffer.from(code).toString('base64')}`,
+  });
+  await daemon.logged('replicating');
+  expect(await daemon.kill('SIGUSR2')).toBe(1);
+  expect(daemon.stderr).toMatch(
+    /^wa-replica: internal error: \{"kind":"internal","error":"TypeError","at":\[".+\n$/m,
+  );
+  expect(daemon.stderr).not.toContain(MARKERS.body);
+});
+
 test('the comparison that other tests rely on does find differences', async () => {
   const db = openTestDatabase(database.url);
   await database.query(`update whatsapp.messages set body = body || '!' where message_id =

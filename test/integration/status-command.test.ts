@@ -169,6 +169,15 @@ test('--watch looks again and again, through an outage too, and ends on SIGINT w
   await proxy.close();
 });
 
+test('--watch ends where it is no outage, which no looking mends', async () => {
+  await database.query('alter table whatsapp.sync_state rename to elsewhere');
+  const { status, stderr } = await runCommand(['status', '--watch'], needs());
+  expect([status, stderr]).toEqual([
+    1,
+    expect.stringContaining('wa-replica: database: using Postgres: 42P01'),
+  ]);
+});
+
 test.each([
   ['behind', 'schema_pending: the schema lacks 0001_replica', 'run `wa-replica migrate`'],
   ['ahead', 'schema_newer: the schema has 9999_later', 'run the version of wa-replica that made it'],

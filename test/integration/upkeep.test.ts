@@ -1,20 +1,24 @@
 /** Upkeep on its schedule: what was missed, interrupted, or has waited longest. */
+import { once } from 'node:events';
 import { Writable } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, expect, onTestFinished, test } from 'vitest';
 import { upkeepJobs } from '../../src/cli/jobs.ts';
 import { loadSettings } from '../../src/config/load.ts';
 import { createLogger } from '../../src/ops/logger.ts';
-import { type ConnectionJob, lastDue, Upkeep } from '../../src/ops/upkeep.ts';
+import { type ConnectionJob, lastDue, Upkeep, type WorkerJob } from '../../src/ops/upkeep.ts';
 import { assemble } from '../../src/replica.ts';
 import { useTestDatabase } from '../support/database.ts';
+import { logLines } from '../support/log-lines.ts';
 import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 
 const database = useTestDatabase({ migrated: true });
-const log = createLogger({ level: 'silent', format: 'json', stream: process.stderr });
+const { log, lines, empty } = logLines();
 let running: Upkeep | undefined;
 afterEach(async () => {
   await running?.stop();
+  empty();
   await database.query('truncate whatsapp.upkeep');
 });
 
@@ -82,7 +86,7 @@ test('a run that was missed is made up for once, oldest first, one at a time and
   expect([...begun].sort()).toEqual(['a2', 'b1']);
   upkeep.look();
   await end('a2');
-  await end('a1', new Error('whatever'));
+  await end('a1', Object.assign(new Error('whatever'), { code: '55P03' }));
   await end('b1');
   await idle(3);
   upkeep.look();
@@ -91,7 +95,10 @@ test('a run that was missed is made up for once, oldest first, one at a time and
   // A failure is told of, and made up for by the next time.
   expect(
     await database.query(`select connection_id, error from whatsapp.upkeep where error is not null`),
-  ).toEqual([{ connection_id: 'a1', error: 'Error' }]);
+  ).toEqual([{ connection_id: 'a1', error: 'database: using Postgres: 55P03' }]);
+  expect(lines).toMatchObject([
+    { level: 'warn', msg: 'upkeep failed', job: 'it', connection_id: 'a1', error: 'using Postgres: 55P03' },
+  ]);
 });
 
 test('what was interrupted is due again, for whoever has the connection then', async () => {
@@ -100,9 +107,53 @@ test('what was interrupted is due again, for whoever has the connection then', a
   await waitFor(() => first.begun.length === 1, { what: 'its begin' });
   first.stopping.abort();
   await first.upkeep.stop();
-  const second = start();
-  await second.end('a1');
+  const second = start({
+    async run(_, signal) {
+      second.begun.push('a1');
+      await once(signal, 'abort');
+      throw signal.reason;
+    },
+  });
+  await waitFor(() => second.begun.length === 1, { what: 'its next begin' });
+  await second.upkeep.stop();
+  const third = start();
+  await third.end('a1');
   await idle(1);
+  expect(lines).toEqual([]);
+});
+
+test('what ended early is left to the next look', async () => {
+  await missed('a1', 3);
+  let looks = 1;
+  const { begun, upkeep } = start({
+    async run(id) {
+      begun.push(id);
+      return false;
+    },
+  });
+  await waitFor(
+    () => {
+      looks++;
+      upkeep.look();
+      return begun.length >= 5;
+    },
+    { what: 'some of its beginnings' },
+  );
+  await upkeep.stop();
+  expect(begun.length).toBeLessThanOrEqual(looks);
+});
+
+test('nothing begins any more once it is told to stop', async () => {
+  await missed('a1', 3);
+  const { begun, upkeep } = start({
+    async run(id) {
+      begun.push(id);
+      return true;
+    },
+  });
+  // It is still asking what is due.
+  await upkeep.stop();
+  expect([begun, lines]).toEqual([[], []]);
 });
 
 test('what cannot be done now waits; what is urgent does not', async () => {
@@ -134,6 +185,32 @@ test('what cannot be done now waits; what is urgent does not', async () => {
     { what: 'the one that was not able' },
   );
   expect(begun).toEqual(['a3', 'a1']);
+});
+
+test('the end of what each worker does for itself is waited for, and being interrupted is no failure of it', async () => {
+  const begun = Promise.withResolvers<void>();
+  let ended = false;
+  const job: WorkerJob = {
+    name: 'own',
+    cron: '* * * * * *',
+    each: 'worker',
+    async run(signal) {
+      begun.resolve();
+      await once(signal, 'abort');
+      await setImmediate();
+      ended = true;
+      signal.throwIfAborted();
+    },
+  };
+  const { signal } = new AbortController();
+  const upkeep = new Upkeep({
+    ...{ db: database.db, jobs: [job], held: () => [], groupOf: () => KEYS.a, log, signal },
+  });
+  running = upkeep;
+  upkeep.start();
+  await begun.promise;
+  await upkeep.stop();
+  expect([ended, lines]).toEqual([true, []]);
 });
 
 test("the daemon's jobs tell of what there was to do, and of nothing else", async () => {

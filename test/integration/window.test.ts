@@ -1,4 +1,5 @@
 /** The window (R17): alarms while it closes, gaps once it has passed. */
+import { once } from 'node:events';
 import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
@@ -27,9 +28,15 @@ let url: URL;
 interface AlertEvent {
   readonly id: string;
   readonly type: string;
-  readonly payload: { readonly since: string; readonly lost_from: string; readonly lag_seconds: number };
+  readonly payload: {
+    readonly since: string;
+    readonly lost_from: string;
+    readonly lag_seconds: number;
+    readonly window_left_seconds: number;
+  };
 }
-let received: { headers: IncomingHttpHeaders; body: string; event: AlertEvent }[] = [];
+let received: { path?: string | undefined; headers: IncomingHttpHeaders; body: string; event: AlertEvent }[] =
+  [];
 let statuses: number[] = [];
 const lines: Record<string, unknown>[] = [];
 
@@ -41,7 +48,7 @@ beforeAll(async () => {
       body += chunk.toString();
     });
     request.on('end', () => {
-      received.push({ headers: request.headers, body, event: JSON.parse(body) });
+      received.push({ path: request.url, headers: request.headers, body, event: JSON.parse(body) });
       response.writeHead(statuses.shift() ?? 204).end();
     });
   });
@@ -109,13 +116,19 @@ test('each step is told once, signed, and sent again until it is taken; then tha
   await told('warn');
   // Three attempts of one alert.
   expect(received.map(({ event }) => event.id)).toEqual(Array(3).fill(received[0]!.event.id));
-  const { headers, body, event } = received[2]!;
+  const { path, headers, body, event } = received[2]!;
+  expect(path).toBe('/alerts?token=x');
   expect(event).toMatchObject({ type: 'wa_replica.window.warning', connection_id: ID });
   const since = Date.parse(event.payload.since);
   expect(Date.parse(event.payload.lost_from) - since).toBe(30 * DAY);
   expect(Math.round(event.payload.lag_seconds / 86_400)).toBe(16);
-  expect(event.payload).toMatchObject({ kind: 'unauthorized', window_left_seconds: expect.any(Number) });
-  expect(headers['x-wa-replica-event-type']).toBe('wa_replica.window.warning');
+  expect(event.payload).toMatchObject({ kind: 'unauthorized' });
+  expect(event.payload.window_left_seconds + event.payload.lag_seconds).toBe(30 * 86_400);
+  expect(headers).toMatchObject({
+    'x-wa-replica-event-id': event.id,
+    'x-wa-replica-event-type': 'wa_replica.window.warning',
+    'x-wa-replica-timestamp': expect.stringMatching(/^\d{10}$/),
+  });
   const header = String(headers['x-wa-replica-signature']);
   expect(isSigned(header, Buffer.from(body), [SECRET], Date.now())).toBe(true);
   expect(isSigned(header, Buffer.from(`${body} `), [SECRET], Date.now())).toBe(false);
@@ -133,6 +146,8 @@ test('each step is told once, signed, and sent again until it is taken; then tha
   const last = watch('you');
   await last.look(signal);
   await told(null);
+  // Told apart from what is only sent again.
+  expect(new Set(received.map(({ event }) => event.id)).size).toBe(3);
   expect(received.slice(3).map(({ event }) => event.type)).toEqual([
     'wa_replica.window.error',
     'wa_replica.window.recovered',
@@ -146,6 +161,52 @@ test('each step is told once, signed, and sent again until it is taken; then tha
   await database.query('update whatsapp.sync_state set lease_owner = null, lease_expires_at = null');
 });
 
+test('a connection that went to another worker, and comes back, is logged of where it stands then', async () => {
+  const heldBy = (worker: string) =>
+    database.query(
+      `update whatsapp.sync_state set lease_owner = $1, lease_expires_at = now() + interval '1 hour'`,
+      [worker],
+    );
+  const [mine, theirs] = [watch('me', async () => {}), watch('you', async () => {})];
+  const look = async (days: number, step: string | null) => {
+    await behind(days);
+    for (const one of [mine, theirs]) await one.look(signal);
+    await told(step);
+  };
+  await heldBy('me');
+  await look(16, 'warn');
+  await heldBy('you');
+  await look(0, null);
+  await heldBy('me');
+  await look(16, 'warn');
+  expect(lines.map(({ msg }) => msg)).toEqual([
+    'less than half of the window is left',
+    'the window is wide again',
+    'less than half of the window is left',
+  ]);
+  await look(0, null);
+  await database.query('update whatsapp.sync_state set lease_owner = null, lease_expires_at = null');
+});
+
+test('an alert that the end interrupts is sent by the next start, and no failure', async () => {
+  await behind(16);
+  await database.query('update whatsapp.sync_state set window_alert = null');
+  const ending = new AbortController();
+  const slow = watch('me', async (_, ended) => {
+    await once(ended, 'abort');
+    ended.throwIfAborted();
+  });
+  await slow.look(ending.signal);
+  ending.abort();
+  await slow.watch(ending.signal);
+  expect(lines.map(({ msg }) => msg)).toEqual(['less than half of the window is left']);
+  await watch('me', async () => {}).look(signal);
+  await told('warn');
+  await behind(0);
+  await watch('me', async () => {}).look(signal);
+  await told(null);
+});
+
 test('a receiver that refuses is told of, and asked again at the next look', async () => {
   await behind(16);
   statuses = [404];
@@ -154,7 +215,9 @@ test('a receiver that refuses is told of, and asked again at the next look', asy
   await waitFor(() => lines.some(({ msg }) => msg === 'cannot send an alert'), { what: 'word of it' });
   // No use in trying that again at once.
   expect(received).toHaveLength(1);
-  expect(lines.at(-1)).toMatchObject({ error: 'sending an alert: HTTP 404' });
+  expect(lines.at(-1)).toMatchObject({
+    ...{ error: 'sending an alert: HTTP 404', hint: expect.stringContaining('ALERT_WEBHOOK_URL') },
+  });
   await waitFor(
     async () => {
       await watcher.look(signal);

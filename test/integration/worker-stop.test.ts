@@ -54,3 +54,16 @@ test('a stop that cannot give such a lease back says so', async () => {
   expect(await stopMeanwhile('1s')).toBe(false);
   await other.end();
 });
+
+test('a stop that cannot sign off says so, and has dropped nothing', async () => {
+  await database.query(`create function refuse() returns trigger language plpgsql as
+    'begin raise exception using errcode = ''57P01''; end'`);
+  await database.query(`create trigger refuse before delete on whatsapp.workers
+    for each statement execute function refuse()`);
+  const replica = await createReplica(quickSettings(database.url, simulator.url));
+  onTestFinished(() => replica.close());
+  replica.worker.start();
+  expect(await replica.worker.stop()).toBe(true);
+  const failures = replica.events.filter(({ type }) => type === 'worker_failed');
+  expect(failures).toMatchObject([{ error: { kind: 'database', message: 'signing off: 57P01' } }]);
+});

@@ -256,6 +256,15 @@ describe('names', () => {
     expect(warnings).toEqual([`${name} is no setting of wa-replica; ${meant} is meant?`]);
   });
 
+  test('are told beside what is missing for them', () => {
+    const env = { WHATSAPP_USE_APIKEY: 'x', POLL_INTERVALL: '1s' };
+    expect(problemsOf(env, { database: false, upstream: true })).toEqual([
+      expect.stringMatching(/^WHATSAPP_USE_API_KEY is not set/),
+      'WHATSAPP_USE_APIKEY is no setting of wa-replica; WHATSAPP_USE_API_KEY is meant?',
+      'POLL_INTERVALL is no setting of wa-replica; POLL_INTERVAL is meant?',
+    ]);
+  });
+
   test('of other programs are no matter', () => {
     const others = [
       'PATH',

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { singleFlight } from '../../src/lib/single-flight.ts';
 import { type HealthOptions, overdue, readiness, summary } from '../../src/ops/health.ts';
 import { type RouteOptions, routes } from '../../src/ops/http/routes.ts';
+import type { WindowAlarms } from '../../src/ops/window-watch.ts';
 import type { LoopHealth } from '../../src/sync/loop.ts';
 
 const MINUTE = 60_000;
@@ -108,16 +109,29 @@ describe('ready', () => {
       status: 'unready',
       reason: "the schema is not this version's",
     });
-    const refused = { migrated: () => Promise.reject(new Error('57P03')) };
-    expect(await stateOf(current, refused)).toMatchObject({
-      status: 'unready',
-      reason: 'the database is out of reach',
+    const failing = (code: string) => ({
+      migrated: () => Promise.reject(Object.assign(new Error('no'), { code })),
     });
+    for (const [code, reason] of [
+      ['57P03', 'the database is out of reach'],
+      ['42501', 'the role of DATABASE_URL lacks a privilege, see `wa-replica doctor`'],
+      ['42P01', "the schema is not this version's"],
+      ['42703', "the schema is not this version's"],
+      ['3F000', "the schema is not this version's"],
+    ] as const)
+      expect(await stateOf(current, failing(code))).toMatchObject({ status: 'unready', reason });
     const silent = { migrated: () => new Promise<boolean>(() => {}) };
     expect(await stateOf(current, silent)).toMatchObject({
       status: 'unready',
       reason: 'the database does not answer',
     });
+  });
+
+  test('is degraded by what is about to be lost, and by what was', async () => {
+    const alarm = { connection_id: 'conn', step: 'warn' } as WindowAlarms['window'][number];
+    const withAlarms = (alarms: WindowAlarms) => stateOf([loop()], { alarms: () => alarms });
+    expect(await withAlarms({ window: [alarm], gaps: 0 })).toMatchObject({ status: 'degraded', current: 1 });
+    expect(await withAlarms({ window: [], gaps: 1 })).toMatchObject({ status: 'degraded', current: 1 });
   });
 
   test('says of those behind since when, why and what to do', async () => {
@@ -132,6 +146,8 @@ describe('ready', () => {
         what_to_do: 'check WHATSAPP_USE_API_KEY and its scope whatsapp:read',
       },
     ]);
+    const never = await readiness(health([loop({ polledAt: undefined })]));
+    expect(never.behind).toMatchObject([{ seconds_since_poll: null, kind: null, what_to_do: null }]);
   });
 });
 

@@ -1,26 +1,24 @@
-import { expect, test } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 import { ReplicaError } from '../../src/errors.ts';
 import { SchemaWatch } from '../../src/ops/schema-watch.ts';
+import { logLines } from '../support/log-lines.ts';
 import { waitFor } from '../support/wait.ts';
 
 const newer = new ReplicaError('schema_newer', { where: 'the schema has 0002, this program ends at 0001' });
 const never = new AbortController().signal;
+const { log, lines, empty } = logLines();
+afterEach(empty);
 
-test('looks now and then; an outage, and a schema that is behind, say nothing', async () => {
-  const results = [
-    undefined,
-    Object.assign(new Error('terminated'), { code: '57P01' }),
-    new ReplicaError('schema_pending', { where: 'the schema lacks 0001' }),
-    undefined,
-    newer,
-  ];
+test('looks now and then; an outage says nothing', async () => {
+  const results = [undefined, Object.assign(new Error('terminated'), { code: '57P01' }), undefined, newer];
   let looks = 0;
   const check = async () => {
     const result = results[looks++];
     if (result !== undefined) throw result;
   };
-  expect(await new SchemaWatch(1).newer(check, never)).toBe(newer);
+  expect(await new SchemaWatch(1).newer(check, log, never)).toBe(newer);
   expect(looks).toBe(results.length);
+  expect(lines).toEqual([]);
 });
 
 test.each([
@@ -37,7 +35,7 @@ test.each([
     looked = true;
     throw newer;
   };
-  const watching = watch.newer(check, ended.signal);
+  const watching = watch.newer(check, log, ended.signal);
   const error = new ReplicaError('database', { where: 'writing a page', code });
   watch.listen({ type: 'failed', connectionId: 'conn', error, failures: 1, retryIn: 1 });
   if (looks) expect(await watching).toBe(newer);
@@ -49,8 +47,30 @@ test.each([
 test('ends with the signal', async () => {
   const ended = new AbortController();
   let looks = 0;
-  const watching = new SchemaWatch(1).newer(async () => void looks++, ended.signal);
+  const watching = new SchemaWatch(1).newer(async () => void looks++, log, ended.signal);
   await waitFor(() => looks > 2, { what: 'some looks' });
   ended.abort();
   expect(await watching).toBeUndefined();
+});
+
+test('what keeps it from looking is told, at each doubling in a row, and it goes on', async () => {
+  const fault = new TypeError('a fault of this program');
+  const refused = Object.assign(new Error('no'), { code: '42501' });
+  const results = [fault, fault, fault, refused, undefined, refused, newer];
+  let looks = 0;
+  const check = async () => {
+    const result = results[looks++];
+    if (result !== undefined) throw result;
+  };
+  expect(await new SchemaWatch(1).newer(check, log, never)).toBe(newer);
+  const told = { level: 'error', msg: 'cannot watch the schema' };
+  const internal = { ...told, kind: 'internal', error: "reading the schema's version: TypeError" };
+  const at = [expect.stringContaining('schema-watch.test.ts'), ...Array(3).fill(expect.any(String))];
+  const denied = { ...told, kind: 'database', error: "reading the schema's version: 42501" };
+  expect(lines).toMatchObject([
+    { ...internal, at, failures: 1 },
+    { ...internal, failures: 2 },
+    { ...denied, failures: 4 },
+    { ...denied, failures: 1 },
+  ]);
 });

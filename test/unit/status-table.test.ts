@@ -170,6 +170,16 @@ test('a line for what is about to be lost, what was lost, and what a verificatio
   expect(lines({ verification: failed })).toEqual([
     'conn_00000001: the verification of 11-23 03:20 failed: network: GET /x: ECONNRESET',
   ]);
+  const ofLedger = { ...verification, remaining: '0', ledger_problems: 1 };
+  expect(lines({ window_alarm: 'warn', verification: ofLedger })).toEqual([
+    'conn_00000001: less than half of the window is left: then the upstream forgets what is missing',
+    'conn_00000001: the verification of 11-23 03:20 found 0 differences, 1 problem in the ledger;',
+    '    see `wa-replica verify`, which mends with --repair',
+  ]);
+  // With what is removed nothing can be compared any more; what is in the quarantine can be discarded.
+  expect(lines({ state: 'removed', verification, quarantined: '1' })).toEqual([
+    'conn_00000001: 1 in quarantine, see `wa-replica quarantine list`',
+  ]);
 });
 
 test('what joins letters and emoji stays, what moves the cursor or turns a line around does not', () => {

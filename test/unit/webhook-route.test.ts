@@ -15,13 +15,13 @@ const PATH = '/webhooks/whatsapp-use';
 let server: HttpServer;
 let events: (string | undefined)[];
 let counted: string[];
-let failing: boolean;
+let failing: Error | undefined;
 let logged: string;
 
 beforeEach(async () => {
   events = [];
   counted = [];
-  failing = false;
+  failing = undefined;
   logged = '';
   const stream = new Writable({
     write(chunk, _, done) {
@@ -31,7 +31,7 @@ beforeEach(async () => {
   });
   const log = createLogger({ level: 'info', format: 'json', stream });
   const onEvent = async (id: string | undefined) => {
-    if (failing) throw new Error('the database is away');
+    if (failing) throw failing;
     events.push(id);
   };
   server = await serve(
@@ -96,11 +96,19 @@ describe('a signed event', () => {
   });
 
   test('is 503 where nobody could be told: the sender shall try again', async () => {
-    failing = true;
+    failing = Object.assign(new Error('no'), { code: '57P01' });
     expect((await send(event('conn_a'))).status).toBe(503);
-    failing = false;
+    failing = undefined;
     expect((await send(event('conn_a'))).status).toBe(200);
     expect(counted).toEqual(['failed', 'accepted']);
+    expect(logged).toBe('');
+  });
+
+  test('is 500 where this program is at fault, and told', async () => {
+    failing = new TypeError('a fault of this program');
+    expect((await send(event('conn_a'))).status).toBe(500);
+    expect(counted).toEqual(['failed']);
+    expect(logged).toMatch(/"kind":"internal","error":"TypeError","at":\[.*"HTTP request failed"/);
   });
 
   test('may have a query', async () => {

@@ -167,13 +167,18 @@ async function checkListen({ db, listenUrl, hasListenUrl }: DatabaseCheck): Prom
   if (listenUrl === 'off') return ok('listen: off, wake-ups come with the next renewal');
   try {
     if (await probeListen(listenUrl, db)) return ok('listen: NOTIFY is heard');
-    return problem(
-      'listen: NOTIFY is not heard: a pooler in transaction mode?',
-      hasListenUrl
-        ? 'LISTEN_DATABASE_URL must lead past the pooler'
-        : 'set LISTEN_DATABASE_URL to a URL past the pooler, or to off',
-    );
+    return hasListenUrl
+      ? problem(
+          'listen: NOTIFY is not heard: another database, or a pooler in transaction mode?',
+          'LISTEN_DATABASE_URL must lead to the same database, past the pooler',
+        )
+      : problem(
+          'listen: NOTIFY is not heard: a pooler in transaction mode?',
+          'set LISTEN_DATABASE_URL to a URL past the pooler, or to off',
+        );
   } catch (error) {
-    return problem(`listen: no connection (${codeOf(error)})`, 'check LISTEN_DATABASE_URL');
+    const code = codeOf(error);
+    const advice = hasListenUrl ? undefined : remedy('database', code);
+    return problem(`listen: no connection (${code})`, advice ?? 'check LISTEN_DATABASE_URL');
   }
 }

@@ -5,8 +5,8 @@ import type { Database } from '../../store/schema.ts';
 import { keyFingerprints } from '../../store/suppressions.ts';
 import { type Finding, ok, problem } from './finding.ts';
 
-/** What is missing or refused there, other findings tell of: no such table, schema, or privilege. */
-const NO_TABLE: ReadonlySet<string> = new Set(['42P01', '3F000', '42501']);
+/** What is missing or refused there, other findings tell of: no such table (nor schema), or privilege. */
+const NO_TABLE: ReadonlySet<string> = new Set(['42P01', '42501']);
 
 /** Checks that ERASURE_KEY is the one that people were erased with; says nothing where neither is there, or the tables
  * are not. */

@@ -1,5 +1,4 @@
 import type { Kysely } from 'kysely';
-import { sqlstate } from '../../errors.ts';
 import { seldom } from '../../lib/seldom.ts';
 import { singleFlight } from '../../lib/single-flight.ts';
 import { type Activity, readActivity } from '../../store/activity.ts';
@@ -8,6 +7,7 @@ import { countMedia } from '../../store/media-report.ts';
 import type { Database } from '../../store/schema.ts';
 import { type HealthOptions, overdue, type Readiness, readiness } from '../health.ts';
 import type { Metrics, Sample } from '../metrics.ts';
+import { outageOf } from '../outage.ts';
 import { type ReportOptions, readReport, type StatusReport } from '../status.ts';
 import { guarded, isTrusted } from './access.ts';
 import { renderOutage, renderPage } from './page.ts';
@@ -57,9 +57,9 @@ export function routes(options: RouteOptions): Route[] {
         // Without a database the process's own are still worth having. Both at once: each waits for it as long as a
         // time-out lasts.
         const [known, changes, attachments] = await Promise.all([
-          report().catch(() => undefined),
-          feed().catch(() => undefined),
-          options.media ? media().catch(() => undefined) : undefined,
+          report().catch(unknown),
+          feed().catch(unknown),
+          options.media ? media().catch(unknown) : undefined,
         ]);
         const body = await metrics.render({
           ...{ report: known, feed: changes, media: attachments, leases: leases(), pools: pools() },
@@ -92,7 +92,7 @@ async function status(report: () => Promise<StatusReport>): Promise<Reply> {
   try {
     return json(200, await report());
   } catch (error) {
-    return json(503, { error: whyNot(error) });
+    return json(503, { error: outageOf(error) });
   }
 }
 
@@ -107,21 +107,13 @@ async function page(
   try {
     return answer(200, renderPage(await report(), await activity(), maxLag));
   } catch (error) {
-    return answer(503, renderOutage(whyNot(error)));
+    return answer(503, renderOutage(outageOf(error)));
   }
 }
 
-/** SQLSTATEs of a table, a schema or a column that is not there, and of one that the role may not read. */
-const WHY: Readonly<Record<string, string>> = {
-  '42P01': "the schema is not this version's",
-  '3F000': "the schema is not this version's",
-  '42703': "the schema is not this version's",
-  '42501': 'the role of DATABASE_URL lacks a privilege, see `wa-replica doctor`',
-};
-
-/** Why there is nothing to show. */
-function whyNot(error: unknown): string {
-  return WHY[sqlstate(error) ?? ''] ?? 'the database is out of reach';
+/** @returns undefined: it is not known during an outage. */
+function unknown(error: unknown): undefined {
+  outageOf(error);
 }
 
 function json(status: number, value: unknown): Reply {

@@ -1,5 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
+import { recognize } from '../../errors.ts';
 import { isDoubling } from '../../lib/doubling.ts';
 import { type ConnectionId, isConnectionId } from '../../model.ts';
 import type { Logger } from '../logger.ts';
@@ -47,8 +48,10 @@ export function webhookRoute({ secrets, onEvent, count, log, now = Date.now }: W
       if (!isSigned(signatureOf(request), body, secrets, now())) return refuse(401);
       try {
         await onEvent(connectionOf(body));
-      } catch {
+      } catch (error) {
         count('failed');
+        // A fault of this program is told of as one.
+        if (recognize(error) === undefined) throw error;
         // The sender tries again; the poll does not need it to.
         return { status: 503, body: 'try again\n' };
       }

@@ -1,0 +1,189 @@
+import { describe, expect, test } from 'vitest';
+import { renderOutage, renderPage } from '../../src/ops/http/page.ts';
+import type { Activity } from '../../src/store/activity.ts';
+import type { ConnectionStatus } from '../../src/store/status.ts';
+import { REPORT } from './every-event.ts';
+
+const [CALM] = REPORT.connections as [ConnectionStatus];
+const LAG = 300_000;
+
+interface Page {
+  readonly headline: string;
+  readonly alarm: boolean;
+  readonly cards: readonly string[];
+  readonly html: string;
+}
+
+/** The page of connections that are as {@link CALM}, but for this. */
+function pageOf(
+  connections: readonly Partial<ConnectionStatus>[],
+  { workers = REPORT.workers, activity = new Map() as Activity } = {},
+): Page {
+  const all = connections.map((one, i) => ({ ...CALM, connection_id: `conn_${i}`, ...one }));
+  return read(renderPage({ ...REPORT, workers, connections: all }, activity, LAG).html);
+}
+
+function read(html: string): Page {
+  const [, kind = '', headline = ''] = /<p id="headline" class="(\w+)" role="status">(.*)<\/p>/.exec(html)!;
+  expect(html.includes('<title>⚠ wa-replica</title>')).toBe(kind === 'alarm');
+  const list = html.slice(html.indexOf('<ul id="connections"'), html.indexOf('</ul>'));
+  return { headline, alarm: kind === 'alarm', cards: list.split('<li ').slice(1), html };
+}
+
+const verification = (changes: Partial<NonNullable<ConnectionStatus['verification']>>) => ({
+  verification: {
+    ...CALM.verification!,
+    finished_at: new Date(Date.now() - 3 * 3_600_000).toISOString(),
+    ...changes,
+  },
+});
+
+describe('the headline', () => {
+  const live = {};
+  const parked = { state: 'parked' } as const;
+  const removed = { ...parked, state: 'removed', gaps: '1', window_alarm: 'error' } as const;
+  test.each<[headline: string, alarm: boolean, connections: readonly Partial<ConnectionStatus>[]]>([
+    ['No connections are known yet', false, []],
+    ['No connections are known yet', false, [removed]],
+    ['The connection is live', false, [live]],
+    ['The connection is live', false, [live, removed]],
+    ['All 2 connections are live', false, [live, live]],
+    ['1 of 2 connections live, the others on their way', false, [live, { state: 'catching_up' }]],
+    ['1 of 1 connection does not replicate', true, [parked]],
+    ['2 of 3 connections do not replicate', true, [live, parked, { state: 'stalled' }]],
+    [
+      '0 of 1 connection live, the others on their way',
+      false,
+      [{ state: 'backing_off', lag_seconds: LAG / 1000 }],
+    ],
+    ['1 of 1 connection does not replicate', true, [{ state: 'backing_off', lag_seconds: LAG / 1000 + 1 }]],
+    ['1 of 1 connection has lost messages, or will soon', true, [{ gaps: '1' }]],
+    [
+      '2 of 3 connections have lost messages, or will soon',
+      true,
+      [{ gaps: '1' }, { state: 'catching_up', window_alarm: 'error' }, { window_alarm: 'warn' }],
+    ],
+  ])('%s', (headline, alarm, connections) => {
+    expect(pageOf(connections)).toMatchObject({ headline, alarm });
+  });
+
+  test('is that nobody replicates, whatever the connections were', () => {
+    const headline = 'No worker is alive: nothing is replicated';
+    expect(pageOf([live, parked], { workers: [] })).toMatchObject({ headline, alarm: true });
+  });
+
+  test('is why there is nothing to show', () => {
+    const page = read(renderOutage('the database is out of reach').html);
+    expect(page).toMatchObject({ headline: 'Nothing to show: the database is out of reach.', alarm: true });
+    expect(page.cards).toEqual([]);
+  });
+});
+
+describe('the cards', () => {
+  test('of those that need somebody come first, and of those that are live the odd ones', () => {
+    const { cards } = pageOf([
+      ...[{ state: 'removed' }, { connection_id: 'z' }, { connection_id: 'y' }, { state: 'starting' }],
+      ...[{ connection_id: 'zz', quarantined: '1' }, { state: 'catching_up' }, { state: 'backing_off' }],
+      ...[{ state: 'parked' }, { state: 'stalled' }],
+    ] as Partial<ConnectionStatus>[]);
+    expect(
+      cards.map((card) => /^class="card (\w+) (\w+)".*\n<h2>(\w+)/.exec(card)!.slice(1).join(' ')),
+    ).toEqual([
+      ...['stalled odd conn_8', 'parked odd conn_7', 'backing_off odd conn_6', 'catching_up odd conn_5'],
+      ...['starting odd conn_3', 'live odd zz', 'live fine y', 'live fine z', 'removed fine conn_0'],
+    ]);
+  });
+
+  test.each<[what: string, Partial<ConnectionStatus>, told: string | RegExp]>([
+    [
+      'a failure that is being retried',
+      { last_error_kind: 'upstream', last_error: 'GET /x: HTTP 500', consecutive_failures: 2 },
+      '<p class="problem">upstream: GET /x: HTTP 500, 2 failures in a row</p>',
+    ],
+    [
+      'what somebody has to do',
+      { last_error_kind: 'not_paired', last_error: 'GET /x: HTTP 409', consecutive_failures: 1 },
+      '409, 1 failure in a row<br><strong>pair the WhatsApp account again</strong></p>',
+    ],
+    ['a gap', { gaps: '1' }, '<p class="problem">1 gap: the upstream forgot'],
+    ['the quarantine', { quarantined: '1200' }, '<p class="problem warn">1,200 in quarantine<br>'],
+    [
+      'a window that closes',
+      { window_alarm: 'warn', window_left_seconds: 7_200 },
+      '<dd class="warn">2 h 0 min</dd>',
+    ],
+    [
+      'one that is nearly closed',
+      { window_alarm: 'error', window_left_seconds: -7_200 },
+      '<dd class="alarm">−2 h 0 min</dd>',
+    ],
+    ['drift', verification({ remaining: '1200' }), '<span class="alarm">3 h ago, 1,200 differ</span>'],
+    [
+      'a ledger that is not whole',
+      verification({ ledger_problems: 1 }),
+      '<span class="alarm">3 h ago, the ledger is not whole</span>',
+    ],
+    [
+      'a verification that failed',
+      verification({ state: 'failed' }),
+      '<span class="warn">3 h ago, failed</span>',
+    ],
+  ])('tell of %s, and are odd for it', (_, changes, told) => {
+    const [card] = pageOf([changes]).cards;
+    expect(card).toMatch(/^class="card live odd"/);
+    expect(card).toContain(told);
+  });
+
+  test('are fine where nothing is amiss, verified or not', () => {
+    for (const [one, told] of [
+      [verification({}), '3 h ago, whole'],
+      [{ verification: null }, 'never'],
+    ] as const) {
+      const [card] = pageOf([one]).cards;
+      expect(card).toMatch(/^class="card live fine"/);
+      expect(card).toContain(`<dd>${told}</dd>`);
+      expect(card).not.toContain('problem');
+    }
+  });
+
+  test('of what is removed tell of nothing that hinders it', () => {
+    const hindered = { last_error_kind: 'not_found', last_error: 'HTTP 404', worker: null };
+    const [card] = pageOf([{ ...hindered, state: 'removed' }]).cards;
+    expect(card).toContain('</span>removed</p>');
+    expect(card).not.toContain('404');
+    expect(pageOf([{ worker: null }]).cards[0]).toContain('</span>live, no worker has it</p>');
+    expect(pageOf([{ worker: 'w' }]).cards[0]).toContain('</span>live</p>');
+  });
+
+  test('show the last hour, minute by minute', () => {
+    const activity = new Map([['conn_0', [0, 1_000, 500]]]);
+    const [card] = pageOf([{}], { activity }).cards;
+    expect(card).toContain('<polyline points="0,30.0 118,2.0 236,16.0"/>');
+    expect(card).toContain('last hour: 1,500 records, peak 1,000/min');
+    expect(pageOf([{}]).cards[0]).toContain('last hour: nothing came');
+  });
+
+  test('are small where there are many of them', () => {
+    const many = (count: number) =>
+      pageOf(Array.from({ length: count }, () => ({}))).html.includes('class="many"');
+    expect([many(12), many(13)]).toEqual([false, true]);
+  });
+
+  test('show texts as texts', () => {
+    const [card] = pageOf([
+      { connection_id: `<b a="'">&`, last_error_kind: 'upstream', last_error: '<script>' },
+    ]).cards;
+    expect(card).toContain('<h2>&lt;b a=&quot;&#39;&quot;&gt;&amp;</h2>');
+    expect(card).toContain('upstream: &lt;script&gt;, ');
+  });
+});
+
+test('styles and scripts of its own alone are let in, by a nonce that nobody knows before', () => {
+  const nonces = [1, 2].map(() => {
+    const { html, headers } = renderPage(REPORT, new Map(), LAG);
+    const [, nonce] = /script-src 'nonce-([^']+)'/.exec(headers['content-security-policy']!)!;
+    expect(html.split(`nonce="${nonce}"`)).toHaveLength(3);
+    return nonce;
+  });
+  expect(nonces[0]).not.toBe(nonces[1]);
+});
