@@ -94,7 +94,8 @@ export async function openVerification(
         id: row.verification_id,
         notedAt: row.noted_at,
         position: row.position ?? FIRST,
-        counts: { ...emptyCounts(), ...row.counts },
+        // Without a position it begins anew (see `forgetPositions`), and so does what it counted.
+        counts: { ...emptyCounts(), ...(row.position === null ? {} : row.counts) },
         requests: Number(row.requests),
       };
     }

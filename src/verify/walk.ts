@@ -3,15 +3,11 @@ import { type ErrorKind, ReplicaError } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { type CompareTarget, conversationsSince, countKnown, readBefore } from '../store/comparison.ts';
 import { databaseTime } from '../store/progress.ts';
-import {
-  type CountsByKind,
-  noteVerification,
-  type OpenVerification,
-  type ResumeAt,
-} from '../store/verifications.ts';
+import type { CountsByKind, OpenVerification, ResumeAt } from '../store/verifications.ts';
 import type { VerifyContext, VerifyOrder } from './context.ts';
 import { readListed } from './listed.ts';
 import { look } from './look.ts';
+import { note } from './note.ts';
 import { ListReader, type Read } from './reader.ts';
 import { repair } from './repair.ts';
 
@@ -249,8 +245,8 @@ export class Walk {
       requests,
       counts,
     });
-    const note = { state: 'running' as const, position, counts, requests, ledgerProblems: 0 };
-    const notedAt = await noteVerification(this.#context.db, this.#connectionId, this.noted, note);
+    const stands = { state: 'running' as const, position, counts, requests, ledgerProblems: 0 };
+    const notedAt = await note(this.#context, this.#connectionId, this.noted, stands);
     if (notedAt === undefined) throw leaseLost();
     this.#notedAt = notedAt;
   }
