@@ -118,3 +118,12 @@ test('a conversation that could not be read is told of, also where another goes 
   expect(await check(order, context, stop.signal)).toMatchObject({ state: 'interrupted' });
   expect(await check(order)).toMatchObject({ state: 'failed', error: { kind: 'not_found' } });
 });
+
+test('a conversation that is refused for itself leaves the limit of the key as it was', async () => {
+  simulator.faults.script({ kind: 'answer', status: 400 }, 3, { route: 'messages' });
+  const most = () => worker.admission.capOf(ID).most;
+  const before = most();
+  const result = await check({}, { ...context, pageLimit: 200, pageLimitMax: 200 });
+  expect(result).toMatchObject({ state: 'failed', error: { kind: 'bad_request' } });
+  expect(most()).toBe(before);
+});
