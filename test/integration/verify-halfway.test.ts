@@ -1,8 +1,8 @@
 /** Verifications that something befalls half-way: never does one say that all is well of what it did not compare. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { verifyContext } from '../../src/cli/verifying.ts';
 import type { Connection } from '../../src/simulator/connection.ts';
-import type { Conversation } from '../../src/simulator/records.ts';
+import type { Conversation, Person } from '../../src/simulator/records.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { VerifyContext, VerifyOrder, VerifyResult } from '../../src/verify/context.ts';
 import { verify } from '../../src/verify/verification.ts';
@@ -110,6 +110,42 @@ test('since when is asked by the time a message was sent at, where it has one', 
   expect(recent.counts.message).toMatchObject({ checked: 60, missing: 0, not_served: 0 });
 });
 
+describe('a conversation that is not listed', () => {
+  const noneListed = () =>
+    simulator.faults.script({ kind: 'answer', status: 200, body: '{"items":[]}' }, 1, {
+      route: 'conversations',
+    });
+  const notFound = () => simulator.faults.script({ kind: 'answer', status: 404 }, 1, { route: 'messages' });
+
+  test('is read where messages of it are stored that should be served', async () => {
+    noneListed();
+    const counts = { message: { checked: 150, missing: 3 }, conversation: { checked: 0, not_served: 3 } };
+    expect(await check()).toMatchObject({ state: 'finished', counts });
+    noneListed();
+    // All that is stored was sent before.
+    const { requests } = await check({ since: new Date(Date.now() - HOUR / 2) });
+    expect(requests).toBe(2);
+  });
+
+  test('may be gone', async () => {
+    noneListed();
+    notFound();
+    expect(await check()).toMatchObject({ state: 'finished', counts: { message: { checked: 100 } } });
+  });
+
+  test('may have gone since it was', async () => {
+    notFound();
+    afterPages(1, noneListed);
+    expect(await check()).toMatchObject({ state: 'finished', counts: { message: { checked: 100 } } });
+  });
+
+  test('is not gone where it has served a page', async () => {
+    noneListed();
+    afterPages(1, notFound);
+    expect(await check()).toMatchObject({ state: 'failed', error: { kind: 'not_found' } });
+  });
+});
+
 test('a conversation that could not be read is told of, also where another goes on', async () => {
   const stop = new AbortController();
   simulator.faults.script({ kind: 'answer', status: 404 }, 1, { route: 'messages' });
@@ -126,4 +162,41 @@ test('a conversation that is refused for itself leaves the limit of the key as i
   const result = await check({}, { ...context, pageLimit: 200, pageLimitMax: 200 });
   expect(result).toMatchObject({ state: 'failed', error: { kind: 'bad_request' } });
   expect(most()).toBe(before);
+});
+
+test('a contact that is renamed while the list is under way is not named back by a repair', async () => {
+  const [person] = connection.people as [Person];
+  const forge = () => database.query(`update whatsapp.contacts set display_name = 'forged'`);
+  await forge();
+  simulator.stats.onRequest = ({ route }) => {
+    if (route === 'contacts') connection.rename(person, 'Renamed');
+  };
+  const result = await check({ repair: true });
+  // The other one is.
+  expect(result.counts.contact).toMatchObject({ different: 1, mended: 1 });
+  const names = await database.query(
+    `select display_name = 'forged' as forged, person_id = $1 and display_name = 'Renamed' as renamed
+      from whatsapp.contacts order by 2`,
+    [person.id],
+  );
+  expect(names).toEqual([
+    { forged: false, renamed: false },
+    { forged: false, renamed: true },
+  ]);
+});
+
+test('a list of which the connection was numbered anew meanwhile is read again', async () => {
+  await database.query(`update whatsapp.contacts set display_name = 'forged'`);
+  let lists = 0;
+  simulator.stats.onRequest = ({ route }) => {
+    if (route !== 'contacts' || ++lists > 1) return;
+    connection.restartNumbering();
+    connection.sync.ahead = 410;
+  };
+  const result = await check({ repair: true });
+  expect(result).toMatchObject({ state: 'finished', ledger: [] });
+  expect(lists).toBe(2);
+  // Coming again with everything else, they are right before the list is.
+  expect(result.counts.contact).toMatchObject({ checked: 2, different: 0 });
+  expect(await database.query('select numbering from whatsapp.sync_state')).toEqual([{ numbering: 2 }]);
 });
