@@ -96,6 +96,30 @@ test('a member that came good since is not taken away by the repair of its group
   expect(await members()).toEqual(both);
 });
 
+test('a member that Postgres refuses stays away, whatever becomes of its group; the rest is mended', async () => {
+  const refused = `"admin"},{"participant_jid":"${'z'.repeat(300)}@lid","too_large":1e200000`;
+  await becomes(group, groupOf(refused));
+  const both = await members();
+  expect(both.map(({ jid }) => jid)).toEqual(['x@lid', 'y@lid']);
+  const right = { missing: 0, different: 0, exempt: 1 };
+  for (const [change, found] of [
+    ['', right],
+    [`update whatsapp.conversations set subject = 'forged'`, { different: 1, mended: 1, exempt: 0 }],
+    ['delete from whatsapp.conversations', { missing: 1, mended: 1, exempt: 0 }],
+    [`update whatsapp.conversation_participants set role = 'forged'`, { different: 1, mended: 1, exempt: 0 }],
+    // Of that the quarantine has to hear first.
+    [`delete from whatsapp.quarantine where kind = 'participant'`, { different: 1, mended: 1, exempt: 0 }],
+    ['', right],
+  ] as const) {
+    if (change !== '') await database.query(change);
+    expect(await check(true)).toMatchObject({ state: 'finished', counts: { conversation: found } });
+    expect(await members()).toEqual(both);
+  }
+  await discard(worker.maintenance, {});
+  expect(await check(true)).toMatchObject({ state: 'finished', counts: { conversation: right } });
+  expect(await members()).toEqual(both);
+});
+
 test('nor is one whose like in the same group is aside', async () => {
   const twice = groupOf('7},{"participant_jid":"y@lid","role":"admin"');
   await becomes(group, twice);
