@@ -44,7 +44,10 @@ export async function acknowledgeGaps(
   return rows.map((row) => row.gap_id);
 }
 
-/** Of these connections, those with a gap that no verification has begun after. */
+/**
+ * Of these connections, those with a gap that no verification of everything has begun after. One that a command was to
+ * make, and that failed, is not the one that follows a gap at once; another that failed waits for the schedule.
+ */
 export async function unverifiedGaps(
   db: Db,
   connectionIds: readonly ConnectionId[],
@@ -53,7 +56,7 @@ export async function unverifiedGaps(
     select distinct g.connection_id from ${sql.table('gaps')} g
     where g.connection_id = any(${[...connectionIds]}::text[]) and g.acknowledged_at is null
       and not exists (select from ${sql.table('verifications')} v
-        where v.connection_id = g.connection_id and v.started_at > g.recorded_at
-          and v.state in ('finished', 'failed'))`.execute(db);
+        where v.connection_id = g.connection_id and v.started_at > g.recorded_at and v.since is null
+          and (v.state = 'finished' or v.state = 'failed' and v.cause <> 'command'))`.execute(db);
   return rows.map((row) => row.connection_id);
 }

@@ -35,11 +35,21 @@ export interface ResumeAt {
   readonly stage: 'contacts' | 'conversations' | 'messages';
   /** The conversation that is next, or that was begun. */
   readonly conversation?: string;
-  /** The oldest message of it that was compared. */
+  /** The oldest message of it that was compared, and when that was sent, where it says so. */
   readonly before?: string;
+  readonly sentAt?: string;
   /** Of it: when it was begun (a time of the database), and how many of its records were known. */
   readonly begun?: string;
   readonly known?: number;
+  /** The first failure that one conversation had for itself: it is told at the end. */
+  readonly unread?: Failed;
+}
+
+/** Why something could not be compared. */
+export interface Failed {
+  readonly kind: string;
+  /** Place and code, never a value. */
+  readonly message: string;
 }
 
 /** A verification that is under way. */
@@ -94,7 +104,8 @@ export async function openVerification(
         id: row.verification_id,
         notedAt: row.noted_at,
         position: row.position ?? FIRST,
-        counts: { ...emptyCounts(), ...row.counts },
+        // Without a position it begins anew (see `forgetPositions`), and so does what it counted.
+        counts: { ...emptyCounts(), ...(row.position === null ? {} : row.counts) },
         requests: Number(row.requests),
       };
     }
@@ -115,7 +126,7 @@ export interface VerificationNote {
   readonly counts: CountsByKind;
   readonly requests: number;
   readonly ledgerProblems: number;
-  readonly error?: { readonly kind: string; readonly message: string };
+  readonly error?: Failed;
 }
 
 /** Sums of all kinds. */

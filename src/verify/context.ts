@@ -4,11 +4,12 @@ import type { LedgerProblem } from '../store/ledger.ts';
 import type { Database } from '../store/schema.ts';
 import type { Cause, CountsByKind, ResumeAt } from '../store/verifications.ts';
 import type { LookContext } from './look.ts';
+import type { NoteContext } from './note.ts';
 import type { ReaderContext } from './reader.ts';
 import type { RepairContext } from './repair.ts';
 
 /** What verifications need, whichever the connection. */
-export interface VerifyContext extends LookContext, ReaderContext, RepairContext {
+export interface VerifyContext extends LookContext, NoteContext, ReaderContext, RepairContext {
   readonly db: Kysely<Database>;
   /** Without limits: the ledger's check reads every key of a connection. */
   readonly maintenance: Kysely<Database>;

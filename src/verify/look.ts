@@ -1,9 +1,13 @@
+import type { Transaction } from 'kysely';
 import type { Entity } from '../entities.ts';
+import { refusesData, sqlstate } from '../errors.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId, Reject } from '../model.ts';
 import { type CompareTarget, compare, UNVERSIONED, type Verdict } from '../store/comparison.ts';
 import type { Db } from '../store/database.ts';
+import type { Database } from '../store/schema.ts';
 import { readPosition } from '../store/state.ts';
+import { attempt, halve } from '../sync/halve.ts';
 import type { Forgetting } from '../sync/suppression.ts';
 import { exemptions, unheardOf } from './exemptions.ts';
 import { batchesOf, type Listed, type ListedRecords } from './listed.ts';
@@ -99,15 +103,39 @@ async function compareAll(
   let known = 0;
   for (let at = 0; at < listed.length; at += SLICE) {
     for (const { rows, partial } of batchesOf(entity.kind, listed.slice(at, at + SLICE))) {
-      const compared = await compare(db, entity, rows, target, partial);
-      for (const verdict of ['missing', 'older', 'different'] as const) {
-        for (const id of compared.ids[verdict]) verdicts.set(id, verdict);
+      const refused = await halve(rows, (some) =>
+        asked(db, async () => {
+          const compared = await compare(db, entity, some, target, partial);
+          for (const verdict of ['missing', 'older', 'different'] as const) {
+            for (const id of compared.ids[verdict]) verdicts.set(id, verdict);
+          }
+          ahead += compared.ids.ahead.length;
+          known += compared.known;
+        }),
+      );
+      for (const { one } of refused) {
+        // Of one that Postgres refuses it can be asked whether a row is there.
+        const { [entity.key]: id, [entity.version]: version } = one;
+        const stub = { [entity.key]: id, [entity.version]: version };
+        const compared = await compare(db, entity, [stub], target, false);
+        verdicts.set(id as string, compared.ids.missing.length > 0 ? 'missing' : 'different');
+        known += compared.known;
       }
-      ahead += compared.ids.ahead.length;
-      known += compared.known;
     }
   }
   return { drifted: listed.filter(({ id }) => verdicts.has(id)), verdicts, ahead, known };
+}
+
+/** Asks Postgres something about records. @returns the SQLSTATE where it refuses one of them. */
+async function asked(db: Db, work: () => Promise<void>): Promise<string | undefined> {
+  if (db.isTransaction) return await attempt(db as Transaction<Database>, work);
+  try {
+    await work();
+    return undefined;
+  } catch (error) {
+    if (!refusesData(error)) throw error;
+    return sqlstate(error);
+  }
 }
 
 /** Which of the suspects are drift as things stand: those that the tables have otherwise, but for what rightly is. */

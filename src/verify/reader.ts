@@ -67,7 +67,11 @@ export class ListReader {
     const limit = this.#limit;
     const smaller = ({ kind }: ReplicaError) => {
       if (kind === 'oversize' || kind === 'timeout') return limit.shrink(1);
-      return kind === 'bad_request' && limit.refused();
+      if (kind !== 'bad_request') return false;
+      if (limit.refused()) return true;
+      // It was not the limit: what the next conversation is read with is not the key's bound.
+      limit.acquitted();
+      return false;
     };
     const ask = (request: ListRequest) =>
       this.#context.lists.messages(request, conversationId, before, limit.current);

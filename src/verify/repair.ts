@@ -29,7 +29,8 @@ export interface RepairContext extends Writing {
  * live pages bring later replaces it. Where the stored row has a higher version and is different all the same, it was
  * not written since the list was asked for, and the list is newer than it: it is replaced at its own version, which
  * counts as amended.
- * @returns how many are drift no more: what was written, put aside, or left alone for that.
+ * @returns how many are drift no more, as they are compared once more at the end: what was written, put aside, or left
+ * alone for that.
  * @throws what Postgres throws, but for a refusal of a record.
  */
 export async function repair(
@@ -58,12 +59,13 @@ async function attempt(
     const state = await lockState(trx, connectionId);
     // Numbered anew meanwhile: what was listed then has no version now.
     if (state === undefined || state.numbering !== numbering) return 0;
-    let still = (await judge(trx, forgetting, entity, good, target)).drifted;
+    const still = (await judge(trx, forgetting, entity, good, target)).drifted;
+    let rows = still;
     const unversioned = still.filter(({ row }) => row[entity.version] === UNVERSIONED.toString());
     if (unversioned.length > 0) {
       const ids = unversioned.map(({ id }) => id);
       const versions = await replacingVersions(trx, entity, ids, target);
-      still = still.map((one) =>
+      rows = still.map((one) =>
         unversioned.includes(one)
           ? { ...one, row: { ...one.row, [entity.version]: versions.get(one.id) ?? cursor } }
           : one,
@@ -71,7 +73,7 @@ async function attempt(
     }
     const to = { connectionId, numbering, history, changes, media };
     const suppression = Suppression.of(trx, connectionId, state, forgetting);
-    const written = await write(trx, batchesOf(entity.kind, still), to, { carefully, suppression });
+    const written = await write(trx, batchesOf(entity.kind, rows), to, { carefully, suppression });
     const unheard = await neverPutAside(trx, connectionId, bad);
     const rejects = [...((await suppression?.rejects(unheard)) ?? unheard), ...written.refused];
     if (rejects.length > 0) {
@@ -81,9 +83,8 @@ async function attempt(
     if (state.hasQuarantine || rejects.length > 0) await resolveSuperseded(trx, written, to);
     const untold = !changes && hasChanged(written.tally);
     await countInserted(trx, connectionId, written.tally, { beside: true, untold });
-    const { inserted, updated, amended } = written.tally[entity.kind];
-    const refused = written.refused.filter(({ kind }) => kind === entity.kind).length;
-    return good.length - still.length + inserted + updated + amended + refused + bad.length;
+    const left = (await judge(trx, forgetting, entity, still, target)).drifted;
+    return good.length - left.length + bad.length;
   });
 }
 

@@ -1,8 +1,9 @@
 import { ReplicaError } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { checkLedger, type LedgerProblem } from '../store/ledger.ts';
-import { noteVerification, openVerification } from '../store/verifications.ts';
+import { openVerification } from '../store/verifications.ts';
 import type { VerifyContext, VerifyOrder, VerifyResult } from './context.ts';
+import { note } from './note.ts';
 import { recount } from './repair.ts';
 import { Walk } from './walk.ts';
 
@@ -42,7 +43,7 @@ export async function verify(
         : { state: 'failed', counts: walk.counts, requests, ledger, error };
   }
   const { state, counts, requests, error } = result;
-  await noteVerification(db, connectionId, walk.noted, {
+  await note(context, connectionId, walk.noted, {
     ...{ state, counts, requests },
     position: state === 'interrupted' ? walk.position : null,
     ledgerProblems: ledger.length,

@@ -1,17 +1,14 @@
 import { CONTACT, CONVERSATION, type Entity, MESSAGE } from '../entities.ts';
 import { type ErrorKind, ReplicaError } from '../errors.ts';
+import { parseTime } from '../lib/rfc3339.ts';
 import type { ConnectionId } from '../model.ts';
 import { type CompareTarget, conversationsSince, countKnown, readBefore } from '../store/comparison.ts';
 import { databaseTime } from '../store/progress.ts';
-import {
-  type CountsByKind,
-  noteVerification,
-  type OpenVerification,
-  type ResumeAt,
-} from '../store/verifications.ts';
+import type { CountsByKind, Failed, OpenVerification, ResumeAt } from '../store/verifications.ts';
 import type { VerifyContext, VerifyOrder } from './context.ts';
 import { readListed } from './listed.ts';
 import { look } from './look.ts';
+import { note } from './note.ts';
 import { ListReader, type Read } from './reader.ts';
 import { repair } from './repair.ts';
 
@@ -23,8 +20,12 @@ const OF_ONE_CONVERSATION: ReadonlySet<ErrorKind> = new Set<ErrorKind>([
   ...(['not_found', 'bad_request', 'protocol', 'oversize', 'stalled'] as const),
 ]);
 
+/** How long before the edge of the window a message may be gone already: clocks differ, and days are cut. */
+const EDGE = 86_400_000;
+
 interface Oldest {
   readonly id: string;
+  /** As the tables have it (R5); undefined where it is not set. */
   readonly sentAt: string | undefined;
 }
 
@@ -49,6 +50,8 @@ export class Walk {
   #notedAt: string;
   #position: ResumeAt;
   #kept: CountsByKind;
+  /** The first failure of {@link OF_ONE_CONVERSATION}. */
+  #unread: Failed | undefined;
   #done = 0;
   #of = 0;
 
@@ -66,6 +69,7 @@ export class Walk {
     this.#id = open.id;
     this.#notedAt = open.notedAt;
     this.#position = open.position;
+    this.#unread = open.position.unread;
     this.counts = open.counts;
     this.#kept = structuredClone(open.counts);
     this.#reader = new ListReader(context, connectionId, open.requests);
@@ -103,7 +107,6 @@ export class Walk {
     const begun = compared ? undefined : this.#position;
     const all = [...new Set([...listed, ...(await this.#stored())])].sort();
     this.#of = all.length;
-    let unread: ReplicaError | undefined;
     for (const id of all) {
       const isNext = begun?.conversation === undefined || id > begun.conversation;
       if (isNext) await this.#keep({ stage: 'messages', conversation: id });
@@ -112,12 +115,15 @@ export class Walk {
           await this.#messages(id, listed, signal);
         } catch (error) {
           if (!(error instanceof ReplicaError && OF_ONE_CONVERSATION.has(error.kind))) throw error;
-          unread ??= error;
+          this.#unread ??= { kind: error.kind, message: error.message };
         }
       }
       this.#done++;
     }
-    if (unread !== undefined) throw unread;
+    if (this.#unread !== undefined) {
+      const { kind, message: where } = this.#unread;
+      throw new ReplicaError(kind as ErrorKind, { where });
+    }
   }
 
   /** Conversations that the upstream may not list, but serve: those with messages here that it should still have. */
@@ -136,7 +142,7 @@ export class Walk {
     return new Set(ids);
   }
 
-  /** The ids of a list that was compared before an interruption. */
+  /** The ids of a list that is not compared. */
   async #ids(read: () => Promise<Read>): Promise<Set<string>> {
     this.#mayGoOn();
     const { list, release } = await read();
@@ -150,8 +156,9 @@ export class Walk {
     const at = this.#position;
     const begun = at.begun ?? (await databaseTime(db));
     let known = at.known ?? 0;
-    for (let before = at.before; ; ) {
-      const read = () => this.#reader.messages(id, before, signal);
+    let last: Oldest | undefined = at.before === undefined ? undefined : { id: at.before, sentAt: at.sentAt };
+    for (;;) {
+      const read = () => this.#reader.messages(id, last?.id, signal);
       let page: PageRead;
       try {
         page = await this.#page(MESSAGE, read, begun, signal);
@@ -159,28 +166,35 @@ export class Walk {
         if (!(error instanceof ReplicaError && error.kind === 'not_found')) throw error;
         // The message that it went back to has left the window meanwhile, and what is older with it; or the whole
         // conversation is gone. Where it is listed all the same, something is wrong.
-        if (before === undefined && listed.has(id)) await this.#confirmGone(id, error, signal);
+        const isListed = listed.has(id);
+        if (last === undefined ? isListed : !this.#mayBeForgotten(last.sentAt)) {
+          if (!isListed || (await this.#isListed(id, signal))) throw error;
+        }
         break;
       }
       known += page.known;
       const { oldest, hasMore } = page;
-      if (!hasMore || oldest === undefined || this.#isBeyond(oldest.sentAt)) break;
-      if (oldest.id === before) {
+      if (!hasMore || this.#isBeyond(oldest?.sentAt)) break;
+      if (oldest === undefined || oldest.id === last?.id) {
         throw new ReplicaError('stalled', { where: 'the pages of a conversation do not go back' });
       }
-      before = oldest.id;
-      await this.#keep({ stage: 'messages', conversation: id, before: oldest.id, begun, known });
+      last = oldest;
+      const to = { before: oldest.id, ...(oldest.sentAt !== undefined && { sentAt: oldest.sentAt }) };
+      await this.#keep({ stage: 'messages', conversation: id, ...to, begun, known });
     }
     const asked = { connectionId: this.#connectionId, storedBefore: begun, sentAfter: this.#since };
     const stored = await countKnown(db, MESSAGE, asked, id);
     this.counts.message.not_served += Math.max(0, stored - known);
   }
 
-  /** @throws the error where the conversation is still listed. */
-  async #confirmGone(id: string, error: ReplicaError, signal: AbortSignal): Promise<void> {
-    const { list, release } = await this.#reader.conversations(signal);
-    release();
-    if (readListed(CONVERSATION, list).good.some((one) => one.id === id)) throw error;
+  /** Whether the conversation is listed now. */
+  async #isListed(id: string, signal: AbortSignal): Promise<boolean> {
+    return (await this.#ids(() => this.#reader.conversations(signal))).has(id);
+  }
+
+  /** Whether a message that was served a moment ago, or before an interruption, may have left the window since. */
+  #mayBeForgotten(sentAt: string | undefined): boolean {
+    return sentAt !== undefined && Date.parse(sentAt) < Date.now() - this.#context.window + EDGE;
   }
 
   #isBeyond(sentAt: string | undefined): boolean {
@@ -238,7 +252,7 @@ export class Walk {
   }
 
   async #keep(position: ResumeAt): Promise<void> {
-    this.#position = position;
+    this.#position = { ...position, ...(this.#unread && { unread: this.#unread }) };
     this.#kept = structuredClone(this.counts);
     const { counts, requests } = this;
     const { stage } = position;
@@ -249,8 +263,14 @@ export class Walk {
       requests,
       counts,
     });
-    const note = { state: 'running' as const, position, counts, requests, ledgerProblems: 0 };
-    const notedAt = await noteVerification(this.#context.db, this.#connectionId, this.noted, note);
+    const stands = {
+      state: 'running' as const,
+      position: this.#position,
+      counts,
+      requests,
+      ledgerProblems: 0,
+    };
+    const notedAt = await note(this.#context, this.#connectionId, this.noted, stands);
     if (notedAt === undefined) throw leaseLost();
     this.#notedAt = notedAt;
   }
@@ -270,7 +290,7 @@ function oldestOf(records: readonly unknown[]): Oldest | undefined {
   for (const record of [...records].reverse()) {
     const { message_id: id, sent_at: sentAt } = (record ?? {}) as { message_id?: unknown; sent_at?: unknown };
     if (typeof id === 'string' && id !== '')
-      return { id, sentAt: typeof sentAt === 'string' ? sentAt : undefined };
+      return { id, sentAt: typeof sentAt === 'string' ? (parseTime(sentAt) ?? undefined) : undefined };
   }
   return undefined;
 }

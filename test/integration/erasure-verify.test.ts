@@ -125,6 +125,26 @@ test('neither resync nor repair brings anybody back, and nothing counts as drift
   await waitFor(() => told() >= least, { what: 'all that was erased to be told of' });
 });
 
+test('a verification that is interrupted in the chat keeps no id of it, and begins anew', async () => {
+  const chat = connection.conversations.find((one) => one.direct === person)!;
+  const walked = connection.conversations.map(({ id }) => id).sort();
+  const stop = new AbortController();
+  let chats = 0;
+  simulator.stats.onRequest = ({ route }) => {
+    if (route === 'messages' && chats++ === walked.indexOf(chat.id)) stop.abort();
+  };
+  const context = { ...verifyContext(worker), lookAgainAfter: 10 };
+  const order = { cause: 'schedule', repair: false, resume: true } as const;
+  expect(await verify(context, ID, order, stop.signal)).toMatchObject({ state: 'interrupted' });
+  simulator.stats.onRequest = null;
+  // The feed tells ids that name nobody.
+  const left = traces(await dump(database), [chat.id]).filter((row) => !row.startsWith('changes:'));
+  expect(left).toEqual([]);
+  const result = await verify(context, ID, order, signal);
+  expect(result.state).toBe('finished');
+  expect(result.counts.contact.checked).toBe(connection.people.length);
+});
+
 test('messages of later replicate, and are verified; the contact that was refused meanwhile is mended', async () => {
   const chat = connection.conversations.find((one) => one.direct === person)!;
   const message = connection.addMessage({ conversation: chat, sender: person, sentAt: Date.now() + 60_000 });

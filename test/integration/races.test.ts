@@ -1,15 +1,22 @@
 import { sql } from 'kysely';
 import pg from 'pg';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { ErasureKey } from '../../src/lib/erasure-key.ts';
 import { ensureConnections } from '../../src/store/connections.ts';
 import { whileLinking } from '../../src/store/crm-links.ts';
 import { claimMedia, renewClaims } from '../../src/store/media-claims.ts';
 import { readPosition } from '../../src/store/state.ts';
-import { emptyCounts, noteVerification, openVerification } from '../../src/store/verifications.ts';
+import {
+  emptyCounts,
+  noteVerification,
+  openVerification,
+  type ResumeAt,
+} from '../../src/store/verifications.ts';
 import { apply } from '../../src/sync/apply.ts';
 import { discard } from '../../src/sync/discard.ts';
 import { pack } from '../../src/sync/packing.ts';
 import { parsePage } from '../../src/upstream/page.ts';
+import { note } from '../../src/verify/note.ts';
 import { SCHEMA, useFreshDatabase } from '../support/database.ts';
 import { applyAnswer, bodyOf, CONNECTION, contextOf } from '../support/pages.ts';
 import { waitFor } from '../support/wait.ts';
@@ -128,6 +135,42 @@ test('what a worker says of a verification that another has gone on with is not 
   expect(await database.query('select state, drift, position from whatsapp.verifications')).toEqual([
     { state: 'finished', drift: '5', position: null },
   ]);
+});
+
+test('a verification keeps no place that an erasure forgets meanwhile, nor one that it cannot tell of', async () => {
+  const { db } = database;
+  const key = new ErasureKey('a key of the tests that nobody guesses');
+  const order = { cause: 'schedule', repair: false, since: null } as const;
+  let open = await openVerification(db, CONNECTION, order, true);
+  const keep = async (at: Omit<ResumeAt, 'stage'>, under: ErasureKey | undefined = key) => {
+    const position = { stage: 'messages', ...at } as const;
+    const stands = {
+      state: 'running',
+      position,
+      counts: emptyCounts(),
+      requests: 1,
+      ledgerProblems: 0,
+    } as const;
+    const forgetting = { key: under, retain: undefined };
+    const notedAt = await note({ forgetting, maintenance: db }, CONNECTION, open, stands);
+    open = { ...open, notedAt: notedAt! };
+    const [row] = await database.query('select position from whatsapp.verifications');
+    return row!.position as unknown;
+  };
+  await holder.query('select from whatsapp.sync_state for update');
+  await holder.query(`update whatsapp.sync_state set suppressed_by = '${key.fingerprint}'`);
+  for (const name of ['chat of the erased', 'message of the erased']) {
+    const values = [CONNECTION, key.hash(name)];
+    await holder.query('insert into whatsapp.suppressions (connection_id, hash) values ($1, $2)', values);
+  }
+  const kept = keep({ conversation: 'chat of the erased' });
+  await blocked(1);
+  await holder.query('commit');
+  expect(await kept).toBeNull();
+  expect(await keep({ conversation: 'c', before: 'message of the erased' })).toBeNull();
+  const place = { conversation: 'c', before: 'm' };
+  expect(await keep(place)).toEqual({ stage: 'messages', ...place });
+  expect(await keep(place, new ErasureKey('another key that nobody guesses'))).toBeNull();
 });
 
 test('one who links and is stopped holds nobody up for ever', async () => {

@@ -77,6 +77,7 @@ const WRITERS = [
   'sync/recovery.ts',
   'sync/retention.ts',
   'sync/retry.ts',
+  'verify/note.ts',
   'verify/repair.ts',
   'cli/resync.ts',
 ];

@@ -1,0 +1,52 @@
+import type { Kysely } from 'kysely';
+import type { ConnectionId } from '../model.ts';
+import type { Db } from '../store/database.ts';
+import type { Database } from '../store/schema.ts';
+import { type Forgotten, lockState } from '../store/state.ts';
+import { BESIDE, inTransaction } from '../store/transaction.ts';
+import { noteVerification, type OpenVerification, type VerificationNote } from '../store/verifications.ts';
+import { Marks } from '../sync/marks.ts';
+import type { Forgetting } from '../sync/suppression.ts';
+
+export interface NoteContext {
+  readonly forgetting: Forgetting;
+  /** Without limits: it waits for an erasure. */
+  readonly maintenance: Kysely<Database>;
+}
+
+/**
+ * Keeps how far a verification is, but for a place that names what was erased (R20): the upstream goes on listing that.
+ * It begins anew then, should it be interrupted there. Behind the lock of the state row, so that an erasure knows of the
+ * place, or the place of the erasure.
+ * @returns as `noteVerification` does.
+ */
+export async function note(
+  { forgetting, maintenance }: NoteContext,
+  connectionId: ConnectionId,
+  open: Pick<OpenVerification, 'id' | 'notedAt'>,
+  stands: VerificationNote,
+): Promise<string | undefined> {
+  const { conversation, before } = stands.position ?? {};
+  const names = [conversation, before].filter((name) => name !== undefined);
+  if (names.length === 0) return await noteVerification(maintenance, connectionId, open, stands);
+  return await inTransaction(maintenance, BESIDE, async (trx) => {
+    const state = await lockState(trx, connectionId);
+    const gone = state !== undefined && (await wasErased(trx, connectionId, state, forgetting, names));
+    return await noteVerification(trx, connectionId, open, gone ? { ...stands, position: null } : stands);
+  });
+}
+
+/** Whether the ledger of suppressions knows any of these names; under another key than its own nobody can tell. */
+async function wasErased(
+  db: Db,
+  connectionId: ConnectionId,
+  { suppressedBy }: Forgotten,
+  { key }: Forgetting,
+  names: readonly string[],
+): Promise<boolean> {
+  if (suppressedBy === null) return false;
+  if (key?.fingerprint !== suppressedBy) return true;
+  const marks = new Marks(db, connectionId, key);
+  await marks.ask(names);
+  return !names.every((name) => marks.isUnknown(name));
+}
