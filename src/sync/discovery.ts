@@ -121,6 +121,12 @@ export class Discovery {
     );
   }
 
+  /** The account of one that others wait for; undefined where it cannot be told in time. */
+  async #accountOf(connectionId: ConnectionId, signal: AbortSignal): Promise<PairingStatus | undefined> {
+    const soon = AbortSignal.any([signal, AbortSignal.timeout(NAMING_TIMEOUT)]);
+    return await this.#pairingOf(connectionId, soon).catch(() => undefined);
+  }
+
   async #judgeMissing(missing: readonly ConnectionId[]): Promise<void> {
     const { db, directory, listen, removal } = this.#context;
     const now = performance.now();
@@ -153,24 +159,26 @@ export class Discovery {
     if (named.length > 0) this.#idsListed = true;
     if (unnamed === undefined || named.length === 0) return { undecided: [], left: false };
     directory.forget(UNNAMED_CONNECTION);
-    let patient = true;
-    const ask = async (id: ConnectionId) => {
-      if (!patient) return undefined;
-      const soon = AbortSignal.any([signal, AbortSignal.timeout(NAMING_TIMEOUT)]);
-      return await this.#pairingOf(id, soon).catch(() => {
-        // A key that is limited, or an upstream that hangs, keeps no look-up waiting once for each connection.
-        patient = !soon.aborted;
-      });
-    };
-    const account = unnamed.jid ?? (await ask(UNNAMED_CONNECTION))?.jid ?? undefined;
+    const account = unnamed.jid ?? (await this.#accountOf(UNNAMED_CONNECTION, signal))?.jid ?? undefined;
+    const unknown = named.filter((id) => !known.some((one) => one.connectionId === id));
+    // All at once: one that hangs keeps no other waiting, and the rate of a key holds for all of them.
+    const found = new AbortController();
+    const decided = AbortSignal.any([signal, found.signal]);
     const undecided: ConnectionId[] = [];
     let unpaired = false;
-    for (const id of named) {
-      if (known.some((one) => one.connectionId === id)) continue;
-      const status = account === undefined ? undefined : await ask(id);
+    let same: ConnectionId | undefined;
+    const judge = async (id: ConnectionId) => {
+      const status = account === undefined ? undefined : await this.#accountOf(id, decided);
       if (status?.paired === false) unpaired = true;
       if (status?.jid == null) undecided.push(id);
-      if (account === undefined || status?.jid == null || !isSameAccount(status.jid, account)) continue;
+      else if (account !== undefined && isSameAccount(status.jid, account)) {
+        same ??= id;
+        found.abort();
+      }
+    };
+    await Promise.all(unknown.map(judge));
+    if (same !== undefined) {
+      const id = same;
       const renamed = await inTransaction(maintenance, BESIDE, async (trx) => {
         await lockState(trx, UNNAMED_CONNECTION);
         return await renameConnection(trx, UNNAMED_CONNECTION, id);

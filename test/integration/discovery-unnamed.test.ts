@@ -190,6 +190,19 @@ describe('once ids are listed, default is renamed', () => {
     expect(performance.now() - began).toBeGreaterThan(1_400);
   });
 
+  test('also while another account hangs that is listed before it', async () => {
+    const worker = await start({ REQUEST_TIMEOUT: '1m' });
+    await replicatedAs('default', 'conn_a');
+    await worker.discovery.followOne('default', new AbortController().signal);
+    simulator.world.addConnection('conn_0');
+    key.connectionIds = ['conn_0', 'conn_a'];
+    simulator.faults.script({ kind: 'hang' }, 100, { route: 'status', connection: 'conn_0' });
+    key.meShape = 'ids';
+    await worker.look();
+    expect(worker.told('connection_renamed')).toEqual(['conn_a']);
+    expect(await rowsOf('default')).toEqual({});
+  });
+
   test('not while the account is not paired, however long that is', async () => {
     const worker = await start({}, { removal: { looks: 1, after: 0 } });
     await replicatedAs('default', 'conn_a');
