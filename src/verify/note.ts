@@ -1,4 +1,5 @@
 import type { Kysely } from 'kysely';
+import { codeOf, POOL_BUSY } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from '../store/database.ts';
 import type { Database } from '../store/schema.ts';
@@ -9,6 +10,7 @@ import { Marks } from '../sync/marks.ts';
 import type { Forgetting } from '../sync/suppression.ts';
 
 export interface NoteContext {
+  readonly db: Kysely<Database>;
   readonly forgetting: Forgetting;
   /** Without limits: it waits for an erasure. */
   readonly maintenance: Kysely<Database>;
@@ -21,19 +23,25 @@ export interface NoteContext {
  * @returns as `noteVerification` does.
  */
 export async function note(
-  { forgetting, maintenance }: NoteContext,
+  { db, forgetting, maintenance }: NoteContext,
   connectionId: ConnectionId,
   open: Pick<OpenVerification, 'id' | 'notedAt'>,
   stands: VerificationNote,
 ): Promise<string | undefined> {
   const { conversation, before } = stands.position ?? {};
   const names = [conversation, before].filter((name) => name !== undefined);
-  if (names.length === 0) return await noteVerification(maintenance, connectionId, open, stands);
-  return await inTransaction(maintenance, BESIDE, async (trx) => {
-    const state = await lockState(trx, connectionId);
-    const gone = state !== undefined && (await wasErased(trx, connectionId, state, forgetting, names));
-    return await noteVerification(trx, connectionId, open, gone ? { ...stands, position: null } : stands);
-  });
+  if (names.length === 0) return await noteVerification(db, connectionId, open, stands);
+  try {
+    return await inTransaction(maintenance, BESIDE, async (trx) => {
+      const state = await lockState(trx, connectionId);
+      const gone = state !== undefined && (await wasErased(trx, connectionId, state, forgetting, names));
+      return await noteVerification(trx, connectionId, open, gone ? { ...stands, position: null } : stands);
+    });
+  } catch (error) {
+    // Others have all of the connections for what takes long. The next place will do.
+    if (stands.state === 'running' && codeOf(error) === POOL_BUSY) return open.notedAt;
+    throw error;
+  }
 }
 
 /** Whether the ledger of suppressions knows any of these names; under another key than its own nobody can tell. */

@@ -152,7 +152,7 @@ test('a verification keeps no place that an erasure forgets meanwhile, nor one t
       ledgerProblems: 0,
     } as const;
     const forgetting = { key: under, retain: undefined };
-    const notedAt = await note({ forgetting, maintenance: db }, CONNECTION, open, stands);
+    const notedAt = await note({ db, forgetting, maintenance: db }, CONNECTION, open, stands);
     open = { ...open, notedAt: notedAt! };
     const [row] = await database.query('select position from whatsapp.verifications');
     return row!.position as unknown;

@@ -1,10 +1,12 @@
 /** Verifications that something befalls half-way: never does one say that all is well of what it did not compare. */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { sql } from 'kysely';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest';
 import { verifyContext } from '../../src/cli/verifying.ts';
 import type { Connection } from '../../src/simulator/connection.ts';
 import type { Conversation, Person } from '../../src/simulator/records.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import type { VerifyContext, VerifyOrder, VerifyResult } from '../../src/verify/context.ts';
+import { openDatabase } from '../../src/store/database.ts';
+import type { VerifyContext, VerifyOrder, VerifyProgress, VerifyResult } from '../../src/verify/context.ts';
 import { verify } from '../../src/verify/verification.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { quickSettings } from '../support/replica.ts';
@@ -108,6 +110,29 @@ test('since when is asked by the time a message was sent at, where it has one', 
   const recent = await check({ since: new Date(Date.now() - 5 * HOUR) });
   expect(recent).toMatchObject({ state: 'finished', requests: 2 + chats.length });
   expect(recent.counts.message).toMatchObject({ checked: 60, missing: 0, not_served: 0 });
+});
+
+test('places that cannot be kept, since others have every connection for what takes long, end nothing', async () => {
+  const url = { url: database.url, schema: 'whatsapp', applicationName: 'wa-replica test' };
+  const maintenance = openDatabase({ ...url, poolSize: 1, silenceTimeout: 300, onIdleError: () => {} });
+  const held = await maintenance.startTransaction().execute();
+  // It is not silent.
+  const busy = setInterval(() => void sql`select 1`.execute(held), 50);
+  const letGo = async () => {
+    clearInterval(busy);
+    if (!held.isRolledBack) await held.rollback().execute();
+  };
+  onTestFinished(async () => {
+    await letGo();
+    await maintenance.destroy();
+  });
+  let places = 0;
+  const onProgress = ({ stage }: VerifyProgress) => {
+    if (stage === 'messages' && ++places === 4) void letGo();
+  };
+  const result = await check({ onProgress }, { ...context, maintenance });
+  expect(result).toMatchObject({ state: 'finished', counts: { message: { missing: 3 } } });
+  expect(places).toBeGreaterThan(4);
 });
 
 describe('a conversation that is not listed', () => {
