@@ -14,12 +14,14 @@ export function demoCommand(terminal: Terminal): Command {
     .action(
       async (options: { once?: true; connections: number; messages: number; seed: number; live: number }) => {
         // Loaded here: no other command needs the simulator.
-        const { demo } = await import('../demo/demo.ts');
+        const { demo, DemoFailed } = await import('../demo/demo.ts');
         const agreed = await demo(
           { ...options, once: options.once === true },
           terminal.stdout,
           terminal.signal,
-        );
+        ).catch((error: unknown) => {
+          throw error instanceof DemoFailed ? new CommandFailed(error.message) : error;
+        });
         if (!agreed) throw new CommandFailed('the replica does not agree with the upstream');
       },
     );

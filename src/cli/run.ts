@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { Settings } from '../config/settings.ts';
-import { ReplicaError } from '../errors.ts';
+import { codeOf, ReplicaError } from '../errors.ts';
 import { sleep, unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
@@ -14,7 +14,7 @@ import { Upkeep } from '../ops/upkeep.ts';
 import type { WindowWatch } from '../ops/window-watch.ts';
 import { prepareSchema, type Replica } from '../replica.ts';
 import { requireKnownSchema } from '../store/migrator.ts';
-import { listen } from '../store/notify.ts';
+import { listen, NOT_HEARD } from '../store/notify.ts';
 import type { Unfit } from '../store/server.ts';
 import { discover } from '../sync/discovery.ts';
 import { pauseAfter } from '../sync/pace.ts';
@@ -227,7 +227,11 @@ async function listening(replica: Replica, log: Logger, signal: AbortSignal): Pr
       deaf = true;
       const error = ReplicaError.from('internal', cause, 'listening');
       const hint = 'behind a pooler in transaction mode, set LISTEN_DATABASE_URL or off';
-      log.warn({ ...errorFields(error), hint }, 'cannot hear NOTIFY: wake-ups come with the next renewal');
+      const unheard = codeOf(cause) === NOT_HEARD && { hint };
+      log.warn(
+        { ...errorFields(error), ...unheard },
+        'cannot hear NOTIFY: wake-ups come with the next renewal',
+      );
     },
   };
   await listen(options, signal);

@@ -119,7 +119,7 @@ async function consuming(
   const schema = settings.WA_REPLICA_SCHEMA;
   if (await registerConsumer(db, schema, consumer)) {
     stderr.write(
-      `wa-replica: this consumer is new: it begins now, and the feed waits for it until it is dropped\n`,
+      `wa-replica: this consumer is new: it begins now, and the feed waits for it until \`select ${schema}.drop_consumer(…)\`\n`,
     );
   }
   return async () => {

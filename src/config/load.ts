@@ -52,7 +52,7 @@ export function loadSettings(env: Environment, needs: Needs): Loaded {
   if (needs.database && env.DATABASE_URL === undefined && env.DATABASE_URL_FILE === undefined) {
     if (!LIBPQ.some((name) => env[name])) {
       problems.push(
-        "DATABASE_URL is not set: give a Postgres URL (or libpq's PG* variables), or use --embedded",
+        "DATABASE_URL is not set: give a Postgres URL (or libpq's PG* variables), or `run` and `sync` with --embedded",
       );
     }
   }
@@ -61,7 +61,9 @@ export function loadSettings(env: Environment, needs: Needs): Loaded {
     env.WHATSAPP_USE_API_KEY === undefined &&
     env.WHATSAPP_USE_API_KEY_FILE === undefined
   ) {
-    problems.push('WHATSAPP_USE_API_KEY is not set: give an API key with the scope whatsapp:read');
+    problems.push(
+      'WHATSAPP_USE_API_KEY is not set: give an API key, with the scope whatsapp:read, or webhooks:manage for `webhook`',
+    );
   }
   checkTogether(loaded, problems);
   const warnings = checkNames(env, problems);
@@ -152,10 +154,17 @@ function checkNames(env: Environment, problems: string[]): string[] {
   const warnings: string[] = [];
   for (const name of Object.keys(env)) {
     if (known.includes(name)) continue;
-    const near = known.find((one) => distance(name.toUpperCase(), one) <= (one.length > 8 ? 2 : 1));
+    const near = known.find((one) => isNear(name.toUpperCase(), one));
     const meant = near === undefined ? '' : `; ${near} is meant?`;
     if (name.startsWith('WA_REPLICA_')) problems.push(`${name} is no setting of wa-replica${meant}`);
     else if (near !== undefined) warnings.push(`${name} is no setting of wa-replica${meant}`);
   }
   return warnings;
+}
+
+/** Whether one is the other but for a slip: a letter, two in a long name, or two that changed places. */
+function isNear(name: string, known: string): boolean {
+  const slips = distance(name, known);
+  const letters = (text: string) => [...text].sort().join('');
+  return slips <= (known.length > 8 ? 2 : 1) || (slips === 2 && letters(name) === letters(known));
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { type Options, Presets, SingleBar } from 'cli-progress';
 import type { Kysely } from 'kysely';
 import { startEmbeddedPostgres } from '../embedded/server.ts';
-import { ReplicaError } from '../errors.ts';
+import { codeOf } from '../errors.ts';
 import { sleep } from '../lib/wait.ts';
 import { DEFAULT_API_KEY } from '../simulator/options.ts';
 import { type Simulator, startSimulator } from '../simulator/server.ts';
@@ -23,6 +23,11 @@ export interface DemoOptions {
   readonly live: number;
   /** Catch up, compare with the truth and end. */
   readonly once: boolean;
+}
+
+/** A part of the demo is gone: nothing is wrong with the program. */
+export class DemoFailed extends Error {
+  override name = 'DemoFailed';
 }
 
 interface Stage {
@@ -130,8 +135,7 @@ async function backlog(stage: Stage): Promise<void> {
       bar.update(rows, { rate: Math.round(rows / seconds) });
       if (statuses.length > 0 && statuses.every((status) => status.state === 'live')) return;
       requireDaemon(stage);
-      if (seconds * 1000 > PATIENCE)
-        throw new ReplicaError('internal', { where: 'the backlog takes too long' });
+      if (seconds * 1000 > PATIENCE) throw new DemoFailed('the backlog takes too long');
       await sleep(100, signal);
     }
   } finally {
@@ -139,11 +143,11 @@ async function backlog(stage: Stage): Promise<void> {
   }
 }
 
-/** @throws ReplicaError where the daemon has ended by itself. Its last words are shown: its log goes with the folder. */
+/** @throws DemoFailed where the daemon has ended by itself. Its last words are shown: its log goes with the folder. */
 function requireDaemon({ daemon: { end, lastLines }, out }: Stage): void {
   if (end === undefined) return;
   out.write(`\n${lastLines.join('\n')}\n`);
-  throw new ReplicaError('internal', { where: `the daemon ended (${end})` });
+  throw new DemoFailed(`the daemon ended (${end}); what it said last is above`);
 }
 
 /** The status, or nothing while the daemon has not made the tables yet. */
@@ -185,12 +189,15 @@ async function watch(stage: Stage): Promise<void> {
   let before = new Map<string, Look>();
   while (!signal.aborted) {
     requireDaemon(stage);
-    const statuses = await readConnections(db, WINDOW);
+    const statuses = await readConnections(db, WINDOW).catch((error: unknown) => {
+      throw new DemoFailed(`the demo's Postgres does not answer (${codeOf(error)})`);
+    });
     const at = performance.now();
     const lines = connectionTable(statuses, before, at);
     if (out.isTTY && drawn > 0) out.write(`\u001b[${drawn}A`);
     // A line that wraps would be two, and the next drawing one too low.
-    for (const line of lines) out.write(out.isTTY ? `\u001b[2K${line.slice(0, out.columns)}\n` : `${line}\n`);
+    for (const line of lines)
+      out.write(out.isTTY ? `\u001b[2K${line.slice(0, out.columns || undefined)}\n` : `${line}\n`);
     drawn = lines.length;
     before = new Map(statuses.map((status) => [status.connection_id, { rows: rowsOf(status), at }]));
     await sleep(out.isTTY ? 1000 : 5000, signal);

@@ -54,11 +54,12 @@ export async function migrate(
   if (before.pending.length === 0) return [];
   const waiting = setTimeout(onWaiting, TELL_OF_LOCK_AFTER);
   try {
-    let failed = 'the preparation';
+    let failed: string | undefined;
     try {
       return await inTransaction(db, BESIDE, async (trx) => {
         await lock(trx);
         clearTimeout(waiting);
+        await makeSchema(trx, schema);
         const { error, results = [] } = await migrator(trx, schema, reached).migrateToLatest();
         failed = results.find((result) => result.status === 'Error')?.migrationName ?? failed;
         if (error !== undefined) throw error;
@@ -69,11 +70,19 @@ export async function migrate(
       if (mayPass(error)) throw error;
       // Another program may have moved the schema on while this one waited for the lock.
       refuseNewer(await schemaVersion(db, schema));
-      throw ReplicaError.from('migration_failed', error, `migration ${failed}`);
+      const where = failed === undefined ? `making the schema ${schema}` : `migration ${failed}`;
+      throw ReplicaError.from('migration_failed', error, where);
     }
   } finally {
     clearTimeout(waiting);
   }
+}
+
+/** Kysely goes on where it may not make it, and what then fails tells nothing. */
+async function makeSchema(trx: Transaction<Database>, schema: string): Promise<void> {
+  const { rows } = await sql`select from pg_namespace where nspname = ${schema}`.execute(trx);
+  // Asked for first: `if not exists` wants the privilege also where it exists.
+  if (rows.length === 0) await sql`create schema ${sql.id(schema)}`.execute(trx);
 }
 
 /** Waits for the lock however long, whatever lock_timeout the role has for the migration itself. */

@@ -81,7 +81,7 @@ const MAX_PAUSE = 30_000;
 const CHECK_EVERY = 30_000;
 
 /** Of a probe that did not come back. */
-const NOT_HEARD = 'NOTIFY_NOT_HEARD';
+export const NOT_HEARD = 'NOTIFY_NOT_HEARD';
 
 /**
  * Listens on a dedicated connection until the signal, connecting again whenever it is lost. At each start it is

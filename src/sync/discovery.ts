@@ -121,9 +121,14 @@ export class Discovery {
     );
   }
 
-  /** The account of one that others wait for; undefined where it cannot be told in time. */
-  async #accountOf(connectionId: ConnectionId, signal: AbortSignal): Promise<PairingStatus | undefined> {
-    const soon = AbortSignal.any([signal, AbortSignal.timeout(NAMING_TIMEOUT)]);
+  /** The account of one that others wait for; undefined where it cannot be told in time.
+   * @param beside how many are asked for with it: a key has a request a second at the least. */
+  async #accountOf(
+    connectionId: ConnectionId,
+    beside: number,
+    signal: AbortSignal,
+  ): Promise<PairingStatus | undefined> {
+    const soon = AbortSignal.any([signal, AbortSignal.timeout(NAMING_TIMEOUT + beside * 1_000)]);
     return await this.#pairingOf(connectionId, soon).catch(() => undefined);
   }
 
@@ -159,7 +164,7 @@ export class Discovery {
     if (named.length > 0) this.#idsListed = true;
     if (unnamed === undefined || named.length === 0) return { undecided: [], left: false };
     directory.forget(UNNAMED_CONNECTION);
-    const account = unnamed.jid ?? (await this.#accountOf(UNNAMED_CONNECTION, signal))?.jid ?? undefined;
+    const account = unnamed.jid ?? (await this.#accountOf(UNNAMED_CONNECTION, 0, signal))?.jid ?? undefined;
     const unknown = named.filter((id) => !known.some((one) => one.connectionId === id));
     // All at once: one that hangs keeps no other waiting, and the rate of a key holds for all of them.
     const found = new AbortController();
@@ -168,7 +173,7 @@ export class Discovery {
     let unpaired = false;
     let same: ConnectionId | undefined;
     const judge = async (id: ConnectionId) => {
-      const status = account === undefined ? undefined : await this.#accountOf(id, decided);
+      const status = account === undefined ? undefined : await this.#accountOf(id, unknown.length, decided);
       if (status?.paired === false) unpaired = true;
       if (status?.jid == null) undecided.push(id);
       else if (account !== undefined && isSameAccount(status.jid, account)) {

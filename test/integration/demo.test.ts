@@ -35,7 +35,19 @@ test('a demo whose daemon ends shows its last words, and fails', async () => {
   process.kill(Number(pid), 'SIGKILL');
   expect(await demo.ended).toBe(1);
   expect(demo.stdout).toContain('"msg":"replicating"');
-  expect(demo.stderr).toContain('the daemon ended (SIGKILL)');
+  expect(demo.stderr).toBe('wa-replica: the daemon ended (SIGKILL); what it said last is above\n');
+});
+
+test('a demo whose Postgres is gone says so', async () => {
+  const demo = startCli(['demo', '--messages', '300', '--connections', '1'], {});
+  await waitFor(() => /live +\d+/.test(demo.stdout), { what: 'the live table', deadlineMs: 40_000 });
+  const [, dir] = /says: +(.*)\/[^/]+\n/.exec(demo.stdout)!;
+  const pid = readdirSync(dir!, { recursive: true, encoding: 'utf8' }).find((name) =>
+    name.endsWith('postmaster.pid'),
+  );
+  process.kill(Number(readFileSync(path.join(dir!, pid!), 'utf8').split('\n')[0]), 'SIGKILL');
+  expect(await demo.ended).toBe(1);
+  expect(demo.stderr).toMatch(/^wa-replica: the demo's Postgres does not answer \(\w+\)\n$/);
 });
 
 test('a demo whose Postgres cannot be made leaves nothing behind', () => {

@@ -37,6 +37,23 @@ test.each(['read committed', 'repeatable read'])(
   },
 );
 
+test('a role that may not make the schema is told so, and where to look', async () => {
+  const { database } = await fresh();
+  const role = `weak_${database.name}`;
+  await database.query(`create role ${role} login password 'weak'`);
+  try {
+    const url = new URL(database.url);
+    url.username = role;
+    url.password = 'weak';
+    expect(await runCommand(['migrate'], { DATABASE_URL: url.href })).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(/migration_failed: making the schema \w+: 42501\n.*`wa-replica doctor`/),
+    });
+  } finally {
+    await database.query(`drop role ${role}`);
+  }
+});
+
 test('a schema newer than the program is refused, by name', async () => {
   const { db, database } = await fresh(true);
   await database.query(`insert into whatsapp.kysely_migration values ('9999_future', now()::text)`);

@@ -251,6 +251,8 @@ describe('names', () => {
     ['DATABSE_URI', 'DATABASE_URL'],
     ['poll_interval', 'POLL_INTERVAL'],
     ['HISTORYS', 'HISTORY'],
+    ['HISTROY', 'HISTORY'],
+    ['SEARHC', 'SEARCH'],
   ])('%s is warned about with %s', (name, meant) => {
     const { warnings } = loadSettings({ [name]: 'x' }, NONE);
     expect(warnings).toEqual([`${name} is no setting of wa-replica; ${meant} is meant?`]);
