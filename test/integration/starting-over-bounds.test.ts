@@ -150,8 +150,10 @@ test('a refusal at cursor 0 says nothing of the cursor', async () => {
 
 test('a resync that comes before an automatic start is none of the upstream', async () => {
   await scene.upstream();
-  await scene.replicate();
+  // No poll but the one that is asked for, which would wait for the lock.
+  await scene.replicate({ POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', LEASE_TTL: '30s' });
   await waitFor(scene.agrees, { what: 'the backlog' });
+  await waitFor(() => scene.worker.worker.health[0]!.interval > 0, { what: 'the end of the backlog' });
   const mark = scene.asked.length;
   const db = openTestDatabase(scene.database.url);
   await inTransaction(db, BESIDE, async (trx) => {
@@ -159,6 +161,7 @@ test('a resync that comes before an automatic start is none of the upstream', as
     // At the cursor, and not at 0.
     scene.connection.sync.ahead = 410;
     scene.connection.restartNumbering(1n);
+    scene.worker.worker.wake(ID);
     await waitFor(() => scene.since(mark).includes('0 50'), { what: 'the probe' });
     await startEpoch(trx, ID, 'resync', true);
   });
