@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { validate } from 'node-cron';
+import { isHeaderValue, splitList } from '../lib/header-list.ts';
 import type { MediaStoreUrl } from '../model.ts';
 
 /* The forms that settings are written in. Each message says what is wanted, and never repeats the value: it may
@@ -81,7 +82,7 @@ export function flag(yes: string, no: string) {
 /** Comma-separated values, without empty ones and doubles. */
 export function list() {
   return (text: string) => {
-    const values = [...new Set(text.split(',').map((one) => one.trim()))].filter((one) => one !== '');
+    const values = splitList(text);
     if (values.length === 0) throw new Refused('is empty');
     return values;
   };
@@ -92,7 +93,7 @@ export function headerList() {
   const values = list();
   return (text: string) => {
     const all = values(text);
-    if (all.every((one) => /^[\x21-\x7e]+$/.test(one))) return all;
+    if (all.every(isHeaderValue)) return all;
     throw new Refused('wants values of ASCII without blanks or line ends, with commas between them');
   };
 }

@@ -1,5 +1,5 @@
 /** The longest delay of a timer, in milliseconds; a longer one would fire at once. */
-const MAX_DELAY = 2 ** 31 - 1;
+export const MAX_DELAY = 2 ** 31 - 1;
 
 /** A sleep that can be cut short: by {@link Alarm.ring}, or by the signal. */
 export class Alarm {

@@ -71,21 +71,15 @@ export class Refusals {
     const { connectionId } = claim;
     const { kind } = error;
     const why = { kind, message: error.message };
-    const isGone = kind === 'not_found' || error.status === 410;
-    const hindered =
-      OF_THE_KEY.has(kind) || error.status === 401
-        ? error
-        : isGone || OF_THE_CONNECTION.has(kind)
-          ? await this.#unreached(connectionId, error, signal)
-          : undefined;
+    const hindered = await this.#hindrance(connectionId, error, signal);
     if (hindered !== undefined) {
       await releaseClaims(db, [claim]);
       this.#holdBack(connectionId, hindered, this.#lanes.failed(connectionId, 'whole'));
       return undefined;
     }
-    if (isGone || kind === 'oversize') {
-      const state = isGone ? 'unavailable' : 'failed';
-      if (isGone) this.#answered(connectionId);
+    if (isGone(error) || kind === 'oversize') {
+      const state = isGone(error) ? 'unavailable' : 'failed';
+      if (isGone(error)) this.#answered(connectionId);
       else this.served(connectionId);
       if (await noteGone(db, claim, state, why)) listen({ type: 'gone', connectionId, state, error });
       return undefined;
@@ -104,12 +98,14 @@ export class Refusals {
    * lost the file would keep all others waiting.
    * @returns what hinders the connection; undefined where nothing does.
    */
-  async #unreached(
+  async #hindrance(
     connectionId: ConnectionId,
     error: ReplicaError,
     signal: AbortSignal,
   ): Promise<ReplicaError | undefined> {
     const { admission, upstream } = this.#context;
+    if (OF_THE_KEY.has(error.kind) || error.status === 401) return error;
+    if (!isGone(error) && !OF_THE_CONNECTION.has(error.kind)) return undefined;
     if (this.#lanes.isReached(connectionId, performance.now(), PROVEN_FOR)) return undefined;
     try {
       const { paired, connected } = await admission.ask(connectionId, EXPECTED_BYTES, signal, (key) =>
@@ -142,4 +138,9 @@ export class Refusals {
     const failures = this.#lanes.answered(connectionId);
     if (failures > 0) this.#context.listen({ type: 'released', connectionId, failures });
   }
+}
+
+/** Whether the answer says that there is no such file. */
+function isGone({ kind, status }: ReplicaError): boolean {
+  return kind === 'not_found' || status === 410;
 }

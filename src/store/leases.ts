@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
+import { isOver } from './clock.ts';
 import type { Db } from './database.ts';
 import { interval } from './interval.ts';
 import type { Position } from './state.ts';
@@ -28,11 +29,8 @@ const NEXT_TERM = sql.raw(
   'greatest(lease_term + 1, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)',
 );
 
-/** SQL, of `sync_state`: whether nobody holds it. No LEASE_TTL is longer than a day: what ends later was taken before the
- * database's clock was put back, and who holds it still renews it by what that says now. */
-const IS_FREE =
-  sql.raw(`(lease_owner is null or lease_expires_at is null or lease_expires_at <= clock_timestamp()
-          or lease_expires_at > clock_timestamp() + interval '25 hours')`);
+/** SQL, of `sync_state`: whether nobody holds it. Who lives renews a lease by what the clock says now. */
+const IS_FREE = sql.raw(`(lease_owner is null or lease_expires_at is null or ${isOver('lease_expires_at')})`);
 
 /**
  * Takes leases that nobody holds, or whose holder let them expire; database time decides (R15). Rows that another

@@ -1,5 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
+import { isOver } from './clock.ts';
 import type { Db } from './database.ts';
 import { interval } from './interval.ts';
 
@@ -28,14 +29,9 @@ export interface Claim {
 /** Newest first; likewise, of those that never failed; or the oldest, which the upstream is about to forget. */
 export type ClaimOrder = 'newest' | 'untried' | 'oldest';
 
-/** What may be claimed now. No claim and no pause is longer than a day: what ends later is of a time before the database's
- * clock was put back. */
+/** What may be claimed now. */
 const FREE = `m.state = 'pending' and ${isOver('m.next_try_at')}
         and (m.claimed_until is null or ${isOver('m.claimed_until')})`;
-
-function isOver(time: string): string {
-  return `(${time} <= clock_timestamp() or ${time} > clock_timestamp() + interval '25 hours')`;
-}
 
 /** Names that are seen for one fact: the upstream documents none. */
 function told(...names: string[]): RawBuilder<unknown> {

@@ -70,7 +70,7 @@ export async function migrate(
       if (mayPass(error)) throw error;
       // Another program may have moved the schema on while this one waited for the lock.
       refuseNewer(await schemaVersion(db, schema));
-      const where = failed === undefined ? `making the schema ${schema}` : `migration ${failed}`;
+      const where = failed === undefined ? `preparing the schema ${schema}` : `migration ${failed}`;
       throw ReplicaError.from('migration_failed', error, where);
     }
   } finally {

@@ -1,7 +1,7 @@
 import { ReplicaError } from '../errors.ts';
 import { type BackoffBounds, backoff } from '../lib/backoff.ts';
 import { ByteBudget, type Reservation } from '../lib/byte-budget.ts';
-import { unlessAborted } from '../lib/wait.ts';
+import { MAX_DELAY, unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { ApiKey } from '../upstream/client.ts';
 import { KeyGate, type Outcome } from './key-gate.ts';
@@ -47,9 +47,6 @@ export type Priority = 'live' | 'behind';
 
 /** A key that nobody has asked with for so long has no live loop here: one at rest asks every minute. Milliseconds. */
 const ALONE_AFTER = 2 * 60_000;
-
-/** The longest delay of a timer, in milliseconds. */
-const MAX_DELAY = 2 ** 31 - 1;
 
 /**
  * When a request may begin: when its connection has no other in hand, when the process has one free and its key is not

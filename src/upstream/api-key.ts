@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { isHeaderValue, splitList } from '../lib/header-list.ts';
 import type { ApiKey } from './client.ts';
 
 /** A key that was given as it is: it cannot change while the process runs. */
@@ -17,14 +18,9 @@ export function keyInFile(path: string, place: number, initial: string): ApiKey 
       return value;
     },
     async reload() {
-      const next = splitKeys(await readFile(path, 'utf8').catch(() => ''))[place];
+      const next = splitList(await readFile(path, 'utf8').catch(() => ''))[place];
       // One that cannot be sent would never be refused, and so never be read again.
-      if (next !== undefined && /^[\x21-\x7e]+$/.test(next)) value = next;
+      if (next !== undefined && isHeaderValue(next)) value = next;
     },
   };
-}
-
-/** Comma-separated keys, without empty ones and doubles. */
-function splitKeys(text: string): string[] {
-  return [...new Set(text.split(',').map((key) => key.trim()))].filter((key) => key !== '');
 }

@@ -47,7 +47,9 @@ test('a role that may not make the schema is told so, and where to look', async 
     url.password = 'weak';
     expect(await runCommand(['migrate'], { DATABASE_URL: url.href })).toMatchObject({
       status: 1,
-      stderr: expect.stringMatching(/migration_failed: making the schema \w+: 42501\n.*`wa-replica doctor`/),
+      stderr: expect.stringMatching(
+        /migration_failed: preparing the schema \w+: 42501\n.*`wa-replica doctor`/,
+      ),
     });
   } finally {
     await database.query(`drop role ${role}`);
