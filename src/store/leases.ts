@@ -26,7 +26,7 @@ export interface Renewed {
 const dueIn = sql<number>`coalesce(extract(epoch from s.next_poll_at - clock_timestamp()) * 1000, 0)::float8`;
 
 const NEXT_TERM = sql.raw(
-  'greatest(lease_term + 1, floor(extract(epoch from clock_timestamp()) * 1000)::bigint)',
+  'greatest(lease_term + 1, floor(extract(epoch from clock_timestamp()) * 1000000)::bigint)',
 );
 
 /** SQL, of `sync_state`: whether nobody holds it. Who lives renews a lease by what the clock says now. */
@@ -34,8 +34,9 @@ const IS_FREE = sql.raw(`(lease_owner is null or lease_expires_at is null or ${i
 
 /**
  * Takes leases that nobody holds, or whose holder let them expire; database time decides (R15). Rows that another
- * has locked are skipped. Every taking raises the term, which fences the holder before; to the time, in milliseconds, so
- * that no term comes again where the database has forgotten a taking: a standby was promoted, or a backup restored.
+ * has locked are skipped. Every taking raises the term, which fences the holder before; to the time, in microseconds
+ * (two takings can have one millisecond), so that no term comes again where the database has forgotten a taking: a
+ * standby was promoted, or a backup restored.
  * @param ttl milliseconds.
  */
 export async function claimLeases(
