@@ -229,5 +229,5 @@ test('a replay writes nothing', async () => {
   expect(await seen()).toEqual([first]);
   await database.query(`update whatsapp.jids set last_seen_at = now() - interval '25 hours'`);
   await page({ contacts: [{ ...all.contacts[0], display_name: 'B' }] });
-  expect((await seen())[0]!.last_seen_at.getTime()).toBeGreaterThan(first!.last_seen_at.getTime());
+  expect((await seen())[0]!.last_seen_at.getTime()).toBeGreaterThanOrEqual(first!.last_seen_at.getTime());
 });
