@@ -2,6 +2,7 @@ import { catchUp, finish, pagesOf } from './backlog.ts';
 import { copy, exportRows, type Rows } from './copy.ts';
 import { psqlVersion } from './machine.ts';
 import { naive } from './naive.ts';
+import { naiveEverything } from './naive-everything.ts';
 import { type PeerRows, peerRows } from './peers.ts';
 import { alternate, type BenchResult, number, type Sample, type Step } from './result.ts';
 import type { Stage } from './stage.ts';
@@ -11,6 +12,7 @@ import { servingRate, type Upstream } from './upstream.ts';
 
 const COPY = psqlVersion() === undefined ? 'copy, by the server' : 'psql \\copy';
 const NAIVE = 'naive: row at a time, a transaction per page';
+const EVERYTHING = 'naive, everything: also what the replica makes of a message';
 const STRIPE = "stripe's way: five upserts at once, autocommit";
 
 /** What an upstream keeps of its answers, in bytes: it stands for a machine that is not this one. */
@@ -32,6 +34,7 @@ export async function ingest(stage: Stage): Promise<BenchResult> {
   const steps: Step[] = [
     async () => ({ [COPY]: await copy(stage, rows) }),
     async () => ({ [NAIVE]: await naive(stage, peer) }),
+    async () => ({ [EVERYTHING]: await naiveEverything(stage, peer) }),
     async () => ({ [STRIPE]: await stripe(stage, peer) }),
     subject(stage, 'wa-replica, pages of 1,000', one, pagesOf(1_000)),
     subject(stage, 'wa-replica, pages of 500', one, pagesOf(500)),
@@ -51,6 +54,7 @@ export async function ingest(stage: Stage): Promise<BenchResult> {
         ratios: [
           { to: COPY, label: 'of \\copy' },
           { to: NAIVE, label: '× naive' },
+          { to: EVERYTHING, label: '× naive, everything' },
           { to: STRIPE, label: "× stripe's" },
         ],
         targets: {
