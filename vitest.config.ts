@@ -9,8 +9,9 @@ export default defineConfig({
     sequence: { sequencer: LongestFirst },
     // Most tests wait for processes and servers: three files at a time fill two cores, where two leave a quarter idle.
     maxWorkers: 3,
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+    expect: { poll: { timeout: 45_000 } },
     reporters: process.env.TEST_REPORT
       ? ['default', ['json', { outputFile: process.env.TEST_REPORT }]]
       : ['default'],

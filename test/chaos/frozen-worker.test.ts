@@ -83,7 +83,7 @@ async function expectTakeover(by: DaemonProcess): Promise<void> {
 /** The frozen one lost its lease to `other`, and the row changed upstream meanwhile. */
 async function expectHarmless(frozen: DaemonProcess, other: DaemonProcess, message: Message): Promise<void> {
   connection.editMessage(message, 'changed while the daemon was frozen');
-  await waitFor(agrees, { what: 'the other daemon to catch up', deadlineMs: 30_000 });
+  await waitFor(agrees, { what: 'the other daemon to catch up' });
   const before = { ...(await state()), ...(await written()) };
   frozen.signal('SIGCONT');
   await frozen.logged('lease lost');
@@ -100,7 +100,7 @@ async function expectHarmless(frozen: DaemonProcess, other: DaemonProcess, messa
 
 test('stopped between two pages', async () => {
   const holder = start();
-  await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
+  await waitFor(agrees, { what: 'the backlog' });
   const other = start();
   await other.logged('replicating');
   holder.signal('SIGSTOP');
@@ -116,7 +116,7 @@ test.each(['fetched', 'rows_written'] as const)('stopped at: %s', async (point) 
   await holder.logged('replicating');
   const other = start();
   await other.logged('replicating');
-  await waitFor(() => holder.isFrozen(), { what: 'the holder to freeze', deadlineMs: 30_000 });
+  await waitFor(() => holder.isFrozen(), { what: 'the holder to freeze' });
   const inHand = await firstUnwritten();
   if (point === 'rows_written') {
     // The lock that it holds ends before its lease does, by Postgres' hand: too soon to be looked at beforehand.

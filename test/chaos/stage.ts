@@ -111,7 +111,7 @@ export async function openStage(server: Server, plan: Plan): Promise<Stage> {
       simulator.faults.clear();
       lag(0);
       await proxy.heal();
-      await waitFor(() => sql`select 1`.execute(db), { what: 'Postgres', deadlineMs: 20_000 });
+      await waitFor(() => sql`select 1`.execute(db), { what: 'Postgres' });
     },
     async close() {
       await db.destroy();

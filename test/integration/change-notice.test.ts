@@ -53,7 +53,7 @@ test('wakes a consumer that listens and does not poll, and comes with changes on
   };
   const hasAll = async () =>
     (await differencesFromTruth(database.db, simulator)).length === 0 && had === (await all());
-  await waitFor(hasAll, { what: 'the backlog to be read', deadlineMs: 30_000 });
+  await waitFor(hasAll, { what: 'the backlog to be read' });
   const before = had;
   expect(before).toBeGreaterThan(200);
   simulator.world.applyChanges(30);

@@ -16,7 +16,7 @@ test('demo --once catches up, compares every row with the truth, and exits 0', a
 
 test('demo shows the live table and ends cleanly on Ctrl-C', async () => {
   const demo = startCli(['demo', '--messages', '300', '--connections', '2'], {});
-  await waitFor(() => /live +\d+/.test(demo.stdout), { what: 'the live table', deadlineMs: 40_000 });
+  await waitFor(() => /live +\d+/.test(demo.stdout), { what: 'the live table' });
   const [, page] = /page: +(http:.*)/.exec(demo.stdout)!;
   expect(await fetch(page!).then((answer) => answer.text())).toContain('<h1>wa-replica</h1>');
   // The URL that psql gets works here as well.
@@ -29,7 +29,7 @@ test('demo shows the live table and ends cleanly on Ctrl-C', async () => {
 
 test('a demo whose daemon ends shows its last words, and fails', async () => {
   const demo = startCli(['demo', '--messages', '300', '--connections', '1'], {});
-  await waitFor(() => /live +\d+/.test(demo.stdout), { what: 'the live table', deadlineMs: 40_000 });
+  await waitFor(() => /live +\d+/.test(demo.stdout), { what: 'the live table' });
   const [, log] = /says: +(.*)/.exec(demo.stdout)!;
   const [, pid] = /"pid":(\d+)/.exec(readFileSync(log!, 'utf8'))!;
   process.kill(Number(pid), 'SIGKILL');
@@ -40,7 +40,7 @@ test('a demo whose daemon ends shows its last words, and fails', async () => {
 
 test('a demo whose Postgres is gone says so', async () => {
   const demo = startCli(['demo', '--messages', '300', '--connections', '1'], {});
-  await waitFor(() => /live +\d+/.test(demo.stdout), { what: 'the live table', deadlineMs: 40_000 });
+  await waitFor(() => /live +\d+/.test(demo.stdout), { what: 'the live table' });
   const [, dir] = /says: +(.*)\/[^/]+\n/.exec(demo.stdout)!;
   const pid = readdirSync(dir!, { recursive: true, encoding: 'utf8' }).find((name) =>
     name.endsWith('postmaster.pid'),

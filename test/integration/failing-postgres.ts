@@ -72,7 +72,7 @@ export class FailingPostgres {
   /** Waits until the tables hold what the upstream does. */
   async agreed(what: string): Promise<void> {
     const agrees = async () => (await differencesFromTruth(this.#db, this.simulator)).length === 0;
-    await waitFor(agrees, { what, deadlineMs: 20_000 });
+    await waitFor(agrees, { what });
   }
 
   /** For the file that calls this; its own hooks come after, and end before. */

@@ -63,7 +63,7 @@ describe('one connection never delays another by more than its share', () => {
     }
     simulator.faults.latencyMs = 10;
     await start({ MAX_CONCURRENCY: '1', PAGE_LIMIT: '20', PAGE_LIMIT_MAX: '20', POLL_INTERVAL: '1h' });
-    await waitFor(agrees, { what: 'the backlogs', deadlineMs: 40_000 });
+    await waitFor(agrees, { what: 'the backlogs' });
     const small = syncsOf('conn_small').length;
     expect(small).toBeGreaterThan(5);
     const from = syncs().findIndex(({ connection }) => connection === 'conn_small');
@@ -110,7 +110,7 @@ describe('requests in flight', () => {
       PAGE_LIMIT_MAX: '20',
       DISCOVERY_INTERVAL: '200ms',
     });
-    await waitFor(agrees, { what: 'the backlogs', deadlineMs: 40_000 });
+    await waitFor(agrees, { what: 'the backlogs' });
     // The pairing is followed meanwhile, by requests like any other.
     const held = worker!.worker.held;
     await Promise.all([

@@ -44,7 +44,7 @@ async function caughtUp(epoch: number): Promise<void> {
     );
     return row?.done === true && row.cursor === connection.newest.toString();
   };
-  await waitFor(done, { what: 'everything to be replicated', deadlineMs: 30_000 });
+  await waitFor(done, { what: 'everything to be replicated' });
 }
 const stored = async () =>
   (await database.query<{ id: string }>('select message_id as id from whatsapp.messages')).map(

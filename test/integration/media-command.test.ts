@@ -151,7 +151,7 @@ test('the daemon keeps what comes and tells of it, without a name, a text or an 
           behind.length === 0 && (states.stored ?? 0) > 20 && states.pending === undefined && states.stored
         );
       },
-      { what: 'the attachments', deadlineMs: 30_000 },
+      { what: 'the attachments' },
     );
     const metrics = parseMetrics(await (await fetch(`${url}/metrics`)).text());
     const value = (name: string, series = name) => metrics.get(name)?.values.get(series);

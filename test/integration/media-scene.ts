@@ -77,7 +77,6 @@ export class MediaScene {
   becomes = (state: string, count = 1) =>
     waitFor(async () => (await this.rows()).filter((row) => row.state === state).length === count, {
       what: `${count} to be ${state}`,
-      deadlineMs: 20_000,
     });
 
   /** Waits for an event: what it tells of is in the tables before. */

@@ -70,12 +70,10 @@ async function archive(worker: TestWorker, log?: NodeJS.WritableStream): Promise
 const replicated = () =>
   waitFor(async () => (await differencesFromTruth(database.db, simulator)).length === 0, {
     what: 'the tables to equal the truth',
-    deadlineMs: 30_000,
   });
 const settled = () =>
   waitFor(async () => (await rows(`state = 'pending'`)).length === 0, {
     what: 'the queue to be empty',
-    deadlineMs: 30_000,
   });
 
 /** What the simulator holds of a connection's attachments, by message. */

@@ -47,7 +47,6 @@ async function replicate(
 const agreed = () =>
   waitFor(async () => (await differencesFromTruth(database.db, simulator)).length === 0, {
     what: 'the tables to equal the truth',
-    deadlineMs: 20_000,
   });
 
 /** All that a page writes. */

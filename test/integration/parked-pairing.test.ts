@@ -31,7 +31,7 @@ test('the pairing is asked for when a connection parks, after whatever failed be
   env = { ...quickSettings(database.url, simulator.url), DISCOVERY_INTERVAL: '1h' };
   start();
   // The first look at the pairing, of which there is none for an hour then.
-  await waitFor(async () => (await row())?.connected === true, { what: 'the pairing', deadlineMs: 30_000 });
+  await waitFor(async () => (await row())?.connected === true, { what: 'the pairing' });
   const { state } = simulator.world.connection('conn_a');
   state.connected = false;
   simulator.faults.script({ kind: 'internal' }, 2, { route: 'sync' });
@@ -47,7 +47,7 @@ test('an account that is not paired any more parks, and goes on by itself once i
   simulator = await startSimulator({ connections: ['conn_a'], messages: 20 });
   env = { ...quickSettings(database.url, simulator.url), DISCOVERY_INTERVAL: '1h' };
   const daemon = start();
-  await waitFor(async () => (await row())?.paired === true, { what: 'the pairing', deadlineMs: 30_000 });
+  await waitFor(async () => (await row())?.paired === true, { what: 'the pairing' });
   const { state } = simulator.world.connection('conn_a');
   state.paired = false;
   await daemon.logged('connection parked');

@@ -43,7 +43,6 @@ async function stop(): Promise<void> {
 const replicated = () =>
   waitFor(async () => (await differencesFromTruth(database.db, simulator)).length === 0, {
     what: 'the tables to equal the truth',
-    deadlineMs: 30_000,
   });
 
 /** Columns, keys and indexes by table, without what only a partition has. */

@@ -19,7 +19,7 @@ let env: Record<string, string>;
 const { start, stopAll } = useDaemons(() => env);
 
 const agrees = async () => (await differencesFromTruth(db, simulator)).length === 0;
-const replicated = () => waitFor(agrees, { what: 'the tables to equal the truth', deadlineMs: 30_000 });
+const replicated = () => waitFor(agrees, { what: 'the tables to equal the truth' });
 /** Of this database: the server is others' too. */
 const advisoryLocks = () =>
   database.query(`select from pg_locks where locktype = 'advisory'
@@ -48,7 +48,6 @@ describe.skipIf(PGBOUNCER === undefined)(`through a pgbouncer in transaction mod
     const daemons = [start(), start()];
     await waitFor(async () => JSON.stringify(await shares(database)) === '[2,2]', {
       what: 'equal shares',
-      deadlineMs: 30_000,
     });
     await daemons[0]!.kill('SIGKILL');
     simulator.world.applyChanges(300);
@@ -61,7 +60,6 @@ describe.skipIf(PGBOUNCER === undefined)(`through a pgbouncer in transaction mod
     start();
     await waitFor(async () => JSON.stringify(await shares(database)) === '[2,2]', {
       what: 'equal shares',
-      deadlineMs: 30_000,
     });
     simulator.world.applyChanges(300);
     await replicated();

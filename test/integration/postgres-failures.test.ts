@@ -196,7 +196,7 @@ async function failed(condition: Condition): Promise<() => Line[]> {
   const since = () => lines().slice(before);
   const enough = () =>
     since().some((line) => (line.failures ?? 0) >= failures && says.test(line.error ?? ''));
-  await waitFor(enough, { what: `${failures} failures with ${says}`, deadlineMs: 20_000 }).catch((cause) => {
+  await waitFor(enough, { what: `${failures} failures with ${says}` }).catch((cause) => {
     throw new Error(`it says no such thing:\n${daemon.stderr}`, { cause });
   });
   return since;

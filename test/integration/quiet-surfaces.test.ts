@@ -127,7 +127,7 @@ describe('no surface tells a secret or what is in a record', () => {
       const headers = { location: `https://elsewhere.example/?key=${KEY}`, 'retry-after': 'zanzibar' };
       simulator.faults.script({ kind: 'answer', status, body: quote, headers }, 3, { route: 'sync' });
     }
-    await waitFor(() => simulator.faults.scripted === 0, { what: 'every refusal', deadlineMs: 30_000 });
+    await waitFor(() => simulator.faults.scripted === 0, { what: 'every refusal' });
     for (const status of [302, 401]) {
       const headers = { location: `https://elsewhere.example/?key=${KEY}` };
       const before = daemon.stderr.length;

@@ -50,7 +50,7 @@ test('nothing of a record, a key or a password is in the logs, whatever fails (R
     BACKOFF_MAX: '5ms',
   });
   const db = openTestDatabase(database.url);
-  await waitFor(() => simulator.faults.scripted === 0, { what: 'every fault to be met', deadlineMs: 30_000 });
+  await waitFor(() => simulator.faults.scripted === 0, { what: 'every fault to be met' });
   await waitFor(async () => (await database.query('select from whatsapp.quarantine')).length === 3, {
     what: 'the bad records',
   });

@@ -111,7 +111,7 @@ test('claims of attachments are renewed while somebody is about to take one of t
   const renewed = await database.query(`select message_id as id from whatsapp.media
     where claimed_until > now() + interval '30 minutes' order by 1`);
   expect(renewed).toEqual([{ id: 'a' }, { id: 'z' }]);
-}, 20_000);
+});
 
 test('what a worker says of a verification that another has gone on with is not kept', async () => {
   const order = { cause: 'schedule', repair: false, since: null } as const;

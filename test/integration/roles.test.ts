@@ -78,7 +78,7 @@ test('the owner migrates, the writer runs the daemon, the reader sees the rows',
   const daemon = startCli(['run'], env);
   const reader = openTestDatabase(urlOf('reader'));
   const agrees = async () => (await differencesFromTruth(reader, simulator)).length === 0;
-  await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
+  await waitFor(agrees, { what: 'the backlog' });
   simulator.world.applyChanges(100);
   simulator.world.connections.values().next().value?.injectRaw('message', '{"message_id":""}');
   await waitFor(agrees, { what: 'the changes' });

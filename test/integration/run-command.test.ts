@@ -34,7 +34,7 @@ const leased = () => database.query('select from whatsapp.sync_state where lease
 
 test('replicates the backlog and what comes after, and ends well on SIGTERM', async () => {
   const daemon = start();
-  await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
+  await waitFor(agrees, { what: 'the backlog' });
   simulator.world.applyChanges(100);
   await waitFor(agrees, { what: 'the changes' });
   expect(await daemon.kill('SIGTERM')).toBe(0);
@@ -48,12 +48,12 @@ test('killed in mid-backlog and started again, the tables equal the truth', asyn
   for (let kills = 0; kills < 3; kills++) {
     const daemon = start(small);
     const before = await rows();
-    await waitFor(async () => (await rows()) > before + 100, { what: 'some rows', deadlineMs: 30_000 });
+    await waitFor(async () => (await rows()) > before + 100, { what: 'some rows' });
     await daemon.kill('SIGKILL');
   }
   expect(await agrees()).toBe(false);
   start();
-  await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
+  await waitFor(agrees, { what: 'the backlog' });
   const gaps = await database.query(`
     select from (select cursor_from, lag(cursor_to) over (partition by connection_id, epoch order by page_id) as before
       from whatsapp.sync_pages) p where before is not null and before <> cursor_from`);
@@ -62,7 +62,7 @@ test('killed in mid-backlog and started again, the tables equal the truth', asyn
 
 test('SIGTERM in mid-backlog finishes the page in hand and gives the leases back', async () => {
   const daemon = start({ PAGE_LIMIT: '5' });
-  await waitFor(async () => (await rows()) > 50, { what: 'some rows', deadlineMs: 30_000 });
+  await waitFor(async () => (await rows()) > 50, { what: 'some rows' });
   expect(await daemon.kill('SIGTERM')).toBe(0);
   expect(await leased()).toEqual([]);
 });
@@ -87,7 +87,7 @@ test('a second signal ends the process where it stands', async () => {
     POLL_INTERVAL: '1h',
     POLL_INTERVAL_IDLE: '1h',
   });
-  await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
+  await waitFor(agrees, { what: 'the backlog' });
   proxy.blackhole();
   daemon.process.kill('SIGTERM');
   await daemon.logged('stopping');
@@ -101,7 +101,7 @@ test('SHUTDOWN_TIMEOUT bounds a shutdown without a database', async () => {
   const proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
   url.port = String(proxy.port);
   const daemon = start({ DATABASE_URL: url.href, SHUTDOWN_TIMEOUT: '500ms' });
-  await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
+  await waitFor(agrees, { what: 'the backlog' });
   proxy.blackhole();
   expect(await daemon.kill('SIGTERM')).toBe(0);
   expect(daemon.stderr).toContain('dropping the page in hand');
@@ -116,13 +116,13 @@ test('waits for a database that is not up yet, and goes on by itself when it is 
   const daemon = start({ DATABASE_URL: url.href });
   await daemon.logged('waiting');
   await proxy.heal();
-  await waitFor(agrees, { what: 'the backlog', deadlineMs: 30_000 });
+  await waitFor(agrees, { what: 'the backlog' });
   await proxy.refuse();
   proxy.cut();
   simulator.world.applyChanges(100);
   await daemon.logged('turn failed');
   await proxy.heal();
-  await waitFor(agrees, { what: 'the changes', deadlineMs: 30_000 });
+  await waitFor(agrees, { what: 'the changes' });
   await daemon.logged('recovered');
   expect(await daemon.kill('SIGTERM')).toBe(0);
   await proxy.close();

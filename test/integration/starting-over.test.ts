@@ -145,14 +145,14 @@ describe('a refusal is explained before anything is done about it (R6)', () => {
     const limits = () =>
       scene.asked.flatMap(({ what }) => (/^\d+ (\d+)$/.exec(what) ? [Number(what.split(' ')[1])] : []));
     const first = async () => (await scene.state()).caught_up_at !== null;
-    await waitFor(first, { what: 'the first connection', deadlineMs: 30_000 });
+    await waitFor(first, { what: 'the first connection' });
     expect(limits().slice(0, 5)).toEqual([500, 250, 125, 62, 50]);
     // Ten good pages would double it, if the key's bound were not known.
     expect(limits().length).toBeGreaterThan(20);
     expect(new Set(limits().slice(4))).toEqual(new Set([50]));
     scene.worker.directory.assume(['conn_b']);
     await ensureConnections(scene.db, ['conn_b']);
-    await waitFor(scene.agrees, { what: 'the second connection', deadlineMs: 30_000 });
+    await waitFor(scene.agrees, { what: 'the second connection' });
     expect(new Set(limits().slice(4))).toEqual(new Set([50]));
     expect(scene.failures()).toEqual([]);
     expect(await scene.state()).toMatchObject({ epoch: 1, numbering: 1 });

@@ -56,7 +56,6 @@ describe.skipIf(!has('systemd-notify') || !has('python3'))('the notify protocol'
       const daemon = startCli(['run'], env);
       await waitFor(() => /READY=1;STATUS=\d connections/.test(heard), {
         what: 'READY=1',
-        deadlineMs: 30_000,
       });
       await waitFor(() => heard.includes('WATCHDOG=1;STATUS=2 connections, 2 replicating'), {
         what: 'a sign of life',

@@ -40,7 +40,7 @@ async function shell(
     });
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
   if (answer !== undefined) {
-    await waitFor(() => output.includes('[y/N]'), { what: 'the question', deadlineMs: 20_000 });
+    await waitFor(() => output.includes('[y/N]'), { what: 'the question' });
     child.stdin.write(answer);
   }
   const status = await ended;

@@ -23,7 +23,7 @@ afterEach(async () => {
 async function agree(): Promise<void> {
   const db = openTestDatabase(database.url);
   const agrees = async () => (await differencesFromTruth(db, simulator)).length === 0;
-  await waitFor(agrees, { what: 'the tables to equal the truth', deadlineMs: 30_000 });
+  await waitFor(agrees, { what: 'the tables to equal the truth' });
   await db.destroy();
 }
 

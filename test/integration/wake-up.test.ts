@@ -111,7 +111,7 @@ describe('a signed event brings the row, however long the poll interval', () => 
     await prepare(['conn_a']);
     for (const key of simulator.world.keys.values()) key.meShape = 'none';
     const daemon = start();
-    await waitFor(() => pollsOf('conn_a') > 0, { what: 'the first poll', deadlineMs: 20_000 });
+    await waitFor(() => pollsOf('conn_a') > 0, { what: 'the first poll' });
     simulator.world.applyChanges(20);
     const before = pollsOf('conn_a');
     expect(await send(daemon, 'conn_a')).toBe(200);

@@ -32,7 +32,6 @@ export function useDaemons(env: () => Record<string, string>): Daemons {
 export async function workerOf(daemon: CliProcess): Promise<string> {
   return await waitFor(() => /"worker":"([^"]+)"/.exec(daemon.stderr)?.[1], {
     what: 'the id of a daemon',
-    deadlineMs: 30_000,
   });
 }
 

@@ -18,7 +18,7 @@ export interface WaitOptions {
  */
 export async function waitFor<T>(
   condition: () => T | Promise<T>,
-  { what, deadlineMs = 20_000, everyMs = 20 }: WaitOptions,
+  { what, deadlineMs = 45_000, everyMs = 20 }: WaitOptions,
 ): Promise<NonNullable<T>> {
   const started = performance.now();
   let last: unknown;
