@@ -33,8 +33,8 @@ test('what is announced while the last page is there already is polled for as so
 });
 
 test('a page ahead that is dropped gives back the room that it took', async () => {
-  // Some two hundred pages: the backlog lasts longer than the locks take to be had.
-  await scene.upstream({ messages: 2000 });
+  // Some hundred pages: the backlog lasts longer than the locks take to be had.
+  await scene.upstream({ messages: 1000 });
   // There is room for four answers.
   const limits = { PAGE_LIMIT: '10', PAGE_LIMIT_MAX: '10', MAX_RESPONSE_BYTES: '64KiB' };
   const locker = new pg.Client({ connectionString: scene.database.url });
