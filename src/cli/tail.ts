@@ -9,6 +9,7 @@ import {
   feedEnd,
   readChanges,
   registerConsumer,
+  releaseChanges,
   TOO_LATE,
 } from '../store/feed.ts';
 import { changesChannel, listen } from '../store/notify.ts';
@@ -20,6 +21,8 @@ const MOST = 500;
 /** How often it looks, in milliseconds: where NOTIFY is heard, and where it is not. */
 const LOOK_EVERY = 5_000;
 const LOOK_EVERY_DEAF = 1_000;
+/** How long what a consumer has read is its own, in milliseconds: the default of `read_changes`. */
+const LEASE = 60_000;
 
 interface TailOptions {
   readonly json?: true;
@@ -123,13 +126,20 @@ async function consuming(
     );
   }
   return async () => {
+    const askedAt = performance.now();
     const changes = await readChanges(db, schema, consumer, MOST).catch((error: unknown) => {
       if (sqlstate(error) !== TOO_LATE) throw error;
       throw new CommandFailed(
         `this consumer comes too late: changes that it has not read are gone; \`select ${schema}.restart_consumer(…)\` moves it on`,
       );
     });
-    await print(changes);
+    try {
+      await print(changes);
+    } catch (error) {
+      // For whoever comes next; without the right to, or in vain, it ends by itself.
+      if (performance.now() - askedAt < LEASE) await releaseChanges(db, consumer, changes).catch(() => {});
+      throw error;
+    }
     await ackChanges(db, schema, consumer, changes);
     return changes.length > 0;
   };

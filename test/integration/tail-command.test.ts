@@ -123,6 +123,20 @@ test('a change that names nobody any more, since an erasure, is printed and ackn
   expect(tail.stdout).toMatch(/ {2}blank {2}1 {2}contact – deleted\n/);
 });
 
+test('a reader that goes in the middle of a batch: nothing of it is acknowledged, and the next has it at once', async () => {
+  await database.query(`select whatsapp.register_consumer('pager', 'now')`);
+  // More than a pipe holds.
+  await database.query(`insert into whatsapp.sync_state (connection_id, last_change_no) values ('long', 400)`);
+  await database.query(`insert into whatsapp.changes (connection_id, change_no, kind, record_id, op)
+    select 'long', no, 'message', repeat('x', 2000), 'inserted' from generate_series(1, 400) no`);
+  const tail = startCli(['tail', '--consumer', 'pager'], { DATABASE_URL: database.url });
+  tail.process.stdout!.once('data', () => tail.process.stdout!.destroy());
+  expect({ status: await tail.ended, stderr: tail.stderr }).toEqual({ status: 0, stderr: '' });
+  const positions = `select change_no, leased_until from whatsapp.change_positions
+    where consumer = 'pager' and connection_id = 'long'`;
+  expect(await database.query(positions)).toEqual([{ change_no: '0', leased_until: null }]);
+});
+
 test('a slip makes no consumer', async () => {
   for (const name of ['', ' ', ' desk', 'a\u0007b', 'x'.repeat(101)]) {
     const { status, stderr } = await runCommand(['tail', '--consumer', name], {});
