@@ -126,7 +126,9 @@ test('a change that names nobody any more, since an erasure, is printed and ackn
 test('a reader that goes in the middle of a batch: nothing of it is acknowledged, and the next has it at once', async () => {
   await database.query(`select whatsapp.register_consumer('pager', 'now')`);
   // More than a pipe holds.
-  await database.query(`insert into whatsapp.sync_state (connection_id, last_change_no) values ('long', 400)`);
+  await database.query(
+    `insert into whatsapp.sync_state (connection_id, last_change_no) values ('long', 400)`,
+  );
   await database.query(`insert into whatsapp.changes (connection_id, change_no, kind, record_id, op)
     select 'long', no, 'message', repeat('x', 2000), 'inserted' from generate_series(1, 400) no`);
   const tail = startCli(['tail', '--consumer', 'pager'], { DATABASE_URL: database.url });
