@@ -26,7 +26,7 @@ test('every line that sets nothing is told of, by its number alone', () => {
 });
 
 test('a name with nothing but blanks behind it is empty, and takes nothing of the next line', () => {
-  expect(readEnvFile('KEY= \nexport URL=\t\r\n\nA=1\nB= ')).toEqual({
+  expect(readEnvFile('KEY= \nURL =\t\r\n\nA=1\nB= ')).toEqual({
     values: { KEY: '', URL: '', A: '1', B: '' },
     warnings: [],
   });
