@@ -14,7 +14,7 @@ import {
 } from '../store/feed.ts';
 import { changesChannel, listen } from '../store/notify.ts';
 import { onTables } from './session.ts';
-import { CommandFailed, printable, type Terminal } from './terminal.ts';
+import { CommandFailed, printable, ReaderGone, type Terminal, written } from './terminal.ts';
 
 /** Changes that one look takes, of each connection, or of all for a consumer. */
 const MOST = 500;
@@ -172,15 +172,4 @@ function line(change: Change): string {
   const fields = changed_fields === null ? '' : `  ${changed_fields.join(', ')}`;
   const record = record_id === null ? '–' : printable(record_id);
   return `${at.toISOString()}  ${printable(connection_id)}  ${change_no}  ${kind} ${record} ${op}${fields}`;
-}
-
-/** Whoever reads what is printed went away (`| head`): the end, and nothing that they did not get is acknowledged. */
-class ReaderGone extends Error {}
-
-/** Writes, and waits until it is out: what is acknowledged has been printed. */
-async function written({ stdout }: Terminal, text: string): Promise<void> {
-  if (text === '') return;
-  await new Promise<void>((resolve, reject) => {
-    stdout.write(text, (error) => (error ? reject(new ReaderGone()) : resolve()));
-  });
 }
