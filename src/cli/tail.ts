@@ -75,8 +75,9 @@ async function tail(terminal: Terminal, replica: Replica, { json, consumer }: Ta
   try {
     while (!signal.aborted) {
       try {
-        if (await look()) continue;
+        const more = await look();
         away = false;
+        if (more) continue;
       } catch (error) {
         if (error instanceof ReaderGone) return;
         if (error instanceof CommandFailed || !mayPass(error)) throw error;

@@ -118,6 +118,8 @@ test('goes on after each outage, tells of it once, and of what was pruned meanwh
       await page(++cursor);
     });
     await printed(await last());
+    // It comes by another pipe than what is printed.
+    await waitFor(() => tail.stderr.includes(' are gone\n'), { what: 'word of what was pruned' });
     const away = expect.stringMatching(/^wa-replica: the database does not answer \(\w+\), trying again$/);
     expect(lines(tail.stderr)).toEqual([
       'wa-replica: CHANGES is off: nothing new is told',
