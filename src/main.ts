@@ -1,7 +1,8 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { CommanderError } from 'commander';
 import { createProgram } from './cli/program.ts';
 import { CommandFailed, type Terminal } from './cli/terminal.ts';
+import { readEnvFile } from './config/env-file.ts';
 import { ConfigError } from './config/load.ts';
 import { EmbeddedPostgresError } from './embedded/errors.ts';
 import { codeOf, ReplicaError } from './errors.ts';
@@ -43,15 +44,20 @@ export async function main(): Promise<void> {
   setTimeout(() => process.exit(), 200).unref();
 }
 
-/** The environment over the `.env` file, where there is one. It is put into the process's own, where pg looks for
+/** The environment over the `.env` file, where there is one; says what is odd in that. It is put into the process's own, where pg looks for
  * libpq's variables and undici for the proxy's.
  * @throws ConfigError where it cannot be read. */
 function environment(): Terminal['env'] {
+  if (!existsSync('.env')) return process.env;
+  let text: string;
   try {
-    if (existsSync('.env')) process.loadEnvFile('.env');
+    text = readFileSync('.env', 'utf8');
   } catch (error) {
     throw new ConfigError([`.env in this folder is no file that can be read (${codeOf(error)})`]);
   }
+  const { values, warnings } = readEnvFile(text);
+  for (const warning of warnings) process.stderr.write(`wa-replica: ${warning}\n`);
+  for (const [name, value] of Object.entries(values)) process.env[name] ??= value;
   return process.env;
 }
 

@@ -2,18 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { Kysely } from 'kysely';
 import pLimit from 'p-limit';
-import pRetry from 'p-retry';
-import { ConfigError, type Environment } from './config/load.ts';
+import type { Environment } from './config/load.ts';
 import type { Settings } from './config/settings.ts';
-import { codeOf, mayPass, ReplicaError } from './errors.ts';
-import { ErasureKey } from './lib/erasure-key.ts';
-import { sleep, unlessAborted } from './lib/wait.ts';
+import { sleep } from './lib/wait.ts';
 import type { ConnectionId } from './model.ts';
+import { writingOf } from './replica/writing.ts';
 import { openDatabase } from './store/database.ts';
-import { migrate, requireCurrentSchema } from './store/migrator.ts';
 import type { Database } from './store/schema.ts';
-import { requireFit, staleCollation, type Unfit } from './store/server.ts';
-import { keyFingerprints } from './store/suppressions.ts';
 import type { TransactionLimits } from './store/transaction.ts';
 import { Admission } from './sync/admission.ts';
 import type { Reached } from './sync/crash-points.ts';
@@ -21,9 +16,7 @@ import { Directory } from './sync/directory.ts';
 import { Discovery, REMOVAL, type Removal } from './sync/discovery.ts';
 import type { Listener } from './sync/events.ts';
 import type { LoopContext } from './sync/loop.ts';
-import type { Forgetting } from './sync/suppression.ts';
 import { Worker, type WorkerOptions } from './sync/worker.ts';
-import type { Writing } from './sync/write.ts';
 import { fixedKey, keyInFile } from './upstream/api-key.ts';
 import { type ApiKey, UpstreamClient } from './upstream/client.ts';
 import { VERSION } from './version.ts';
@@ -174,39 +167,6 @@ export function assemble({
   };
 }
 
-/** How records are written, as the settings say. */
-export function writingOf(settings: Settings): Writing {
-  return {
-    history: { on: settings.HISTORY, deletedMessages: settings.DELETED_MESSAGES },
-    changes: settings.CHANGES,
-    media: settings.MEDIA_STORE !== 'off',
-    forgetting: forgettingOf(settings),
-  };
-}
-
-/** What must not be stored, as the settings say. */
-export function forgettingOf({ ERASURE_KEY: key, RETAIN_MESSAGES: retain }: Settings): Forgetting {
-  return { key: key === undefined ? undefined : new ErasureKey(key), retain };
-}
-
-/**
- * Whoever writes needs the key of the erasures: without it what was erased would come back (R20).
- * @throws ConfigError where something was erased under another key than the settings', or they have none.
- */
-export async function requireErasureKey({ control, settings }: Replica): Promise<void> {
-  const fingerprints = await keyFingerprints(control);
-  if (fingerprints.length === 0) return;
-  const { key } = forgettingOf(settings);
-  if (key === undefined) {
-    throw new ConfigError([
-      'ERASURE_KEY is not set, and people were erased here: set the key that it was done with',
-    ]);
-  }
-  if (fingerprints.some((one) => one !== key.fingerprint)) {
-    throw new ConfigError(['ERASURE_KEY is not the key that people were erased with here: restore that one']);
-  }
-}
-
 /** The upstream and the keys for it; all that a command needs which leaves the database alone. */
 export function openUpstream(
   settings: Settings,
@@ -228,72 +188,4 @@ export function openUpstream(
 export function givenConnections(settings: Settings): readonly ConnectionId[] | undefined {
   const ids = settings.WHATSAPP_USE_CONNECTION_IDS;
   return ids.length === 1 && ids[0] === 'auto' ? undefined : ids;
-}
-
-/**
- * Brings the schema up to date, or checks that it is, and that the key of the erasures is there. A server that is not up
- * yet, or goes away meanwhile, is waited for.
- * @param onStale called where the indexes may be out of order.
- * @param patience how long without it, in milliseconds.
- * @returns the migrations that were run.
- * @throws ReplicaError `database` where the server cannot be used, `database_unfit` where it never can; the schema's errors of `migrator.ts`. ConfigError
- * where ERASURE_KEY is not that of the erasures.
- */
-export async function prepareSchema(
-  replica: Replica,
-  options: {
-    migrate: boolean;
-    patience: number;
-    onWaiting: (what: string) => void;
-    onStale?: (collation: Unfit) => void;
-  },
-  signal: AbortSignal,
-): Promise<string[]> {
-  const { maintenance: db, settings } = replica;
-  const schema = settings.WA_REPLICA_SCHEMA;
-  const { patience } = options;
-  const migrations: string[] = [];
-  const passes = (error: unknown) => !(error instanceof ConfigError) && mayPass(error);
-  let since = performance.now();
-  let attemptAt = since;
-  let served = false;
-  const prepare = async () => {
-    attemptAt = performance.now();
-    served = false;
-    await requireFit(db);
-    if (options.migrate) {
-      const onWaiting = () => {
-        served = true;
-        options.onWaiting('another migration');
-      };
-      const reached = () => {
-        served = true;
-        replica.reached('migrating');
-      };
-      migrations.push(...(await migrate(db, schema, onWaiting, reached)));
-    } else await requireCurrentSchema(db, schema);
-    await requireErasureKey(replica);
-    const stale = options.onStale && (await staleCollation(db));
-    if (stale !== undefined) options.onStale?.(stale);
-  };
-  const trying = pRetry(prepare, {
-    signal,
-    retries: Number.POSITIVE_INFINITY,
-    minTimeout: 250,
-    maxTimeout: 5_000,
-    shouldRetry: ({ error }) => passes(error) && performance.now() - since < patience,
-    onFailedAttempt: ({ error, attemptNumber }) => {
-      // It was there, perhaps for hours: that is no time without it.
-      if (served) since += performance.now() - attemptAt;
-      if (attemptNumber === 2 && passes(error)) options.onWaiting(`Postgres (${codeOf(error)})`);
-    },
-  });
-  try {
-    // A lock may be waited for however long; whoever is asked to stop does not wait for it.
-    await unlessAborted(trying, signal);
-    return migrations;
-  } catch (error) {
-    if (signal.aborted || error instanceof ReplicaError || error instanceof ConfigError) throw error;
-    throw ReplicaError.from('internal', error, 'preparing the schema');
-  }
 }

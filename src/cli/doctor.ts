@@ -1,14 +1,16 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
+import { type Examined, examineSettings } from '../config/load.ts';
 import { plural } from '../lib/plural.ts';
 import { ownerOf } from '../media/owner.ts';
 import { checkCrm, checkSearch } from '../ops/doctor/crm.ts';
 import { checkDatabase } from '../ops/doctor/database.ts';
 import { checkErasure } from '../ops/doctor/erasure.ts';
-import type { Finding } from '../ops/doctor/finding.ts';
+import { type Finding, ok, warning } from '../ops/doctor/finding.ts';
 import { checkMedia } from '../ops/doctor/media.ts';
 import { checkUpstream } from '../ops/doctor/upstream.ts';
-import { forgettingOf, givenConnections, type Replica } from '../replica.ts';
+import { forgettingOf } from '../replica/writing.ts';
+import { givenConnections, type Replica } from '../replica.ts';
 import { openStore } from './archiving.ts';
 import { contactsOf } from './linking.ts';
 import { withReplica } from './session.ts';
@@ -22,40 +24,65 @@ export function doctorCommand(terminal: Terminal): Command {
   return new Command('doctor')
     .description('checks settings, keys, pairing, database, privileges, schema, pooler and clocks')
     .action(async () => {
-      await withReplica(terminal, { needsUpstream: true }, async (replica) => {
-        const { settings, databaseUrl, upstream, control, directory } = replica;
-        const colour = terminal.stdout.isTTY === true;
-        const tell = (finding: Finding) => terminal.stdout.write(line(finding, colour));
-        tell({ level: 'ok', message: 'settings: complete and well-formed' });
-        const listenUrl = settings.LISTEN_DATABASE_URL ?? databaseUrl;
-        const findings = await checkDatabase({
-          db: control,
-          schema: settings.WA_REPLICA_SCHEMA,
-          listenUrl,
-          hasListenUrl: settings.LISTEN_DATABASE_URL !== undefined,
-          changesRetention: settings.CHANGES_RETENTION,
-        });
-        if (findings.every(({ level }) => level !== 'problem')) {
-          findings.push(...(await checkSearch(control, settings.WA_REPLICA_SCHEMA, settings.SEARCH)));
-          findings.push(...(await checkErasure(control, forgettingOf(settings).key)));
-        }
-        const country = settings.CRM_DEFAULT_COUNTRY;
-        findings.push(...(await checkCrm({ contacts: contactsOf(replica), country })));
-        for (const finding of findings) tell(finding);
-        const given = givenConnections(settings);
-        const baseUrl = settings.WHATSAPP_USE_BASE_URL;
-        const ofUpstream = await checkUpstream(
-          { upstream, keys: directory.keys, given, baseUrl },
-          terminal.signal,
-        );
-        for (const finding of ofUpstream) tell(finding);
-        const ofMedia = await mediaFindings(replica);
-        for (const finding of ofMedia) tell(finding);
-        const all = [...findings, ...ofUpstream, ...ofMedia];
-        const problems = all.filter(({ level }) => level === 'problem').length;
-        if (problems > 0) throw new CommandFailed(`${plural(problems, 'problem')} found`);
-      });
+      const examined = examineSettings(terminal.env, { database: true, upstream: true });
+      const options = { needsUpstream: true, settings: examined.settings };
+      await withReplica(terminal, options, (replica) => examine(terminal, replica, examined));
     });
+}
+
+async function examine(terminal: Terminal, replica: Replica, examined: Examined): Promise<void> {
+  const { stdout, signal } = terminal;
+  const { settings, upstream, control, directory } = replica;
+  const schema = settings.WA_REPLICA_SCHEMA;
+  const colour = stdout.isTTY === true;
+  let problems = 0;
+  const tell = (findings: readonly Finding[]) => {
+    for (const finding of findings) {
+      stdout.write(line(finding, colour));
+      if (finding.level === 'problem') problems++;
+    }
+  };
+  /** Whether settings of these names are as they should be: what is wrong would lead elsewhere. */
+  const sound = (names: RegExp) => !examined.problems.some((one) => names.test(one));
+  tell(ofSettings(examined));
+  const found = sound(/^(DATABASE_URL|WA_REPLICA_SCHEMA)/) ? await databaseFindings(replica) : undefined;
+  tell(found ?? [notLookedAt('database')]);
+  if (found?.every(({ level }) => level !== 'problem') === true) {
+    tell(await checkSearch(control, schema, settings.SEARCH));
+    if (sound(/^ERASURE_KEY/)) tell(await checkErasure(control, forgettingOf(settings).key));
+  }
+  const country = settings.CRM_DEFAULT_COUNTRY;
+  if (found !== undefined && sound(/^CRM_/)) tell(await checkCrm({ contacts: contactsOf(replica), country }));
+  const given = givenConnections(settings);
+  const baseUrl = settings.WHATSAPP_USE_BASE_URL;
+  tell(
+    sound(/^WHATSAPP_USE_/)
+      ? await checkUpstream({ upstream, keys: directory.keys, given, baseUrl }, signal)
+      : [notLookedAt('upstream')],
+  );
+  if (found !== undefined && sound(/^MEDIA_/)) tell(await mediaFindings(replica));
+  if (problems > 0)
+    throw new CommandFailed(`${plural(problems, 'problem')} found`, examined.problems.length > 0 ? 2 : 1);
+}
+
+function ofSettings({ problems, warnings }: Examined): Finding[] {
+  const wrong = problems.map((one): Finding => ({ level: 'problem', message: `settings: ${one}` }));
+  const odd = warnings.map((one): Finding => ({ level: 'warning', message: `settings: ${one}` }));
+  return [...(wrong.length === 0 ? [ok('settings: complete and well-formed')] : wrong), ...odd];
+}
+
+function notLookedAt(what: string): Finding {
+  return warning(`${what}: not looked at`, 'mend the settings first');
+}
+
+async function databaseFindings({ settings, databaseUrl, control }: Replica): Promise<Finding[]> {
+  return await checkDatabase({
+    db: control,
+    schema: settings.WA_REPLICA_SCHEMA,
+    listenUrl: settings.LISTEN_DATABASE_URL ?? databaseUrl,
+    hasListenUrl: settings.LISTEN_DATABASE_URL !== undefined,
+    changesRetention: settings.CHANGES_RETENTION,
+  });
 }
 
 async function mediaFindings(replica: Replica): Promise<Finding[]> {

@@ -3,7 +3,8 @@ import { ConfigError } from '../config/load.ts';
 import { codeOf, ReplicaError } from '../errors.ts';
 import { phoneJid } from '../lib/identifiers.ts';
 import { removeFiles } from '../media/removal.ts';
-import { forgettingOf, type Replica, requireErasureKey } from '../replica.ts';
+import { forgettingOf, requireErasureKey } from '../replica/writing.ts';
+import type { Replica } from '../replica.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
 import {
   type EraseOrder,

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { prepareSchema } from '../replica.ts';
+import { prepareSchema } from '../replica/prepare-schema.ts';
 import { tendIndexes } from '../store/indexes.ts';
 import { migrationState, schemaVersion } from '../store/migrator.ts';
 import { withReplica } from './session.ts';

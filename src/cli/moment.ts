@@ -11,9 +11,15 @@ export function momentOf(text: string): Date {
     date === null
       ? Date.now() - agoOf(text)
       : Date.parse(`${date[1]}T${date[2] ?? '00:00'}${date[3] ?? 'Z'}`);
-  if (Number.isNaN(at))
+  // Date.parse takes the 31st of February for the 3rd of March.
+  if (Number.isNaN(at) || (date !== null && !isDay(date[1]!)))
     throw new InvalidArgumentError('a duration such as 7d is wanted, or a date such as 2026-11-01');
   return new Date(at);
+}
+
+function isDay(text: string): boolean {
+  const day = new Date(`${text}T00:00Z`);
+  return !Number.isNaN(day.getTime()) && day.toISOString().startsWith(text);
 }
 
 /** In milliseconds; NaN where it is no duration. */

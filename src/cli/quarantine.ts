@@ -1,6 +1,7 @@
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import type { Kysely } from 'kysely';
-import { type Replica, requireErasureKey, writingOf } from '../replica.ts';
+import { requireErasureKey, writingOf } from '../replica/writing.ts';
+import type { Replica } from '../replica.ts';
 import {
   countDeadLetters,
   type DeadLetter,

@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import { knownConnections } from '../store/connections.ts';
 import { announceDue } from '../store/notify.ts';
 import { lockState, readPosition, startEpoch } from '../store/state.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
@@ -16,6 +17,11 @@ export function resyncCommand(terminal: Terminal): Command {
       const { connection } = options;
       await onTables(terminal, async ({ db }) => {
         if ((await readPosition(db, connection)) === undefined) throw unknown(connection);
+        const known = await knownConnections(db);
+        if (known.some(({ connectionId, removed }) => connectionId === connection && removed))
+          throw new CommandFailed(
+            `${connection} is removed: no key lists it any more, so that nobody would fetch it`,
+          );
         if (!options.yes) await confirm(terminal, `Fetch everything of ${connection} again from cursor 0?`);
         const epoch = await inTransaction(db, BESIDE, async (trx) => {
           const state = await lockState(trx, connection);

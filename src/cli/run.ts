@@ -1,8 +1,7 @@
 import { Command } from 'commander';
 import type { Settings } from '../config/settings.ts';
-import { codeOf, ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors.ts';
 import { sleep, unlessAborted } from '../lib/wait.ts';
-import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
 import { overdue, summary } from '../ops/health.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';
@@ -12,9 +11,9 @@ import { SchemaWatch } from '../ops/schema-watch.ts';
 import { createNotifier, Service } from '../ops/systemd.ts';
 import { Upkeep } from '../ops/upkeep.ts';
 import type { WindowWatch } from '../ops/window-watch.ts';
-import { prepareSchema, type Replica } from '../replica.ts';
+import { prepareSchema } from '../replica/prepare-schema.ts';
+import type { Replica } from '../replica.ts';
 import { requireKnownSchema } from '../store/migrator.ts';
-import { listen, NOT_HEARD } from '../store/notify.ts';
 import type { Unfit } from '../store/server.ts';
 import { discover } from '../sync/discovery.ts';
 import { pauseAfter } from '../sync/pace.ts';
@@ -24,6 +23,7 @@ import { openArchive } from './archiving.ts';
 import { endAnyway } from './ending.ts';
 import { indexing } from './indexing.ts';
 import { tellOfCollation, upkeepJobs } from './jobs.ts';
+import { listening } from './listening.ts';
 import { healthOptions, serveHttp, windowWatch } from './serving.ts';
 import { EMBEDDED_DIR, type EmbeddedOption, withReplica } from './session.ts';
 import type { Terminal } from './terminal.ts';
@@ -203,38 +203,6 @@ async function replicate(
     await Promise.race([archiving?.close(), sleep(CLOSE_TIMEOUT, new AbortController().signal)]);
   }
   outdated.signal.throwIfAborted();
-}
-
-/** Hears what other processes announce, where LISTEN is on. */
-async function listening(replica: Replica, log: Logger, signal: AbortSignal): Promise<void> {
-  const { settings, databaseUrl, control, worker } = replica;
-  const url = settings.LISTEN_DATABASE_URL ?? databaseUrl;
-  if (url === 'off') return;
-  let deaf = false;
-  const options = {
-    url,
-    db: control,
-    onDue: (ids: readonly ConnectionId[]) => {
-      for (const id of ids) worker.wake(id);
-    },
-    onLeases: () => worker.tendNow(),
-    onListening: () => {
-      worker.renewNow();
-      if (deaf) log.info('NOTIFY is heard again');
-      deaf = false;
-    },
-    onDeaf: (cause: unknown) => {
-      deaf = true;
-      const error = ReplicaError.from('internal', cause, 'listening');
-      const hint = 'behind a pooler in transaction mode, set LISTEN_DATABASE_URL or off';
-      const unheard = codeOf(cause) === NOT_HEARD && { hint };
-      log.warn(
-        { ...errorFields(error), ...unheard },
-        'cannot hear NOTIFY: wake-ups come with the next renewal',
-      );
-    },
-  };
-  await listen(options, signal);
 }
 
 /** Waits until the connections are known; an upstream that refuses the key or is down is asked again and again. */

@@ -72,8 +72,9 @@ async function search(
     options.phone === undefined ? undefined : await phoneOf(options.phone, settings.CRM_DEFAULT_COUNTRY);
   const wanted = { query, phone, person, crmId: crm, connection, since, before, max: limit, parts };
   const found = await searchMessages(db, schema, wanted);
+  const words = wordsIn(query, parts);
   for (const message of found) {
-    stdout.write(`${options.json ? JSON.stringify(message) : line(message, query)}\n`);
+    stdout.write(`${options.json ? JSON.stringify(message) : line(message, words)}\n`);
   }
   if (found.length === 0) stderr.write('nothing found\n');
   if (found.length === limit) stderr.write(`the newest ${limit}: --limit or --before for more\n`);
@@ -88,7 +89,14 @@ async function phoneOf(text: string, country: string | undefined): Promise<strin
   return phone;
 }
 
-function line(message: FoundMessage, query: string): string {
+/** What a body is shown around. Without `--parts` a query has operators, which stand in no body for themselves. */
+function wordsIn(query: string, parts: boolean): string[] {
+  const lower = query.toLowerCase();
+  const sought = parts ? lower : lower.replace(/(?<=^|\s)(?:-\S+|or(?=\s))/g, ' ');
+  return sought.match(/[\p{L}\p{N}]+/gu) ?? [];
+}
+
+function line(message: FoundMessage, words: readonly string[]): string {
   const { sent_at, connection_id, chat_kind, chat_title, is_from_me, sender_name, sender_e164, body } =
     message;
   const at = sent_at === null ? ' '.repeat(16) : sent_at.toISOString().slice(0, 16).replace('T', ' ');
@@ -97,14 +105,13 @@ function line(message: FoundMessage, query: string): string {
   const from =
     chat_kind === 'direct' ? (is_from_me ? `to ${chat}` : chat) : `${is_from_me ? 'we' : who} in ${chat}`;
   const deleted = message.deleted_at === null ? '' : ' (deleted)';
-  return printable(`${at}  ${connection_id}  ${from}${deleted}: ${excerpt(body ?? '', query)}`);
+  return printable(`${at}  ${connection_id}  ${from}${deleted}: ${excerpt(body ?? '', words)}`);
 }
 
 /** The part of a body that is around the first of the words. */
-function excerpt(body: string, query: string): string {
+function excerpt(body: string, words: readonly string[]): string {
   const text = body.replace(/\s+/g, ' ').trim();
   const lower = text.toLowerCase();
-  const words = query.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
   const places = words.map((word) => lower.indexOf(word)).filter((place) => place >= 0);
   const from = Math.max(0, Math.min(...places, text.length) - BEFORE);
   const begin = text.length <= SHOWN || places.length === 0 ? 0 : from;

@@ -37,12 +37,15 @@ export async function withReplica<T>(
   terminal: Terminal,
   options: EmbeddedOption & {
     needsUpstream: boolean;
+    /** Read already. */
+    settings?: Settings;
     listen?: (log: Logger, settings: Settings) => Listener;
   },
   work: (replica: Replica, log: Logger) => Promise<T>,
 ): Promise<T> {
   const { embedded } = options;
-  const settings = readSettings(terminal, { database: !embedded, upstream: options.needsUpstream });
+  const needs = { database: !embedded, upstream: options.needsUpstream };
+  const settings = options.settings ?? readSettings(terminal, needs);
   const log = loggerFor(terminal, settings);
   let server: EmbeddedPostgres | undefined;
   if (embedded) {

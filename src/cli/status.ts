@@ -8,7 +8,7 @@ import { readReport, type StatusReport } from '../ops/status.ts';
 import type { Replica } from '../replica.ts';
 import type { ConnectionState, ConnectionStatus, VerificationStatus } from '../store/status.ts';
 import { onTables } from './session.ts';
-import { printable, type Terminal } from './terminal.ts';
+import { printable, ReaderGone, type Terminal, written } from './terminal.ts';
 import { textTable } from './text-table.ts';
 
 /** How often `--watch` looks, in milliseconds. */
@@ -22,7 +22,7 @@ export function statusCommand(terminal: Terminal): Command {
     .option('--watch', 'look again every two seconds, until Ctrl-C')
     .action(async (options: { json?: true; watch?: true }) => {
       await onTables(terminal, async (replica) => {
-        if (!options.watch) await show(terminal, replica, options.json === true);
+        if (!options.watch) terminal.stdout.write(await told(terminal, replica, options.json === true));
         else await watch(terminal, replica, options.json === true);
       });
     });
@@ -34,8 +34,9 @@ async function watch(terminal: Terminal, replica: Replica, json: boolean): Promi
     // Home and clear below: no flicker, and nothing of the scrollback is lost.
     if (stdout.isTTY && !json) stdout.write('\u001b[H\u001b[J');
     try {
-      await show(terminal, replica, json);
+      await written(terminal, await told(terminal, replica, json));
     } catch (error) {
+      if (error instanceof ReaderGone) return;
       // Whoever watches wants to see the end of an outage, too; nothing else ends by itself.
       if (!mayPass(error)) throw error;
       terminal.stderr.write(`wa-replica: the database does not answer (${codeOf(error)})\n`);
@@ -44,13 +45,13 @@ async function watch(terminal: Terminal, replica: Replica, json: boolean): Promi
   }
 }
 
-async function show({ stdout }: Terminal, { db, settings }: Replica, json: boolean): Promise<void> {
+async function told({ stdout }: Terminal, { db, settings }: Replica, json: boolean): Promise<string> {
   const report = await readReport(db, {
     schema: settings.WA_REPLICA_SCHEMA,
     leaseTtl: settings.LEASE_TTL,
     window: settings.RETENTION_WINDOW,
   });
-  stdout.write(json ? `${JSON.stringify(report)}\n` : describe(report, stdout.isTTY === true));
+  return json ? `${JSON.stringify(report)}\n` : describe(report, stdout.isTTY === true);
 }
 
 /** What a table may take of a terminal, in columns. */

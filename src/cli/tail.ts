@@ -9,17 +9,20 @@ import {
   feedEnd,
   readChanges,
   registerConsumer,
+  releaseChanges,
   TOO_LATE,
 } from '../store/feed.ts';
 import { changesChannel, listen } from '../store/notify.ts';
 import { onTables } from './session.ts';
-import { CommandFailed, printable, type Terminal } from './terminal.ts';
+import { CommandFailed, printable, ReaderGone, type Terminal, written } from './terminal.ts';
 
 /** Changes that one look takes, of each connection, or of all for a consumer. */
 const MOST = 500;
 /** How often it looks, in milliseconds: where NOTIFY is heard, and where it is not. */
 const LOOK_EVERY = 5_000;
 const LOOK_EVERY_DEAF = 1_000;
+/** How long what a consumer has read is its own, in milliseconds: the default of `read_changes`. */
+const LEASE = 60_000;
 
 interface TailOptions {
   readonly json?: true;
@@ -72,8 +75,9 @@ async function tail(terminal: Terminal, replica: Replica, { json, consumer }: Ta
   try {
     while (!signal.aborted) {
       try {
-        if (await look()) continue;
+        const more = await look();
         away = false;
+        if (more) continue;
       } catch (error) {
         if (error instanceof ReaderGone) return;
         if (error instanceof CommandFailed || !mayPass(error)) throw error;
@@ -123,13 +127,20 @@ async function consuming(
     );
   }
   return async () => {
+    const askedAt = performance.now();
     const changes = await readChanges(db, schema, consumer, MOST).catch((error: unknown) => {
       if (sqlstate(error) !== TOO_LATE) throw error;
       throw new CommandFailed(
         `this consumer comes too late: changes that it has not read are gone; \`select ${schema}.restart_consumer(…)\` moves it on`,
       );
     });
-    await print(changes);
+    try {
+      await print(changes);
+    } catch (error) {
+      // For whoever comes next; without the right to, or in vain, it ends by itself.
+      if (performance.now() - askedAt < LEASE) await releaseChanges(db, consumer, changes).catch(() => {});
+      throw error;
+    }
     await ackChanges(db, schema, consumer, changes);
     return changes.length > 0;
   };
@@ -162,15 +173,4 @@ function line(change: Change): string {
   const fields = changed_fields === null ? '' : `  ${changed_fields.join(', ')}`;
   const record = record_id === null ? '–' : printable(record_id);
   return `${at.toISOString()}  ${printable(connection_id)}  ${change_no}  ${kind} ${record} ${op}${fields}`;
-}
-
-/** Whoever reads what is printed went away (`| head`): the end, and nothing that they did not get is acknowledged. */
-class ReaderGone extends Error {}
-
-/** Writes, and waits until it is out: what is acknowledged has been printed. */
-async function written({ stdout }: Terminal, text: string): Promise<void> {
-  if (text === '') return;
-  await new Promise<void>((resolve, reject) => {
-    stdout.write(text, (error) => (error ? reject(new ReaderGone()) : resolve()));
-  });
 }

@@ -24,3 +24,15 @@ export class CommandFailed extends Error {
 export function printable(text: string): string {
   return text.replace(/[\p{C}--[\u200C\u200D\u{E0020}-\u{E007F}]]/gv, '\uFFFD');
 }
+
+/** Whoever reads what is printed went away (`| head`): the end of what has no other. */
+export class ReaderGone extends Error {}
+
+/** Writes, and waits until it is out.
+ * @throws ReaderGone */
+export async function written({ stdout }: Pick<Terminal, 'stdout'>, text: string): Promise<void> {
+  if (text === '') return;
+  await new Promise<void>((resolve, reject) => {
+    stdout.write(text, (error) => (error ? reject(new ReaderGone()) : resolve()));
+  });
+}

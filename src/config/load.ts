@@ -28,6 +28,11 @@ export interface Loaded {
   readonly warnings: readonly string[];
 }
 
+export interface Examined extends Loaded {
+  /** Each begins with the name of the variable, and never has its value. The default stands for what is refused. */
+  readonly problems: readonly string[];
+}
+
 /** libpq's variables of which any one says that a database is meant. */
 const LIBPQ = ['PGHOST', 'PGDATABASE', 'PGUSER', 'PGPORT'];
 
@@ -36,6 +41,14 @@ const LIBPQ = ['PGHOST', 'PGDATABASE', 'PGUSER', 'PGPORT'];
  * @throws ConfigError with every problem, never with a value.
  */
 export function loadSettings(env: Environment, needs: Needs): Loaded {
+  const { problems, ...loaded } = examineSettings(env, needs);
+  // A slip in a name is often why something is missing.
+  if (problems.length > 0) throw new ConfigError([...problems, ...loaded.warnings]);
+  return loaded;
+}
+
+/** Reads the settings for whoever looks at what can be looked at, although some are wrong. */
+export function examineSettings(env: Environment, needs: Needs): Examined {
   const problems: string[] = [];
   const settings: Record<string, unknown> = {};
   for (const [name, setting] of Object.entries(SETTINGS) as [SettingName, Setting][]) {
@@ -67,9 +80,10 @@ export function loadSettings(env: Environment, needs: Needs): Loaded {
   }
   checkTogether(loaded, problems);
   const warnings = checkNames(env, problems);
-  // A slip in a name is often why something is missing.
-  if (problems.length > 0) throw new ConfigError([...problems, ...warnings]);
-  return { settings: Object.freeze(loaded), warnings };
+  for (const [name, setting] of Object.entries(SETTINGS) as [SettingName, Setting][]) {
+    if (setting.default !== undefined) settings[name] ??= setting.value(setting.default);
+  }
+  return { settings: Object.freeze(loaded), problems, warnings };
 }
 
 /** A setting's text: of the variable, of the file that `NAME_FILE` names, or the default. */

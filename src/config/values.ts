@@ -79,12 +79,12 @@ export function flag(yes: string, no: string) {
   return (text: string) => either(text) === yes;
 }
 
-/** Comma-separated values, without empty ones and doubles. */
+/** Comma-separated values, without doubles. An empty one is a variable that was not set where the list was made. */
 export function list() {
   return (text: string) => {
-    const values = splitList(text);
-    if (values.length === 0) throw new Refused('is empty');
-    return values;
+    if (text.split(',').some((one) => one.trim() === ''))
+      throw new Refused('wants values with a comma between each two: one is empty');
+    return splitList(text);
   };
 }
 

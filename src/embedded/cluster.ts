@@ -15,7 +15,7 @@ import path from 'node:path';
 import { type Account, accountForData, accountForNewData, isRoot } from './account.ts';
 import { type Binaries, prepareBinaries } from './binaries.ts';
 import { canEnter, run } from './command.ts';
-import { codeOf, EmbeddedPostgresError } from './errors.ts';
+import { EmbeddedPostgresError, errorCode } from './errors.ts';
 import { candidates, claim } from './own-folder.ts';
 import { ROLE } from './postmaster.ts';
 
@@ -74,14 +74,14 @@ async function exists(file: string): Promise<boolean> {
     await lstat(file);
     return true;
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return false;
+    if (errorCode(error) === 'ENOENT') return false;
     throw error;
   }
 }
 
 async function existing(home: string, options: ClusterOptions): Promise<Cluster> {
   const place = await realpath(home).catch((error: unknown) => {
-    if (codeOf(error) !== 'ENOENT') throw error;
+    if (errorCode(error) !== 'ENOENT') throw error;
     throw new EmbeddedPostgresError(
       `${home} points to a database that is no longer there.`,
       `Delete ${home} to begin with an empty one.`,
@@ -108,7 +108,7 @@ async function readPart(file: string): Promise<string> {
     return await readFile(file, 'utf8');
   } catch (error) {
     const known = { ENOENT: 'is missing', EACCES: 'may not be read by this user' };
-    const what = known[codeOf(error) as keyof typeof known];
+    const what = known[errorCode(error) as keyof typeof known];
     if (what === undefined) throw error;
     throw new EmbeddedPostgresError(
       `There is a database, but ${file} ${what}.`,
@@ -203,6 +203,6 @@ async function publish(place: string, give: () => Promise<void>): Promise<void> 
     await give();
   } catch (error) {
     await rm(place, { recursive: true, force: true });
-    if (!EXISTS.includes(codeOf(error) ?? '')) throw error;
+    if (!EXISTS.includes(errorCode(error) ?? '')) throw error;
   }
 }

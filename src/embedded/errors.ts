@@ -9,8 +9,8 @@ export class EmbeddedPostgresError extends Error {
   }
 }
 
-/** The `code` of a system error (`ENOENT`, `EACCES` …), or undefined for anything else. */
-export function codeOf(error: unknown): string | undefined {
+/** The `code` that an error of the system or of Postgres carries (`ENOENT`, `42P04` …), or undefined for anything else. */
+export function errorCode(error: unknown): string | undefined {
   if (typeof error !== 'object' || error === null || !('code' in error)) return undefined;
   return typeof error.code === 'string' ? error.code : undefined;
 }

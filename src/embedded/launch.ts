@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isRoot } from './account.ts';
 import type { Cluster } from './cluster.ts';
 import { lastLines, serverProcess } from './command.ts';
-import { codeOf, EmbeddedPostgresError } from './errors.ts';
+import { EmbeddedPostgresError, errorCode } from './errors.ts';
 import { overwrite } from './own-folder.ts';
 import { inspect, serverPid } from './postmaster.ts';
 
@@ -138,7 +138,7 @@ async function openLog(file: string): Promise<FileHandle> {
     if (isRoot()) await made.chown(uid, gid);
     return made;
   } catch (error) {
-    if (codeOf(error) !== 'EEXIST') throw error;
+    if (errorCode(error) !== 'EEXIST') throw error;
     return await open(file, append);
   }
 }

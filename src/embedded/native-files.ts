@@ -13,7 +13,7 @@ import {
   symlink,
 } from 'node:fs/promises';
 import path from 'node:path';
-import { codeOf } from './errors.ts';
+import { errorCode } from './errors.ts';
 
 /** The programs of a native folder that we run. */
 const PROGRAMS = ['postgres', 'initdb', 'pg_ctl'];
@@ -23,7 +23,7 @@ const READ_ONLY = ['EACCES', 'EPERM', 'EROFS'];
 /** npm's tarballs hold no symlinks: the package lists them, for an install script that may never have run. */
 async function linksOf(native: string): Promise<{ source: string; target: string }[]> {
   const text = await readFile(path.join(native, 'pg-symlinks.json'), 'utf8').catch((error: unknown) => {
-    if (codeOf(error) === 'ENOENT') return '[]';
+    if (errorCode(error) === 'ENOENT') return '[]';
     throw error;
   });
   const listed = JSON.parse(text) as { source: string; target: string }[];
@@ -39,7 +39,7 @@ export async function complete(native: string): Promise<boolean> {
   try {
     for (const { source, target } of await linksOf(native)) {
       await symlink(path.relative(path.dirname(target), source), target).catch((error: unknown) => {
-        if (codeOf(error) !== 'EEXIST') throw error;
+        if (errorCode(error) !== 'EEXIST') throw error;
       });
     }
     for (const program of PROGRAMS) {
@@ -49,7 +49,7 @@ export async function complete(native: string): Promise<boolean> {
     }
     return true;
   } catch (error) {
-    if (READ_ONLY.includes(codeOf(error) ?? '')) return false;
+    if (READ_ONLY.includes(errorCode(error) ?? '')) return false;
     throw error;
   }
 }
@@ -107,13 +107,13 @@ async function publish(staging: string, target: string, native: string): Promise
     try {
       return await rename(staging, target);
     } catch (error) {
-      if (!['ENOTEMPTY', 'EEXIST'].includes(codeOf(error) ?? '')) throw error;
+      if (!['ENOTEMPTY', 'EEXIST'].includes(errorCode(error) ?? '')) throw error;
     }
     // Another process was faster, or a damaged copy is in the way.
     if (await isWhole(target, native)) return;
     const aside = `${staging}.old`;
     await rename(target, aside).catch((error: unknown) => {
-      if (codeOf(error) !== 'ENOENT') throw error;
+      if (errorCode(error) !== 'ENOENT') throw error;
     });
     await rm(aside, { recursive: true, force: true });
   }

@@ -3,7 +3,7 @@ import { chmod, lstat, mkdir, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import path from 'node:path';
 import { isRoot } from './account.ts';
-import { codeOf } from './errors.ts';
+import { errorCode } from './errors.ts';
 
 /**
  * Where things go that cannot stay where they were asked for: folders that an unprivileged account can
@@ -41,7 +41,7 @@ export async function claim(folder: string): Promise<boolean> {
     return found.isDirectory() && found.uid === process.geteuid?.() && (found.mode & 0o022) === 0;
   } catch (error) {
     const refused = ['EACCES', 'EPERM', 'EROFS', 'EEXIST', 'ENOTDIR', 'ENOENT', 'ENOSPC'];
-    if (refused.includes(codeOf(error) ?? '')) return false;
+    if (refused.includes(errorCode(error) ?? '')) return false;
     throw error;
   }
 }

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { codeOf, EmbeddedPostgresError } from './errors.ts';
+import { EmbeddedPostgresError, errorCode } from './errors.ts';
 import { overwrite } from './own-folder.ts';
 
 /** What is known of a server on a data folder. */
@@ -26,7 +26,7 @@ export async function isAlive(pid: number): Promise<boolean> {
   try {
     process.kill(pid, 0);
   } catch (error) {
-    if (codeOf(error) !== 'EPERM') return false;
+    if (errorCode(error) !== 'EPERM') return false;
   }
   if (process.platform !== 'linux') return true;
   const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
@@ -36,7 +36,7 @@ export async function isAlive(pid: number): Promise<boolean> {
 /** Pids are used again, after a reboot above all: is this one really the server of that folder? */
 async function isServerOf(pid: number, data: string): Promise<boolean> {
   if (process.platform === 'linux') {
-    const folder = await readlink(`/proc/${pid}/cwd`).catch((error: unknown) => codeOf(error));
+    const folder = await readlink(`/proc/${pid}/cwd`).catch((error: unknown) => errorCode(error));
     // The working folder of a postmaster is its data folder. Not allowed to look = somebody else's process.
     return folder === (await realpath(data).catch(() => data));
   }
@@ -60,7 +60,7 @@ export async function signalAndWait(
   try {
     process.kill(pid, signal);
   } catch (error) {
-    if (codeOf(error) !== 'ESRCH') throw error;
+    if (errorCode(error) !== 'ESRCH') throw error;
   }
   const until = performance.now() + deadlineMs;
   while (await isAlive(pid)) {
@@ -73,7 +73,7 @@ export async function signalAndWait(
 /** The pid and port in a data folder's `postmaster.pid`, if it has one. */
 async function readPidFile(data: string): Promise<{ pid: number; port: number; rest: string } | undefined> {
   const text = await readFile(path.join(data, 'postmaster.pid'), 'utf8').catch((error: unknown) => {
-    if (codeOf(error) === 'ENOENT') return '';
+    if (errorCode(error) === 'ENOENT') return '';
     throw error;
   });
   const [first = '', ...rest] = text.split('\n');
@@ -125,7 +125,7 @@ async function answers(port: number, password: string, data: string): Promise<bo
     return (await realpath(rows[0]?.folder ?? '/')) === (await realpath(data));
   } catch (error) {
     // Class 28: it refuses the password, so waiting for it would be in vain.
-    if (codeOf(error)?.startsWith('28')) {
+    if (errorCode(error)?.startsWith('28')) {
       throw new EmbeddedPostgresError(
         `The PostgreSQL that runs on ${data} refuses the password in the file beside it.`,
         'Restore that file, or stop the server and move the folder away to begin anew.',

@@ -1,7 +1,7 @@
 import { rmdir } from 'node:fs/promises';
 import pg from 'pg';
 import { type Cluster, dataFolder, openCluster, removeCluster } from './cluster.ts';
-import { codeOf } from './errors.ts';
+import { errorCode } from './errors.ts';
 import { findOrLaunch, logFileOf, type Started } from './launch.ts';
 import { ROLE, serverPid, signalAndWait } from './postmaster.ts';
 
@@ -117,7 +117,7 @@ async function ensureDatabase(cluster: Cluster, port: number): Promise<void> {
     if (rowCount === 0) await client.query(`create database ${ROLE} template template0`);
   } catch (error) {
     // Another process did it in the same moment.
-    if (!['42P04', '23505'].includes(codeOf(error) ?? '')) throw error;
+    if (!['42P04', '23505'].includes(errorCode(error) ?? '')) throw error;
   } finally {
     await client.end();
   }

@@ -72,6 +72,14 @@ export async function ackChanges(
   );
 }
 
+/** Gives back what was read and is not acknowledged, where the lease on it is still the reader's own. The owner's and the
+ * writer's right: for any other role it ends by itself. */
+export async function releaseChanges(db: Db, consumer: string, changes: readonly Change[]): Promise<void> {
+  const ids = [...new Set(changes.map((change) => change.connection_id))];
+  await sql`update ${sql.table('change_positions')} set leased_until = null
+    where consumer = ${consumer} and connection_id = any(${ids}::text[])`.execute(db);
+}
+
 function called(schema: string, name: string): RawBuilder<unknown> {
   return sql`${sql.id(schema)}.${sql.id(name)}`;
 }

@@ -7,6 +7,8 @@ export interface Progress {
   /** Whether a request that began after `since` ended with nothing more to fetch. */
   readonly caughtUp: boolean;
   readonly leased: boolean;
+  /** Whether a turn has failed since; not one that had begun when the connection was made due. */
+  readonly failedSince: boolean;
   readonly failures: number;
   readonly lastErrorKind: string | null;
   readonly lastError: string | null;
@@ -27,12 +29,16 @@ export async function readProgress(
   const { rows } = await sql<{
     caught_up: boolean;
     leased: boolean;
+    failed_since: boolean;
     failures: number;
     last_error_kind: string | null;
     last_error: string | null;
   }>`
     select coalesce(caught_up_at >= ${since}::timestamptz, false) as caught_up,
       lease_owner is not null and lease_expires_at > clock_timestamp() as leased,
+      -- of a turn that had begun before, noteFailure leaves the time that the connection was made due at
+      coalesce(last_error_kind is not null and last_polled_at >= ${since}::timestamptz
+        and next_poll_at >= last_polled_at, false) as failed_since,
       consecutive_failures as failures, last_error_kind, last_error
     from ${sql.table('sync_state')} where connection_id = ${connectionId}`.execute(db);
   const row = rows[0];
@@ -40,6 +46,7 @@ export async function readProgress(
     row && {
       caughtUp: row.caught_up,
       leased: row.leased,
+      failedSince: row.failed_since,
       failures: row.failures,
       lastErrorKind: row.last_error_kind,
       lastError: row.last_error,

@@ -54,7 +54,7 @@ export interface UntoldGap {
   readonly worker: string | null;
 }
 
-/** How many gaps are open, and those that nobody was sent word of. */
+/** How many gaps are open, and those that nobody was sent word of; of connections that are replicated. */
 export async function readOpenGaps(
   db: Db,
 ): Promise<{ readonly open: number; readonly untold: readonly UntoldGap[] }> {
@@ -63,7 +63,9 @@ export async function readOpenGaps(
       g.alerted_at is not null as told,
       case when s.lease_expires_at > clock_timestamp() then s.lease_owner end as worker
     from ${sql.table('gaps')} g left join ${sql.table('sync_state')} s using (connection_id)
-    where g.acknowledged_at is null order by g.gap_id`.execute(db);
+    where g.acknowledged_at is null and not exists (select from ${sql.table('connections')} c
+      where c.connection_id = g.connection_id and c.removed_at is not null)
+    order by g.gap_id`.execute(db);
   return { open: rows.length, untold: rows.filter(({ told }) => !told) };
 }
 

@@ -3,6 +3,7 @@ import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { makeDue } from '../store/due.ts';
 import { claimLeases } from '../store/leases.ts';
+import { announceDue } from '../store/notify.ts';
 import { databaseTime, readProgress } from '../store/progress.ts';
 import type { OncePolicy } from './loop.ts';
 import type { Worker, WorkerOptions } from './worker.ts';
@@ -55,17 +56,21 @@ async function pass(
       if (end === 'gave_up' || signal.aborted) return await failed(options, connectionId, since, false);
       continue;
     }
-    if (!asked) await makeDue(control, [connectionId]);
+    if (!asked) {
+      asked = true;
+      await makeDue(control, [connectionId]);
+      // Heard at once by whoever holds it, which otherwise sees it at its next renewal.
+      await announceDue(control, [connectionId]);
+    }
     const progress = await readProgress(control, connectionId, since);
     if (progress?.caughtUp === true) return { connectionId, caughtUp: true, byHolder: true };
+    // What failed before may be mended: only what came of this attempt counts.
     const hopeless =
       progress === undefined ||
-      (asked &&
-        progress.leased &&
-        progress.lastErrorKind !== null &&
-        (parks(progress.lastErrorKind) || progress.failures >= policy.maxFailures));
+      (progress.leased &&
+        progress.failedSince &&
+        (parks(progress.lastErrorKind!) || progress.failures >= policy.maxFailures));
     if (hopeless || signal.aborted) return await failed(options, connectionId, since, true);
-    asked = true;
     await sleep(pause, signal);
   }
 }

@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { verifyContext } from '../../src/cli/verifying.ts';
 import { CONTACT } from '../../src/entities.ts';
-import { forgettingOf } from '../../src/replica.ts';
+import { forgettingOf } from '../../src/replica/writing.ts';
 import type { Connection } from '../../src/simulator/connection.ts';
 import type { Person } from '../../src/simulator/records.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';

@@ -1,6 +1,6 @@
 /** Forgetting on the way that the daemon's pages take: fetched ahead, packed, and written by its loops. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { forgettingOf } from '../../src/replica.ts';
+import { forgettingOf } from '../../src/replica/writing.ts';
 import type { Connection } from '../../src/simulator/connection.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { erase } from '../../src/sync/erase.ts';

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { explain } from '../../src/main.ts';
 import { errorFields } from '../../src/ops/logger.ts';
-import { prepareSchema } from '../../src/replica.ts';
+import { prepareSchema } from '../../src/replica/prepare-schema.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import type { SyncEvent } from '../../src/sync/events.ts';
 import { useTestDatabase } from '../support/database.ts';

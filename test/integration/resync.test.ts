@@ -84,6 +84,17 @@ test.each([[[]], [['--yes']]])(
   },
 );
 
+test('one that is removed is refused: nobody would fetch it', async () => {
+  await pass();
+  await database.query('update whatsapp.connections set removed_at = now()');
+  const refused = await runCommand(['resync', '--connection', ID, '--yes'], env());
+  expect(refused).toEqual({
+    ...{ status: 1, stdout: '' },
+    stderr: `wa-replica: ${ID} is removed: no key lists it any more, so that nobody would fetch it\n`,
+  });
+  expect(await database.query('select epoch from whatsapp.sync_state')).toEqual([{ epoch: 1 }]);
+});
+
 // A contact has the cursor of its answer for a version: in other pages it comes with a higher or a lower one.
 test.each([
   ['the same pages', {}, {}],

@@ -39,6 +39,29 @@ describe('wa-replica search', () => {
     expect(stdout.length).toBeLessThan(240);
   });
 
+  test('operators are no words of a body', async () => {
+    const body = `${'forever inside before '.repeat(40)}thimble ${'after '.repeat(80)}`;
+    await write('c', [message('operators', body)]);
+    for (const query of ['thimble or thread', 'thread OR thimble', 'thimble -in']) {
+      expect((await search('--', query)).stdout).toMatch(/: ….*thimble after/);
+    }
+    expect((await search('--parts', '--', 'inside before')).stdout).toContain(': forever inside');
+  });
+
+  test('of a group it says who wrote, us too, and that it was deleted', async () => {
+    const group = { conversation_id: 'group', chat_jid: '1@g.us' };
+    const own = { ...group, direction: 'outgoing', sender_jid: '49@s.whatsapp.net' };
+    await write('a', [
+      message('own', 'zebra crossing', own),
+      message('deleted', 'zebra gone', { ...group, deleted_at: '2026-10-02T00:00:00Z' }),
+    ]);
+    const lines = (await search('zebra')).stdout.trimEnd().split('\n');
+    expect(lines.map((line) => line.slice(21))).toEqual([
+      'Anna in Friends (deleted): zebra gone',
+      'we in Friends: zebra crossing',
+    ]);
+  });
+
   test('parts of words, and what keeps them from being quick', async () => {
     const { status, stdout, stderr } = await search('--parts', 'ctobe');
     expect([status, stdout]).toEqual([0, expect.stringContaining('The Invoice of October')]);
@@ -62,6 +85,7 @@ describe('wa-replica search', () => {
 
   test.each([
     [['--phone', '12', 'a'], 'CRM_DEFAULT_COUNTRY'],
+    [['--phone', '0151 12345678, 030 123456', 'a'], '--phone wants one number'],
     [['--since', 'whenever', 'a'], 'a duration such as 7d is wanted'],
     [['--limit', '0', 'a'], 'a whole number from 1 to 10000 is wanted'],
     [['!!'], 'no word to look for'],

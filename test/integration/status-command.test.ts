@@ -189,3 +189,10 @@ test.each([
   expect(stderr).toContain(told);
   expect(stderr).toContain(remedy);
 });
+
+test('--watch ends with whoever reads it', async () => {
+  const watching = start(['status', '--watch', '--json'], needs());
+  watching.process.stdout!.once('data', () => watching.process.stdout!.destroy());
+  await waitFor(() => watching.end !== undefined, { what: 'the end', deadlineMs: 30_000 });
+  expect({ status: watching.end, stderr: watching.stderr }).toEqual({ status: 0, stderr: '' });
+});

@@ -5,6 +5,7 @@ import { runCommand } from '../support/command.ts';
 import { useFreshDatabase } from '../support/database.ts';
 import { differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
+import { startWorker } from '../support/worker.ts';
 
 let simulator: Simulator;
 const database = useFreshDatabase();
@@ -118,7 +119,9 @@ test('a connection that cannot be caught up: the others are, exit 1', async () =
 });
 
 test('beside a running daemon, it makes the connections due and waits for it', async () => {
-  const daemon = startCli(['run'], { ...env, POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h' });
+  // Before the end of the hour it is told of that by NOTIFY alone.
+  const rare = { POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', LEASE_TTL: '3h' };
+  const daemon = startCli(['run'], { ...env, ...rare });
   await daemon.logged('caught up');
   await waitFor(async () => (await differencesFromTruth(database.db, simulator)).length === 0, {
     what: 'the backlog',
@@ -131,6 +134,38 @@ test('beside a running daemon, it makes the connections due and waits for it', a
   expect({ status, stdout }).toEqual({ status: 0, stdout: `${ids.map(line).join('')}2/2 connections\n` });
   expect(await differencesFromTruth(database.db, simulator)).toEqual([]);
   expect(await daemon.kill('SIGTERM')).toBe(0);
+});
+
+describe('beside a daemon that has parked a connection', () => {
+  const pay = { kind: 'answer', status: 402 } as const;
+  const long = { POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', BACKOFF_MAX: '1h' };
+  const parked = `select from whatsapp.sync_state where last_error_kind = 'payment_required'`;
+  let id: string;
+  let daemon: Awaited<ReturnType<typeof startWorker>>;
+  beforeEach(async () => {
+    [id] = [...simulator.world.connections.keys()] as [string];
+    await runCommand(['migrate'], env);
+    simulator.faults.script(pay, 1, { connection: id, route: 'sync' });
+    // It hears no NOTIFY, as with LISTEN_DATABASE_URL=off.
+    daemon = await startWorker({ ...env, ...long }, { discovers: false });
+    await waitFor(async () => (await database.query(parked)).length > 0, { what: 'it to be parked' });
+  });
+  afterEach(() => daemon.stop());
+  const sync = () => runCommand(['sync', '--connection', id], env);
+
+  test('what hindered it was mended meanwhile: it is caught up', async () => {
+    expect(await sync()).toEqual({
+      ...{ status: 0, stderr: '' },
+      stdout: `${id}: caught up by the running daemon\n1/1 connections\n`,
+    });
+  });
+
+  test('it is not: what is told is what came of this attempt', async () => {
+    simulator.faults.script({ kind: 'answer', status: 403 }, 1, { connection: id, route: 'sync' });
+    const { status, stdout } = await sync();
+    expect(status).toBe(1);
+    expect(stdout).toContain(`${id}: not caught up: unauthorized`);
+  });
 });
 
 test('resync fetches everything again and writes nothing that is identical', async () => {

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { createServer } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { runCli, startCli } from '../support/cli.ts';
@@ -5,6 +7,7 @@ import { runCommand } from '../support/command.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
 import { quickSettings } from '../support/replica.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { waitFor } from '../support/wait.ts';
 
 const database = useTestDatabase({ migrated: true });
@@ -24,15 +27,12 @@ const lines = (text: string) =>
     .trimEnd()
     .split('\n')
     .filter((line) => line !== '');
-const listening = () =>
-  waitFor(
-    async () =>
-      (
-        await database.query(`select from pg_stat_activity
-        where datname = current_database() and application_name = 'wa-replica listen'`)
-      ).length > 0,
-    { what: 'the command to listen' },
-  );
+const listeners = async () =>
+  (
+    await database.query(`select from pg_stat_activity
+    where datname = current_database() and application_name = 'wa-replica listen'`)
+  ).length;
+const listening = () => waitFor(async () => (await listeners()) > 0, { what: 'the command to listen' });
 
 test('tail prints what comes from now on, ids and no content, until Ctrl-C', async () => {
   await page(1);
@@ -50,6 +50,7 @@ test('tail prints what comes from now on, ids and no content, until Ctrl-C', asy
     { what: 'the first line', everyMs: 200 },
   );
   await waitFor(() => plain.stdout.includes(`  ${cursor}  `), { what: 'the last change' });
+  expect(await listeners()).toBe(1);
   expect(await Promise.all([plain.kill('SIGINT'), json.kill('SIGTERM')])).toEqual([0, 0]);
   const numbers = lines(plain.stdout).map((line) => line.split('  ')[2]);
   expect(numbers).toEqual(numbers.map((_, at) => String(at + 2)));
@@ -67,6 +68,74 @@ test('tail prints what comes from now on, ids and no content, until Ctrl-C', asy
   for (const text of [plain.stdout, plain.stderr, json.stdout, json.stderr])
     expect(text).not.toContain('secret');
   expect(await database.query('select from whatsapp.change_consumers')).toEqual([]);
+});
+
+test('goes on after each outage, tells of it once, and of what was pruned meanwhile', async () => {
+  const { hostname: host, port } = new URL(database.url);
+  const proxy = await startTcpProxy({ host, port: Number(port) });
+  const url = Object.assign(new URL(database.url), { hostname: '127.0.0.1', port: String(proxy.port) }).href;
+  const tail = startCli(['tail'], { DATABASE_URL: url, LISTEN_DATABASE_URL: 'off', CHANGES: 'off' });
+  const last = async () => {
+    const rows = await database.query<{ no: string }>(
+      `select last_change_no as no from whatsapp.sync_state where connection_id = 'hand'`,
+    );
+    return BigInt(rows[0]?.no ?? 0);
+  };
+  let cursor = Number(await last()) + 1000;
+  const printed = (no: bigint) =>
+    waitFor(() => tail.stdout.includes(`  ${no}  `), { what: `change ${no}`, deadlineMs: 30_000 });
+  /** Attempts to reach the database are many meanwhile. */
+  const outage = async (work: () => Promise<void>) => {
+    let refused = 0;
+    const refusing = createServer((socket) => {
+      refused++;
+      socket.destroy();
+    });
+    await proxy.refuse();
+    await waitFor(() => once(refusing.listen(proxy.port, '127.0.0.1'), 'listening'), { what: 'the port' });
+    proxy.cut();
+    await waitFor(() => refused > 3, { what: 'several attempts', deadlineMs: 30_000 });
+    await work();
+    refusing.close();
+    await proxy.heal();
+  };
+  try {
+    await waitFor(
+      async () => {
+        await page(++cursor);
+        return tail.stdout.includes('\n');
+      },
+      { what: 'the first line', everyMs: 200, deadlineMs: 20_000 },
+    );
+    await printed(await last());
+    await outage(async () => void (await page(++cursor)));
+    await printed(await last());
+    let pruned = 0n;
+    await outage(async () => {
+      await page(++cursor);
+      pruned = await last();
+      await database.query('delete from whatsapp.changes where change_no = $1', [pruned]);
+      await page(++cursor);
+    });
+    await printed(await last());
+    // It comes by another pipe than what is printed.
+    await waitFor(() => tail.stderr.includes(' are gone\n'), { what: 'word of what was pruned' });
+    const away = expect.stringMatching(/^wa-replica: the database does not answer \(\w+\), trying again$/);
+    expect(lines(tail.stderr)).toEqual([
+      'wa-replica: CHANGES is off: nothing new is told',
+      away,
+      away,
+      `wa-replica: hand: 1 changes before ${pruned + 1n} are gone`,
+    ]);
+    // What no waiting mends is the end.
+    await database.query('alter table whatsapp.changes rename to elsewhere');
+    expect(await tail.ended).toBe(1);
+    expect(lines(tail.stderr).at(-2)).toContain('42P01');
+  } finally {
+    await database.query('alter table if exists whatsapp.elsewhere rename to changes');
+    await tail.kill('SIGKILL');
+    await proxy.close();
+  }
 });
 
 test('as a consumer it goes on where it stood, hears the daemon, and says when it comes too late', async () => {
@@ -120,6 +189,22 @@ test('a change that names nobody any more, since an erasure, is printed and ackn
   });
   expect(await tail.kill('SIGINT')).toBe(0);
   expect(tail.stdout).toMatch(/ {2}blank {2}1 {2}contact – deleted\n/);
+});
+
+test('a reader that goes in the middle of a batch: nothing of it is acknowledged, and the next has it at once', async () => {
+  await database.query(`select whatsapp.register_consumer('pager', 'now')`);
+  // More than a pipe holds.
+  await database.query(
+    `insert into whatsapp.sync_state (connection_id, last_change_no) values ('long', 400)`,
+  );
+  await database.query(`insert into whatsapp.changes (connection_id, change_no, kind, record_id, op)
+    select 'long', no, 'message', repeat('x', 2000), 'inserted' from generate_series(1, 400) no`);
+  const tail = startCli(['tail', '--consumer', 'pager'], { DATABASE_URL: database.url });
+  tail.process.stdout!.once('data', () => tail.process.stdout!.destroy());
+  expect({ status: await tail.ended, stderr: tail.stderr }).toEqual({ status: 0, stderr: '' });
+  const positions = `select change_no, leased_until from whatsapp.change_positions
+    where consumer = 'pager' and connection_id = 'long'`;
+  expect(await database.query(positions)).toEqual([{ change_no: '0', leased_until: null }]);
 });
 
 test('a slip makes no consumer', async () => {

@@ -1,7 +1,7 @@
 /** The process itself: what it does where the terminal, its streams and its folder are not as one is used to. */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -70,6 +70,19 @@ test('.env that is no file is a mistake in the configuration', async () => {
   await rm(cwd, { recursive: true });
   expect(status).toBe(2);
   expect(output).toMatch(/^wa-replica: wrong configuration:\n {2}- \.env in this folder is no file .*\n$/);
+});
+
+test('.env is read under the environment, and a line of it that sets nothing is told of', async () => {
+  const cwd = await mkdtemp(path.join(tmpdir(), 'wa-replica-cli-'));
+  const lines = ['SECRET', `DATABASE_URL=${database.url}`, 'WA_REPLICA_SCHEMA=from_file'];
+  await writeFile(path.join(cwd, '.env'), lines.join('\n'));
+  const line = `unset DATABASE_URL; WA_REPLICA_SCHEMA=whatsapp ${BIN} gaps list`;
+  const { status, output } = await shell(line, { cwd });
+  await rm(cwd, { recursive: true });
+  expect([status, output]).toEqual([
+    0,
+    'wa-replica: .env, line 1: is not of the form NAME=value, and sets nothing\nno gaps\n',
+  ]);
 });
 
 /** A terminal of util-linux's `script`, which BSD's cannot stand for. */

@@ -156,12 +156,28 @@ test('nothing begins any more once it is told to stop', async () => {
   expect([begun, lines]).toEqual([[], []]);
 });
 
+test('what is due again is done again, by the same process', async () => {
+  let runs = 0;
+  start({
+    cron: '* * * * * *',
+    run: async (id) => {
+      if (id === 'a1') runs++;
+      return true;
+    },
+  });
+  await waitFor(() => runs >= 3, { what: 'the third run' });
+});
+
 test('what cannot be done now waits; what is urgent does not', async () => {
   await missed('a1', 3);
   let able: string[] = [];
   let urgent: string[] = ['a3'];
+  let asked = 0;
   const { upkeep, begun, end } = start({
-    among: async (of) => of.filter((id) => able.includes(id)),
+    among: async (of) => {
+      if (of.includes('a1')) asked++;
+      return of.filter((id) => able.includes(id));
+    },
     urgent: async (of) => of.filter((id) => urgent.includes(id)),
   });
   able = ['a2', 'a3'];
@@ -175,6 +191,16 @@ test('what cannot be done now waits; what is urgent does not', async () => {
   urgent = [];
   await end('a3');
   await idle(1);
+  // The next is asked for only once nothing came of the one before.
+  const before = asked;
+  await waitFor(
+    () => {
+      upkeep.look();
+      return asked >= before + 2;
+    },
+    { what: 'two looks' },
+  );
+  expect(begun).toEqual(['a3']);
   able = ['a1'];
   upkeep.look();
   await waitFor(

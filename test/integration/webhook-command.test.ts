@@ -1,4 +1,7 @@
+import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
@@ -105,6 +108,15 @@ describe('create', () => {
     expect(() => statSync(file)).toThrow('ENOENT');
   });
 
+  test('nor where the upstream tells no secret', async () => {
+    const body = JSON.stringify({ id: 'whe_mute', url: URL, enabled: true });
+    simulator.faults.script({ kind: 'answer', status: 201, body }, 1, { route: 'webhooks' });
+    const file = path.join(folder, 'untold');
+    const { status, stderr } = await webhook('create', '--url', URL, '--secret-file', file);
+    expect([status, stderr]).toEqual([1, expect.stringContaining('delete whe_mute and create another')]);
+    expect(() => statSync(file)).toThrow('ENOENT');
+  });
+
   test.each([
     ['http://crm.example.com/webhooks/whatsapp-use', 'plain http'],
     ['https://crm.example.com/hooks', 'rewrite the path'],
@@ -207,6 +219,16 @@ test('from create over the running daemon to test: the sample arrives, signed as
     status: 0,
     stdout: expect.stringContaining('answered 200'),
   });
+  // Neither good nor an error; the simulator follows redirects.
+  const moved = createServer((_, response) => response.writeHead(304).end());
+  await once(moved.listen(0, '127.0.0.1'), 'listening');
+  const elsewhere = `http://127.0.0.1:${(moved.address() as AddressInfo).port}/`;
+  simulator.webhooks.endpoints.set(endpoint!.id, { ...endpoint!, url: elsewhere });
+  expect(await webhook('test', endpoint!.id)).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining('answered 304'),
+  });
+  moved.close();
   simulator.webhooks.endpoints.set(endpoint!.id, { ...endpoint!, url, secret: 'whsec_another' });
   expect(await webhook('test', endpoint!.id)).toMatchObject({
     status: 1,

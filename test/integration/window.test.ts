@@ -322,3 +322,22 @@ test('a first catch-up that comes after the window records what was forgotten si
     await database.query(`select found_by from whatsapp.gaps where connection_id = 'conn_late'`),
   ).toEqual([{ found_by: 'first_catch_up' }]);
 });
+
+test('a gap of a connection that is removed is no alarm, until it is listed again', async () => {
+  const alerts: (string | undefined)[] = [];
+  const watcher = watch('me', async ({ connectionId }) => void alerts.push(connectionId));
+  const openGaps = async () => {
+    await watcher.look(signal);
+    return watcher.alarms.gaps;
+  };
+  const others = await openGaps();
+  await database.query(
+    `insert into whatsapp.connections (connection_id, removed_at) values ('conn_gone', now())`,
+  );
+  await database.query(`insert into whatsapp.gaps (connection_id, gap_from, gap_to, found_by)
+    values ('conn_gone', now() - interval '2 days', now() - interval '1 day', 'catch_up')`);
+  expect(await openGaps()).toBe(others);
+  await database.query(`update whatsapp.connections set removed_at = null where connection_id = 'conn_gone'`);
+  expect(await openGaps()).toBe(others + 1);
+  await waitFor(() => alerts.filter((id) => id === 'conn_gone').length === 1, { what: 'the alert' });
+});

@@ -92,8 +92,11 @@ describe('an empty secret', () => {
     },
   );
 
-  test('is an error too where it is a list of nothing', () => {
-    expect(failure({ [KEY]: ' , ,' }).problems).toEqual([`${KEY} is empty`]);
+  test('is an error too within a list', () => {
+    for (const text of [' , ,', 'key_a,,key_b'])
+      expect(failure({ [KEY]: text }).problems).toEqual([
+        `${KEY} wants values with a comma between each two: one is empty`,
+      ]);
   });
 });
 

@@ -134,7 +134,9 @@ describe('a choice', () => {
 test.each([
   ['a', ['a']],
   [' a , b ', ['a', 'b']],
-  ['a,,b,', ['a', 'b']],
+  ['a,,b', undefined],
+  ['a,b,', undefined],
+  [' ,b', undefined],
   ['b,a,b', ['b', 'a']],
   [',', undefined],
   [' , ', undefined],

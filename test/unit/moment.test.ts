@@ -25,7 +25,16 @@ test('a date is of UTC where it names no zone, wherever the machine is', () => {
 
 test('a duration is how long ago; anything else is refused', () => {
   expect(Math.abs(momentOf('1h').getTime() + 3_600_000 - Date.now())).toBeLessThan(5_000);
-  for (const text of ['', 'yesterday', '2026-13-01', '2026-11-29T25:00', '2026-11-29x', '7']) {
+  for (const text of [
+    '',
+    'yesterday',
+    '2026-13-01',
+    '2026-02-30',
+    '2026-11-31T10:00',
+    '2026-11-29T25:00',
+    '2026-11-29x',
+    '7',
+  ]) {
     expect(() => momentOf(text)).toThrow('a duration such as 7d is wanted, or a date such as 2026-11-01');
   }
 });

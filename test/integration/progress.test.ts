@@ -1,0 +1,25 @@
+import { expect, test } from 'vitest';
+import { noteFailure } from '../../src/store/advance.ts';
+import { makeDue } from '../../src/store/due.ts';
+import { databaseTime, readProgress } from '../../src/store/progress.ts';
+import { useTestDatabase } from '../support/database.ts';
+
+const database = useTestDatabase({ migrated: true });
+
+test('a failure counts for whoever made the connection due, where its turn began after that', async () => {
+  const { db } = database;
+  await database.query(`insert into whatsapp.sync_state (connection_id) values ('a')`);
+  const fails = (begunAgo: number) => {
+    const failure = { kind: 'not_found', message: 'HTTP 404', failures: 1, nextPollIn: 3_600_000 } as const;
+    return noteFailure(db, 'a', '0', { ...failure, begunAgo });
+  };
+  await fails(0);
+  const since = await databaseTime(db);
+  await makeDue(db, ['a']);
+  const failed = async () => (await readProgress(db, 'a', since))?.failedSince;
+  expect(await failed()).toBe(false);
+  await fails(60_000);
+  expect(await failed()).toBe(false);
+  await fails(0);
+  expect(await failed()).toBe(true);
+});
