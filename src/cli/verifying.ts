@@ -7,6 +7,9 @@ import { settle } from '../verify/settle.ts';
 /** How long a verification waits before it looks again, in milliseconds: the stream of changes may be behind the lists. */
 const LOOK_AGAIN_AFTER = 1_000;
 
+/** How long a verification waits to keep its place, in milliseconds: a shutdown waits no longer for it. */
+const NOTE_PATIENCE = 1_000;
+
 /** Wires verifications to the replica. */
 export function verifyContext(replica: Replica): VerifyContext {
   const { settings, db, maintenance, upstream, directory, admission, worker, workerOptions, limits } =
@@ -25,6 +28,7 @@ export function verifyContext(replica: Replica): VerifyContext {
     limits,
     ...writingOf(settings),
     window: settings.RETENTION_WINDOW,
+    notePatience: NOTE_PATIENCE,
     lookAgainAfter: LOOK_AGAIN_AFTER,
     settle: (connectionId, signal) => settle(worker, workerOptions, connectionId, signal),
   };

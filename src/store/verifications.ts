@@ -120,7 +120,7 @@ export async function openVerification(
 
 /** How a verification stands or ended. */
 export interface VerificationNote {
-  readonly state: 'running' | 'interrupted' | 'finished' | 'failed';
+  readonly state: 'running' | 'finished' | 'failed';
   /** Null: there is nothing to go on with. */
   readonly position: ResumeAt | null;
   readonly counts: CountsByKind;
@@ -172,6 +172,20 @@ export async function noteVerification(
     where connection_id = ${connectionId} and verification_id = ${id}::bigint and updated_at = ${notedAt}::timestamptz
     returning updated_at::text as noted_at`.execute(db);
   return rows[0]?.noted_at;
+}
+
+/** Notes that a verification was interrupted, unless another has gone on with it. Its place, and the counts that belong to
+ * that, stay as they were noted last. */
+export async function noteInterrupted(
+  db: Db,
+  connectionId: ConnectionId,
+  { id, notedAt }: Pick<OpenVerification, 'id' | 'notedAt'>,
+  requests: number,
+): Promise<void> {
+  await sql`update ${sql.table('verifications')}
+    set state = 'interrupted', updated_at = clock_timestamp(), requests = ${requests}::bigint
+    where connection_id = ${connectionId} and verification_id = ${id}::bigint
+      and updated_at = ${notedAt}::timestamptz`.execute(db);
 }
 
 /** Forgets verifications that ended over `days` ago, but for each connection's latest one that came to its end. */

@@ -75,10 +75,6 @@ export class Walk {
     this.#reader = new ListReader(context, connectionId, open.requests);
   }
 
-  get position(): ResumeAt {
-    return this.#position;
-  }
-
   /** The counts that belong to the position: what was compared after it will be compared again. */
   get kept(): CountsByKind {
     return this.#kept;

@@ -100,7 +100,6 @@ test('how it stands is kept in sums, and when it ended', async () => {
   let open = await openVerification(database.db, CONNECTION, ORDER, false);
   for (const [state, ended] of [
     ['running', false],
-    ['interrupted', false],
     ['failed', true],
     ['finished', true],
   ] as const) {

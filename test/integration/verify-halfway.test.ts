@@ -6,6 +6,7 @@ import type { Connection } from '../../src/simulator/connection.ts';
 import type { Conversation, Person } from '../../src/simulator/records.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { openDatabase } from '../../src/store/database.ts';
+import { lockState } from '../../src/store/state.ts';
 import type { VerifyContext, VerifyOrder, VerifyProgress, VerifyResult } from '../../src/verify/context.ts';
 import { verify } from '../../src/verify/verification.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -133,6 +134,28 @@ test('places that cannot be kept, since others have every connection for what ta
   const result = await check({ onProgress }, { ...context, maintenance });
   expect(result).toMatchObject({ state: 'finished', counts: { message: { missing: 3 } } });
   expect(places).toBeGreaterThan(4);
+});
+
+test('one that is interrupted does not wait for an erasure, and is gone on with from its last place', async () => {
+  const stop = new AbortController();
+  const erasure = await database.db.startTransaction().execute();
+  onTestFinished(async () => {
+    if (!erasure.isRolledBack) await erasure.rollback().execute();
+  });
+  let places = 0;
+  const onProgress = () => void places++;
+  afterPages(1, () => stop.abort());
+  const settled = async () => void (await lockState(erasure, ID));
+  const order = { cause: 'schedule' as const, resume: true, onProgress };
+  const first = await check(order, { ...context, notePatience: 2_000, settle: settled }, stop.signal);
+  expect(first).toMatchObject({ state: 'interrupted', counts: { contact: { checked: 2 } } });
+  const noted = `select state, position, counts from whatsapp.verifications order by verification_id desc limit 1`;
+  const place = { stage: 'conversations' };
+  expect(await database.query(noted)).toMatchObject([{ state: 'interrupted', position: place }]);
+  expect(places).toBe(2);
+  await erasure.rollback().execute();
+  const { counts } = await check(order);
+  expect(counts).toMatchObject({ contact: { checked: 2 }, conversation: { checked: 3 } });
 });
 
 describe('a conversation that is not listed', () => {
