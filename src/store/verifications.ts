@@ -188,11 +188,13 @@ export async function noteInterrupted(
       and updated_at = ${notedAt}::timestamptz`.execute(db);
 }
 
-/** Forgets verifications that ended over `days` ago, but for each connection's latest one that came to its end. */
+/** Forgets verifications that ended over `days` ago, but for each connection's latest of everything that finished, and
+ * the latest that failed: what `status` shows is the later of them. */
 export async function forgetVerifications(db: Db, connectionId: ConnectionId, days: number): Promise<void> {
   const table = sql.table('verifications');
   await sql`delete from ${table} where connection_id = ${connectionId}
       and updated_at < clock_timestamp() - make_interval(days => ${days}::integer)
-      and verification_id <> (select coalesce(max(verification_id), 0) from ${table}
-        where connection_id = ${connectionId} and state = 'finished')`.execute(db);
+      and verification_id not in (select max(verification_id) from ${table}
+        where connection_id = ${connectionId} and since is null and state in ('finished', 'failed')
+        group by state)`.execute(db);
 }
