@@ -240,7 +240,8 @@ export class Walk {
   }
 
   async #target(storedBefore: string): Promise<CompareTarget> {
-    const before = await readBefore(this.#context.db, this.#connectionId);
+    const { db, listsBehind } = this.#context;
+    const before = await readBefore(db, this.#connectionId, listsBehind);
     if (before === undefined) {
       throw new ReplicaError('not_found', { where: 'the connection is not known here any more' });
     }

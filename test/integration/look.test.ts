@@ -22,7 +22,7 @@ beforeEach(async () => {
 /** Looks for these records. @param happens at each settling, by its number. */
 async function lookFor(entity: Entity, records: unknown[], happens: Record<number, string> = {}) {
   const storedBefore = await databaseTime(database.db);
-  const at = (await readBefore(database.db, CONNECTION))!;
+  const at = (await readBefore(database.db, CONNECTION, 0))!;
   const target = { connectionId: CONNECTION, ...at, storedBefore, sentAfter: null };
   const list = parseList(Buffer.from(JSON.stringify({ items: records })), 'items');
   let settled = 0;

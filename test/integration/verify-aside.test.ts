@@ -37,7 +37,7 @@ afterAll(async () => {
 
 const check = (repair = false): Promise<VerifyResult> =>
   verify(
-    { ...verifyContext(worker), lookAgainAfter: 10 },
+    { ...verifyContext(worker), lookAgainAfter: 10, listsBehind: 0 },
     ID,
     { cause: 'command', repair },
     new AbortController().signal,

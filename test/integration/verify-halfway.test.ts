@@ -45,7 +45,7 @@ beforeAll(async () => {
     },
     { discovers: false },
   );
-  context = { ...verifyContext(worker), lookAgainAfter: 10 };
+  context = { ...verifyContext(worker), lookAgainAfter: 10, listsBehind: 0 };
   const stored = async () =>
     (await database.query('select cursor from whatsapp.sync_state'))[0]!.cursor === String(connection.newest);
   await waitFor(stored, { what: 'everything to be replicated' });
@@ -231,6 +231,24 @@ test('a contact that is renamed while the list is under way is not named back by
     { forged: false, renamed: false },
     { forged: false, renamed: true },
   ]);
+});
+
+test('a list of contacts that is behind the stream names nobody back', async () => {
+  const [person] = connection.people as [Person];
+  const name = async () =>
+    (await database.query('select display_name from whatsapp.contacts where person_id = $1', [person.id]))[0]!
+      .display_name;
+  connection.rename(person, 'New');
+  await waitFor(async () => (await name()) === 'New', { what: 'the new name' });
+  const body = JSON.stringify({ items: [{ person_id: person.id, display_name: 'Old' }] });
+  const behind = (listsBehind: number) => {
+    simulator.faults.script({ kind: 'answer', status: 200, body }, 1, { route: 'contacts' });
+    return check({ repair: true }, { ...context, listsBehind });
+  };
+  expect((await behind(24 * HOUR)).counts.contact).toMatchObject({ checked: 1, different: 0 });
+  expect(await name()).toBe('New');
+  // From then on it is believed.
+  expect((await behind(0)).counts.contact).toMatchObject({ different: 1, mended: 1 });
 });
 
 test('a list of which the connection was numbered anew meanwhile is read again', async () => {

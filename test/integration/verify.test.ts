@@ -26,7 +26,7 @@ beforeAll(async () => {
   connection = simulator.world.connection(ID);
   database = await createTestDatabase({ migrated: true });
   worker = await startWorker(env(), { discovers: false });
-  context = { ...verifyContext(worker), lookAgainAfter: 10 };
+  context = { ...verifyContext(worker), lookAgainAfter: 10, listsBehind: 0 };
   await settled();
 });
 afterAll(async () => {
