@@ -169,22 +169,35 @@ test('where there is no memory for it, it is asked for again as it was', async (
 });
 
 test('a live request that comes later goes first', async () => {
-  answers = [list()];
   const order: string[] = [];
+  answers = [
+    (answer) => {
+      order.push('list');
+      list()(answer);
+    },
+  ];
   const { promise, resolve } = Promise.withResolvers<void>();
   const inHand = admission.ask('one', 1, signal, () => promise);
-  const behind = reader()
-    .contacts(signal)
-    .then(({ release }) => {
-      order.push('list');
-      release();
-    });
+  const behind = reader().contacts(signal);
   await waitFor(() => pace.turns === 1, { what: 'the list to be asked for' });
   await new Promise((then) => setImmediate(then));
   const live = admission.ask('two', 1, signal, async () => void order.push('live'));
   resolve();
-  await Promise.all([inHand, behind, live]);
+  (await behind).release();
+  await Promise.all([inHand, live]);
   expect(order).toEqual(['live', 'list']);
+});
+
+test('the upstream is not asked again before it says', async () => {
+  const at: number[] = [];
+  const asked = (then: (answer: ServerResponse) => void) => (answer: ServerResponse) => {
+    at.push(performance.now());
+    then(answer);
+  };
+  answers = [asked(status(503, { 'retry-after': '1' })), asked(list())];
+  // Four times the longest pause, at most.
+  (await reader({ bounds: { min: 1, max: 50 } }).contacts(signal)).release();
+  expect(at[1]! - at[0]!).toBeGreaterThan(190);
 });
 
 test('whoever is told to end does not wait for the next attempt', async () => {
