@@ -28,7 +28,7 @@ afterEach(async () => {
 /** Of itself nothing is polled for. */
 const env = () => ({
   ...quickSettings(database.url, simulator.url),
-  ...{ POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', LEASE_TTL: '5s' },
+  ...{ POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', LEASE_TTL: '5s', BACKOFF_MAX: '1h' },
 });
 const settled = (replica: TestReplica = holder, id = ID, until = signal) =>
   settle(replica.worker, replica.workerOptions, id, until);

@@ -158,6 +158,24 @@ test('one that is interrupted does not wait for an erasure, and is gone on with 
   expect(counts).toMatchObject({ contact: { checked: 2 }, conversation: { checked: 3 } });
 });
 
+test('one that goes on in the middle of a conversation counts none of its pages twice', async () => {
+  const stop = new AbortController();
+  // The third page of the second chat is not compared.
+  afterPages(6, () => stop.abort());
+  const order = { cause: 'schedule' as const, resume: true };
+  expect(await check(order, context, stop.signal)).toMatchObject({ state: 'interrupted' });
+  expect(await check(order)).toMatchObject({
+    counts: { message: { checked: 150, missing: 3, not_served: 0 } },
+  });
+});
+
+test("one whose connection is another worker's asks for no further page", async () => {
+  let pages = 0;
+  simulator.stats.onRequest = ({ route }) => void (route === 'messages' && pages++);
+  expect(await check({ mayGoOn: () => pages < 2 })).toMatchObject({ state: 'interrupted' });
+  expect(pages).toBe(2);
+});
+
 describe('a conversation that is not listed', () => {
   const noneListed = () =>
     simulator.faults.script({ kind: 'answer', status: 200, body: '{"items":[]}' }, 1, {
