@@ -61,6 +61,11 @@ test('at what a page was bringing meanwhile, once more, and knows it then', asyn
   });
 });
 
+test('at what differs or is behind, and knows each once', async () => {
+  expect(await lookFor(MESSAGE, [{ ...known, body: 'x' }])).toMatchObject({ ids: ['m'], known: 1, ahead: 0 });
+  expect(await lookFor(MESSAGE, [{ ...known, seq: 4 }])).toMatchObject({ settled: 0, known: 1, ahead: 1 });
+});
+
 test.each([
   ['beyond the cursor', MESSAGE, { ...lost, seq: 11 }],
   ['without a version', MESSAGE, { ...lost, seq: undefined }],
