@@ -64,6 +64,9 @@ export const NO_CONNECTION = 'NO_CONNECTION';
 export const CONNECTION_LOST = 'CONNECTION_LOST';
 export const POOL_BUSY = 'POOL_BUSY';
 
+/** SQLSTATE of a statement that took longer than its limit. */
+export const STATEMENT_TIMEOUT = '57014';
+
 /** What to do about a failure of Postgres, by SQLSTATE or network code, where it is known better. */
 const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   ECONNREFUSED:
@@ -95,7 +98,7 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
     'this process stood still in a transaction, or the role has too short a transaction_timeout: raise it',
   '53100': 'the disk of Postgres is full',
   '53300': 'Postgres has no connection free: raise max_connections, or lower DB_POOL_SIZE',
-  '57014':
+  [STATEMENT_TIMEOUT]:
     'a statement took too long: Postgres is slow, something is locked, or the role has too short a statement_timeout',
   '57P01': 'the server ended the connection: it is being stopped, or somebody ended the session',
   DEPTH_ZERO_SELF_SIGNED_CERT:

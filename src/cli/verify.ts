@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import { humanDuration } from '../lib/durations.ts';
 import { plural } from '../lib/plural.ts';
 import type { ConnectionId } from '../model.ts';
@@ -44,7 +44,12 @@ export function verifyCommand(terminal: Terminal): Command {
     .addOption(connectionOption())
     .option('--since <time>', 'only messages sent since: a duration such as 7d, or a date', momentOf)
     .option('--repair', 'mend what differs, by the ordinary way of writing')
-    .option('--offline', 'only the ledger and the counts, from the database alone')
+    .addOption(
+      new Option('--offline', 'only the ledger and the counts, from the database alone').conflicts([
+        'repair',
+        'since',
+      ]),
+    )
     .option('--json', 'as JSON, for programs')
     .addHelpText(
       'after',

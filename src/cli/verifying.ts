@@ -8,6 +8,13 @@ import { settle } from '../verify/settle.ts';
 /** How long a verification waits before it looks again, in milliseconds: the stream of changes may be behind the lists. */
 const LOOK_AGAIN_AFTER = 1_000;
 
+/** How far the lists may be behind the stream, in milliseconds. Nothing is known of it, and a contact has no version that
+ * would tell: an older list must not be taken for the truth. */
+const LISTS_BEHIND = 60_000;
+
+/** How long a verification waits to keep its place, in milliseconds: a shutdown waits no longer for it. */
+const NOTE_PATIENCE = 1_000;
+
 /** Wires verifications to the replica. */
 export function verifyContext(replica: Replica): VerifyContext {
   const { settings, db, maintenance, upstream, directory, admission, worker, workerOptions, limits } =
@@ -26,6 +33,8 @@ export function verifyContext(replica: Replica): VerifyContext {
     limits,
     ...writingOf(settings),
     window: settings.RETENTION_WINDOW,
+    notePatience: NOTE_PATIENCE,
+    listsBehind: LISTS_BEHIND,
     lookAgainAfter: LOOK_AGAIN_AFTER,
     settle: (connectionId, signal) => settle(worker, workerOptions, connectionId, signal),
   };

@@ -23,8 +23,9 @@ export interface CompareTarget {
   /** The connection's cursor before the request: the version under which a record is written that has none of its own
    * (R2). */
   readonly cursor: string;
-  /** The database's time before the request. A row that was written since may be newer than the record. */
-  readonly askedAt: string;
+  /** The database's time as of which the list is, at the earliest. A row that was written since may be newer than the
+   * record. */
+  readonly asOf: string;
   /** Rows that are counted as known: stored before then, and, of messages, sent after `sentAfter`. */
   readonly storedBefore: string;
   readonly sentAfter: string | null;
@@ -49,7 +50,7 @@ export async function compare(
   partial: boolean,
 ): Promise<Compared> {
   const { key, version } = entity;
-  const { connectionId, numbering, askedAt, storedBefore, sentAfter } = target;
+  const { connectionId, numbering, asOf, storedBefore, sentAfter } = target;
   const raw = sql.raw;
   const members = entity === CONVERSATION;
   const content = contentColumns(entity);
@@ -66,7 +67,7 @@ export async function compare(
         (${numbering}::integer, i.${raw(version)}) > (e.numbering, e.${raw(version)}) as newer,
         (${numbering}::integer, i.${raw(version)}) = (e.numbering, e.${raw(version)}) as equal,
         -- a time ahead of the clock is none that this program wrote
-        e.synced_at between ${askedAt}::timestamptz and clock_timestamp() as written_since,
+        e.synced_at between ${asOf}::timestamptz and clock_timestamp() as written_since,
         coalesce(e.first_synced_at < ${storedBefore}::timestamptz, false)
           and ${entity === MESSAGE ? sql`coalesce(e.sent_at >= ${sentAfter}::timestamptz, ${sentAfter === null}::boolean)` : sql`true`} as known
       from incoming i
@@ -105,13 +106,17 @@ export async function compare(
   return { ids, known };
 }
 
-/** What the database says just before a list is asked for; undefined where the connection is not known. */
+/**
+ * What the database says just before a list is asked for; undefined where the connection is not known.
+ * @param behind how far the list may be behind the stream of changes, in milliseconds.
+ */
 export async function readBefore(
   db: Db,
   connectionId: ConnectionId,
-): Promise<Pick<CompareTarget, 'numbering' | 'cursor' | 'askedAt'> | undefined> {
-  const { rows } = await sql<{ numbering: number; cursor: string; askedAt: string }>`
-    select numbering, cursor, clock_timestamp()::text as "askedAt"
+  behind: number,
+): Promise<Pick<CompareTarget, 'numbering' | 'cursor' | 'asOf'> | undefined> {
+  const { rows } = await sql<{ numbering: number; cursor: string; asOf: string }>`
+    select numbering, cursor, (clock_timestamp() - ${`${behind}ms`}::interval)::text as "asOf"
     from ${sql.table('sync_state')} where connection_id = ${connectionId}`.execute(db);
   return rows[0];
 }

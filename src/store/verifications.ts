@@ -120,7 +120,7 @@ export async function openVerification(
 
 /** How a verification stands or ended. */
 export interface VerificationNote {
-  readonly state: 'running' | 'interrupted' | 'finished' | 'failed';
+  readonly state: 'running' | 'finished' | 'failed';
   /** Null: there is nothing to go on with. */
   readonly position: ResumeAt | null;
   readonly counts: CountsByKind;
@@ -174,11 +174,27 @@ export async function noteVerification(
   return rows[0]?.noted_at;
 }
 
-/** Forgets verifications that ended over `days` ago, but for each connection's latest one that came to its end. */
+/** Notes that a verification was interrupted, unless another has gone on with it. Its place, and the counts that belong to
+ * that, stay as they were noted last. */
+export async function noteInterrupted(
+  db: Db,
+  connectionId: ConnectionId,
+  { id, notedAt }: Pick<OpenVerification, 'id' | 'notedAt'>,
+  requests: number,
+): Promise<void> {
+  await sql`update ${sql.table('verifications')}
+    set state = 'interrupted', updated_at = clock_timestamp(), requests = ${requests}::bigint
+    where connection_id = ${connectionId} and verification_id = ${id}::bigint
+      and updated_at = ${notedAt}::timestamptz`.execute(db);
+}
+
+/** Forgets verifications that ended over `days` ago, but for each connection's latest of everything that finished, and
+ * the latest that failed: what `status` shows is the later of them. */
 export async function forgetVerifications(db: Db, connectionId: ConnectionId, days: number): Promise<void> {
   const table = sql.table('verifications');
   await sql`delete from ${table} where connection_id = ${connectionId}
       and updated_at < clock_timestamp() - make_interval(days => ${days}::integer)
-      and verification_id <> (select coalesce(max(verification_id), 0) from ${table}
-        where connection_id = ${connectionId} and state = 'finished')`.execute(db);
+      and verification_id not in (select max(verification_id) from ${table}
+        where connection_id = ${connectionId} and since is null and state in ('finished', 'failed')
+        group by state)`.execute(db);
 }

@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError, STATEMENT_TIMEOUT } from '../errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import { notePairing } from '../store/connections.ts';
 import { reachedBefore } from '../store/ledger.ts';
@@ -188,6 +188,3 @@ export class Recovery {
     return now;
   }
 }
-
-/** SQLSTATE of a statement that took longer than its limit. */
-const STATEMENT_TIMEOUT = '57014';

@@ -15,6 +15,9 @@ export interface VerifyContext extends LookContext, NoteContext, ReaderContext, 
   readonly maintenance: Kysely<Database>;
   /** The upstream's memory, RETENTION_WINDOW, in milliseconds. */
   readonly window: number;
+  /** How far the upstream's lists may be behind its stream of changes, in milliseconds: what was replicated within that
+   * time may be newer than they are. */
+  readonly listsBehind: number;
 }
 
 /** What is wanted of a verification. */

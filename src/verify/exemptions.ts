@@ -94,6 +94,6 @@ async function withoutMembersAside(
       ({ participant_jid: jid }) => !aside.has(`${one.id} ${cutBytes(jid as string, MAX_RECORD_ID_BYTES)}`),
     );
     if (members === undefined || left!.length === members.length) return one;
-    return { ...one, row: { ...one.row, participants: left } };
+    return { ...one, row: { ...one.row, participants: left }, lacksMembers: true };
   });
 }

@@ -11,6 +11,8 @@ export interface Listed {
   readonly row: Row;
   /** It tells only some fields (R7). */
   readonly partial: boolean;
+  /** Of a conversation: members of it are left out, which cannot be stored. */
+  readonly lacksMembers: boolean;
   /** The bytes it came as. */
   readonly json: () => Buffer;
 }
@@ -26,12 +28,13 @@ export interface ListedRecords {
 export function readListed(entity: Entity, list: List): ListedRecords {
   const { batches, rejects } = normaliseRecords(entity, list.records, UNVERSIONED, list.recordBytes);
   const byId = new Map<string, Listed>();
+  const lacking = new Set(rejects.map(({ conversationId }) => conversationId));
   for (const { rows, partial, json } of batches) {
     for (const row of rows) {
       const id = row[entity.key] as string;
       // A later batch has the newer version; what only adds to a record does not stand for it.
       if (partial && byId.has(id)) continue;
-      byId.set(id, { id, row, partial, json: () => json(row) });
+      byId.set(id, { id, row, partial, lacksMembers: lacking.has(id), json: () => json(row) });
     }
   }
   return { good: [...byId.values()], bad: rejects.filter(({ kind }) => kind === entity.kind) };

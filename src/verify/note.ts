@@ -1,29 +1,36 @@
 import type { Kysely } from 'kysely';
-import { codeOf, POOL_BUSY } from '../errors.ts';
+import { codeOf, POOL_BUSY, STATEMENT_TIMEOUT } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from '../store/database.ts';
 import type { Database } from '../store/schema.ts';
 import { type Forgotten, lockState } from '../store/state.ts';
-import { BESIDE, inTransaction } from '../store/transaction.ts';
-import { noteVerification, type OpenVerification, type VerificationNote } from '../store/verifications.ts';
+import { BESIDE, inTransaction, type TransactionLimits } from '../store/transaction.ts';
+import {
+  noteInterrupted,
+  noteVerification,
+  type OpenVerification,
+  type VerificationNote,
+} from '../store/verifications.ts';
 import { Marks } from '../sync/marks.ts';
 import type { Forgetting } from '../sync/suppression.ts';
 
 export interface NoteContext {
   readonly db: Kysely<Database>;
   readonly forgetting: Forgetting;
-  /** Without limits: it waits for an erasure. */
+  /** Apart, so that places keep no page waiting. */
   readonly maintenance: Kysely<Database>;
+  /** How long a place waits, for an erasure above all, in milliseconds: whoever is told to end does not wait for that. */
+  readonly notePatience: number;
 }
 
 /**
  * Keeps how far a verification is, but for a place that names what was erased (R20): the upstream goes on listing that.
  * It begins anew then, should it be interrupted there. Behind the lock of the state row, so that an erasure knows of the
- * place, or the place of the erasure.
+ * place, or the place of the erasure. What cannot be kept for now is left out: the next place will do.
  * @returns as `noteVerification` does.
  */
 export async function note(
-  { db, forgetting, maintenance }: NoteContext,
+  { db, forgetting, maintenance, notePatience }: NoteContext,
   connectionId: ConnectionId,
   open: Pick<OpenVerification, 'id' | 'notedAt'>,
   stands: VerificationNote,
@@ -32,16 +39,39 @@ export async function note(
   const names = [conversation, before].filter((name) => name !== undefined);
   if (names.length === 0) return await noteVerification(db, connectionId, open, stands);
   try {
-    return await inTransaction(maintenance, BESIDE, async (trx) => {
+    return await inTransaction(maintenance, limitsOf(notePatience), async (trx) => {
       const state = await lockState(trx, connectionId);
       const gone = state !== undefined && (await wasErased(trx, connectionId, state, forgetting, names));
       return await noteVerification(trx, connectionId, open, gone ? { ...stands, position: null } : stands);
     });
   } catch (error) {
-    // Others have all of the connections for what takes long. The next place will do.
-    if (stands.state === 'running' && codeOf(error) === POOL_BUSY) return open.notedAt;
+    if (isBusy(error)) return open.notedAt;
     throw error;
   }
+}
+
+/** Notes that a verification was interrupted. It is gone on with also where that cannot be noted for now. */
+export async function noteInterruption(
+  { db, notePatience }: NoteContext,
+  connectionId: ConnectionId,
+  open: Pick<OpenVerification, 'id' | 'notedAt'>,
+  requests: number,
+): Promise<void> {
+  try {
+    const interrupted = (trx: Db) => noteInterrupted(trx, connectionId, open, requests);
+    await inTransaction(db, limitsOf(notePatience), interrupted);
+  } catch (error) {
+    if (!isBusy(error)) throw error;
+  }
+}
+
+function limitsOf(statementTimeout: number): TransactionLimits {
+  return { ...BESIDE, statementTimeout };
+}
+
+/** Whether others have the lock, or all of the connections, for what takes long. */
+function isBusy(error: unknown): boolean {
+  return [POOL_BUSY, STATEMENT_TIMEOUT].includes(codeOf(error));
 }
 
 /** Whether the ledger of suppressions knows any of these names; under another key than its own nobody can tell. */

@@ -115,13 +115,12 @@ export class ListReader {
           'behind',
         );
       } catch (error) {
-        if (signal.aborted || !(error instanceof ReplicaError)) throw error;
+        if (!(error instanceof ReplicaError)) throw error;
         const full = error.code === BUDGET_FULL;
         if (!full && smaller(error)) continue;
         const passes = error.verdict === 'retry' && (full || error.kind !== 'oversize');
         if (!passes || ++failures >= ATTEMPTS) throw error;
         await sleep(backoff(failures - 1, bounds, error.retryAfter), signal);
-        signal.throwIfAborted();
       }
     }
   }

@@ -11,7 +11,7 @@ import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
 import { BESIDE, inTransaction, type TransactionLimits } from '../store/transaction.ts';
 import { Suppression } from '../sync/suppression.ts';
-import { hasChanged, resolveSuperseded, type Writing, write } from '../sync/write.ts';
+import { hasChanged, resolveSuperseded, type Writing, type Written, write } from '../sync/write.ts';
 import { batchesOf, type Listed } from './listed.ts';
 import { judge } from './look.ts';
 
@@ -80,12 +80,25 @@ async function attempt(
       const position = BigInt(cursor);
       await quarantine(trx, rejects, { connectionId, numbering, from: position, to: position });
     }
-    if (state.hasQuarantine || rejects.length > 0) await resolveSuperseded(trx, written, to);
+    if (state.hasQuarantine || rejects.length > 0)
+      await resolveSuperseded(trx, withoutMembership(written, still), to);
     const untold = !changes && hasChanged(written.tally);
     await countInserted(trx, connectionId, written.tally, { beside: true, untold });
     const left = (await judge(trx, forgetting, entity, still, target)).drifted;
     return good.length - left.length + bad.length;
   });
+}
+
+/** What was written, but for the membership of conversations of which members are left out: those are not resolved. */
+function withoutMembership(written: Written, listed: readonly Listed[]): Written {
+  const lacking = new Set(listed.filter(({ lacksMembers }) => lacksMembers).map(({ id }) => id));
+  const good = written.good.map(({ entity, rows }) => {
+    const told = rows.map((row) =>
+      lacking.has(row[entity.key] as string) ? { ...row, participants: undefined } : row,
+    );
+    return { entity, rows: told };
+  });
+  return { ...written, good };
 }
 
 /** Sets the counters of stored rows to what is there: rows that were removed by hand and brought back count twice. */

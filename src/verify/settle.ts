@@ -5,6 +5,7 @@ import { databaseTime, type Progress, readProgress } from '../store/progress.ts'
 import { catchUp } from '../sync/catch-up.ts';
 import type { OncePolicy } from '../sync/loop.ts';
 import type { Worker, WorkerOptions } from '../sync/worker.ts';
+import { leaseLost } from './lease.ts';
 
 /** Failures in a row after which a connection is not waited for any more. */
 const POLICY: OncePolicy = { maxFailures: 5 };
@@ -53,8 +54,4 @@ function failureOf(progress: Progress | undefined): ReplicaError {
   if (lastErrorKind === null)
     return new ReplicaError('timeout', { where: 'catching up did not come to its end' });
   return new ReplicaError(lastErrorKind as ErrorKind, { where: `catching up: ${lastError}` });
-}
-
-function leaseLost(): ReplicaError {
-  return new ReplicaError('lease_lost', { where: "the connection is another worker's now" });
 }

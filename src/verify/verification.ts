@@ -1,9 +1,9 @@
 import { ReplicaError } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { checkLedger, type LedgerProblem } from '../store/ledger.ts';
-import { openVerification } from '../store/verifications.ts';
+import { noteVerification, openVerification } from '../store/verifications.ts';
 import type { VerifyContext, VerifyOrder, VerifyResult } from './context.ts';
-import { note } from './note.ts';
+import { noteInterruption } from './note.ts';
 import { recount } from './repair.ts';
 import { Walk } from './walk.ts';
 
@@ -24,8 +24,8 @@ export async function verify(
   const since = order.since?.toISOString() ?? null;
   const open = await openVerification(db, connectionId, { ...order, since }, order.resume === true);
   const walk = new Walk(context, connectionId, order, since, open);
-  let result: VerifyResult;
   let ledger: readonly LedgerProblem[] = [];
+  let error: ReplicaError | undefined;
   try {
     await walk.all(signal);
     ledger = await checkLedger(maintenance, connectionId);
@@ -33,21 +33,18 @@ export async function verify(
       await recount(maintenance, connectionId);
       ledger = await checkLedger(maintenance, connectionId);
     }
-    result = { state: 'finished', counts: walk.counts, requests: walk.requests, ledger };
   } catch (cause) {
-    const error = ReplicaError.from('internal', cause, 'comparing a list');
-    const requests = walk.requests;
-    result =
-      signal.aborted || error.kind === 'lease_lost'
-        ? { state: 'interrupted', counts: walk.kept, requests, ledger }
-        : { state: 'failed', counts: walk.counts, requests, ledger, error };
+    error = ReplicaError.from('internal', cause, 'comparing a list');
+    if (signal.aborted || error.kind === 'lease_lost') {
+      await noteInterruption(context, connectionId, walk.noted, walk.requests);
+      return { state: 'interrupted', counts: walk.kept, requests: walk.requests, ledger };
+    }
   }
-  const { state, counts, requests, error } = result;
-  await note(context, connectionId, walk.noted, {
-    ...{ state, counts, requests },
-    position: state === 'interrupted' ? walk.position : null,
-    ledgerProblems: ledger.length,
-    ...(error === undefined ? {} : { error: { kind: error.kind, message: error.message } }),
+  const { counts, requests } = walk;
+  const state = error === undefined ? 'finished' : 'failed';
+  await noteVerification(db, connectionId, walk.noted, {
+    ...{ state, position: null, counts, requests, ledgerProblems: ledger.length },
+    ...(error && { error: { kind: error.kind, message: error.message } }),
   });
-  return result;
+  return { state, counts, requests, ledger, ...(error && { error }) };
 }

@@ -1,19 +1,15 @@
 import { CONTACT, CONVERSATION, type Entity, MESSAGE } from '../entities.ts';
 import { type ErrorKind, ReplicaError } from '../errors.ts';
-import { parseTime } from '../lib/rfc3339.ts';
 import type { ConnectionId } from '../model.ts';
-import { type CompareTarget, conversationsSince, countKnown, readBefore } from '../store/comparison.ts';
+import { conversationsSince, countKnown } from '../store/comparison.ts';
 import { databaseTime } from '../store/progress.ts';
 import type { CountsByKind, Failed, OpenVerification, ResumeAt } from '../store/verifications.ts';
+import { type CheckedPage, checkPage, type Oldest, type PageChecks } from './checked-page.ts';
 import type { VerifyContext, VerifyOrder } from './context.ts';
+import { leaseLost, requireLease } from './lease.ts';
 import { readListed } from './listed.ts';
-import { look } from './look.ts';
 import { note } from './note.ts';
 import { ListReader, type Read } from './reader.ts';
-import { repair } from './repair.ts';
-
-/** How often a list is read where the connection is numbered anew meanwhile. */
-const MOST_READS = 3;
 
 /** Failures that may be of one conversation alone: the others are compared all the same, and the first is told then. */
 const OF_ONE_CONVERSATION: ReadonlySet<ErrorKind> = new Set<ErrorKind>([
@@ -22,21 +18,6 @@ const OF_ONE_CONVERSATION: ReadonlySet<ErrorKind> = new Set<ErrorKind>([
 
 /** How long before the edge of the window a message may be gone already: clocks differ, and days are cut. */
 const EDGE = 86_400_000;
-
-interface Oldest {
-  readonly id: string;
-  /** As the tables have it (R5); undefined where it is not set. */
-  readonly sentAt: string | undefined;
-}
-
-/** One page of a list that was compared. */
-interface PageRead {
-  readonly ids: readonly string[];
-  readonly known: number;
-  readonly target: CompareTarget;
-  readonly hasMore: boolean;
-  readonly oldest: Oldest | undefined;
-}
 
 /** One verification while it runs. */
 export class Walk {
@@ -47,6 +28,7 @@ export class Walk {
   readonly #since: string | null;
   readonly #id: string;
   readonly #reader: ListReader;
+  readonly #checks: PageChecks;
   #notedAt: string;
   #position: ResumeAt;
   #kept: CountsByKind;
@@ -73,10 +55,7 @@ export class Walk {
     this.counts = open.counts;
     this.#kept = structuredClone(open.counts);
     this.#reader = new ListReader(context, connectionId, open.requests);
-  }
-
-  get position(): ResumeAt {
-    return this.#position;
+    this.#checks = { context, connectionId, order, since, counts: open.counts };
   }
 
   /** The counts that belong to the position: what was compared after it will be compared again. */
@@ -136,7 +115,7 @@ export class Walk {
   /** A list that is not paged. @returns the ids in it. */
   async #wholeList(entity: Entity, read: () => Promise<Read>, signal: AbortSignal): Promise<Set<string>> {
     const storedBefore = await databaseTime(this.#context.db);
-    const { ids, known, target } = await this.#page(entity, read, storedBefore, signal);
+    const { ids, known, target } = await checkPage(this.#checks, entity, read, storedBefore, signal);
     const stored = await countKnown(this.#context.db, entity, target);
     this.counts[entity.kind].not_served += Math.max(0, stored - known);
     return new Set(ids);
@@ -144,7 +123,7 @@ export class Walk {
 
   /** The ids of a list that is not compared. */
   async #ids(read: () => Promise<Read>): Promise<Set<string>> {
-    this.#mayGoOn();
+    requireLease(this.#order);
     const { list, release } = await read();
     release();
     return new Set(readListed(CONVERSATION, list).good.map(({ id }) => id));
@@ -159,9 +138,9 @@ export class Walk {
     let last: Oldest | undefined = at.before === undefined ? undefined : { id: at.before, sentAt: at.sentAt };
     for (;;) {
       const read = () => this.#reader.messages(id, last?.id, signal);
-      let page: PageRead;
+      let page: CheckedPage;
       try {
-        page = await this.#page(MESSAGE, read, begun, signal);
+        page = await checkPage(this.#checks, MESSAGE, read, begun, signal);
       } catch (error) {
         if (!(error instanceof ReplicaError && error.kind === 'not_found')) throw error;
         // The message that it went back to has left the window meanwhile, and what is older with it; or the whole
@@ -201,56 +180,6 @@ export class Walk {
     return this.#since !== null && sentAt !== undefined && Date.parse(sentAt) < Date.parse(this.#since);
   }
 
-  /** Reads, compares and mends one page of a list. */
-  async #page(
-    entity: Entity,
-    read: () => Promise<Read>,
-    storedBefore: string,
-    signal: AbortSignal,
-  ): Promise<PageRead> {
-    const context = this.#context;
-    const counts = this.counts[entity.kind];
-    for (let reads = 1; ; reads++) {
-      this.#mayGoOn();
-      const target = await this.#target(storedBefore);
-      const { list, release } = await read();
-      try {
-        const listed = readListed(entity, list);
-        const found = await look(context, entity, listed, target, signal);
-        if (found === undefined) {
-          if (reads < MOST_READS) continue;
-          throw new ReplicaError('stalled', { where: 'the connection is numbered anew again and again' });
-        }
-        counts.checked += listed.good.length + listed.bad.length;
-        counts.missing += found.bad.length;
-        for (const verdict of found.good.map(({ id }) => found.verdicts.get(id)!)) counts[verdict]++;
-        counts.ahead += found.ahead;
-        counts.exempt += found.exempt;
-        if (this.#order.repair && found.good.length + found.bad.length > 0) {
-          counts.mended += await repair(context, entity, found, target);
-        }
-        const ids = listed.good.map(({ id }) => id);
-        return {
-          ids,
-          known: found.known,
-          target,
-          hasMore: list.hasMore,
-          oldest: oldestOf(list.records),
-        };
-      } finally {
-        release();
-      }
-    }
-  }
-
-  async #target(storedBefore: string): Promise<CompareTarget> {
-    const before = await readBefore(this.#context.db, this.#connectionId);
-    if (before === undefined) {
-      throw new ReplicaError('not_found', { where: 'the connection is not known here any more' });
-    }
-    return { connectionId: this.#connectionId, ...before, storedBefore, sentAfter: this.#since };
-  }
-
   async #keep(position: ResumeAt): Promise<void> {
     this.#position = { ...position, ...(this.#unread && { unread: this.#unread }) };
     this.#kept = structuredClone(this.counts);
@@ -274,23 +203,4 @@ export class Walk {
     if (notedAt === undefined) throw leaseLost();
     this.#notedAt = notedAt;
   }
-
-  #mayGoOn(): void {
-    if (this.#order.mayGoOn?.() !== false) return;
-    throw leaseLost();
-  }
-}
-
-function leaseLost(): ReplicaError {
-  return new ReplicaError('lease_lost', { where: "the connection is another worker's now" });
-}
-
-/** What the next page goes back from: the last message of a page that has an id. */
-function oldestOf(records: readonly unknown[]): Oldest | undefined {
-  for (const record of [...records].reverse()) {
-    const { message_id: id, sent_at: sentAt } = (record ?? {}) as { message_id?: unknown; sent_at?: unknown };
-    if (typeof id === 'string' && id !== '')
-      return { id, sentAt: typeof sentAt === 'string' ? (parseTime(sentAt) ?? undefined) : undefined };
-  }
-  return undefined;
 }

@@ -49,7 +49,7 @@ beforeEach(async () => {
   const storedBefore = await databaseTime(database.db);
   target = {
     connectionId: CONNECTION,
-    ...(await readBefore(database.db, CONNECTION))!,
+    ...(await readBefore(database.db, CONNECTION, 0))!,
     storedBefore,
     sentAfter: null,
   };
@@ -67,7 +67,7 @@ async function verdict(entity: Entity, record: object, under: Partial<CompareTar
 const [MESSAGE_IS] = PAGE.messages as [object];
 const [CONVERSATION_IS] = PAGE.conversations as [object];
 const [CONTACT_IS] = PAGE.contacts as [object];
-const unseen = () => ({ askedAt: before });
+const unseen = () => ({ asOf: before });
 
 describe('a record with a version', () => {
   test.each([
@@ -124,6 +124,8 @@ describe('a record without one', () => {
 
   test('says nothing of a row that was written since it was asked for', async () => {
     expect((await verdict(CONTACT, forged, unseen())).verdict).toBe('same');
+    const behind = (await readBefore(database.db, CONNECTION, 3_600_000))!;
+    expect((await verdict(CONTACT, forged, behind)).verdict).toBe('same');
     await database.query(`update whatsapp.contacts set synced_at = now() + interval '1 day'`);
     // Which is not now.
     expect((await verdict(CONTACT, forged, unseen())).verdict).toBe('different');

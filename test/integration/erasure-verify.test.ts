@@ -38,7 +38,12 @@ const env = () => ({
   ERASURE_KEY: 'a key of the tests that nobody guesses',
 });
 const check = (repair: boolean): Promise<VerifyResult> =>
-  verify({ ...verifyContext(worker), lookAgainAfter: 10 }, ID, { cause: 'command', repair }, signal);
+  verify(
+    { ...verifyContext(worker), lookAgainAfter: 10, listsBehind: 0 },
+    ID,
+    { cause: 'command', repair },
+    signal,
+  );
 
 beforeAll(async () => {
   simulator = await startSimulator({ messages: 400, connections: [ID] });
@@ -133,7 +138,7 @@ test('a verification that is interrupted in the chat keeps no id of it, and begi
   simulator.stats.onRequest = ({ route }) => {
     if (route === 'messages' && chats++ === walked.indexOf(chat.id)) stop.abort();
   };
-  const context = { ...verifyContext(worker), lookAgainAfter: 10 };
+  const context = { ...verifyContext(worker), lookAgainAfter: 10, listsBehind: 0 };
   const order = { cause: 'schedule', repair: false, resume: true } as const;
   expect(await verify(context, ID, order, stop.signal)).toMatchObject({ state: 'interrupted' });
   simulator.stats.onRequest = null;
@@ -160,14 +165,19 @@ test('messages of later replicate, and are verified; the contact that was refuse
 
 test('what a page or an erasure settles between look and repair is neither written nor told to remain', async () => {
   const [one, other] = connection.people.filter((each) => each !== person && each.phoneKnown);
-  const context = { ...verifyContext(worker), lookAgainAfter: 10 };
+  const context = { ...verifyContext(worker), lookAgainAfter: 10, listsBehind: 0 };
   const ids = [one!.id, other!.id];
   await database.query(`create table kept as select * from whatsapp.contacts where person_id = any($1)`, [
     ids,
   ]);
   await database.query('delete from whatsapp.contacts where person_id = any($1)', [ids]);
   const storedBefore = await databaseTime(worker.db);
-  const target = { connectionId: ID, ...(await readBefore(worker.db, ID))!, storedBefore, sentAfter: null };
+  const target = {
+    connectionId: ID,
+    ...(await readBefore(worker.db, ID, 0))!,
+    storedBefore,
+    sentAfter: null,
+  };
   const { list, release } = await new ListReader(context, ID, 0).contacts(signal);
   const found = (await look(context, CONTACT, readListed(CONTACT, list), target, signal))!;
   release();

@@ -22,7 +22,7 @@ beforeEach(async () => {
 /** Looks for these records. @param happens at each settling, by its number. */
 async function lookFor(entity: Entity, records: unknown[], happens: Record<number, string> = {}) {
   const storedBefore = await databaseTime(database.db);
-  const at = (await readBefore(database.db, CONNECTION))!;
+  const at = (await readBefore(database.db, CONNECTION, 0))!;
   const target = { connectionId: CONNECTION, ...at, storedBefore, sentAfter: null };
   const list = parseList(Buffer.from(JSON.stringify({ items: records })), 'items');
   let settled = 0;
@@ -59,6 +59,11 @@ test('at what a page was bringing meanwhile, once more, and knows it then', asyn
     ids: [],
     known: 2,
   });
+});
+
+test('at what differs or is behind, and knows each once', async () => {
+  expect(await lookFor(MESSAGE, [{ ...known, body: 'x' }])).toMatchObject({ ids: ['m'], known: 1, ahead: 0 });
+  expect(await lookFor(MESSAGE, [{ ...known, seq: 4 }])).toMatchObject({ settled: 0, known: 1, ahead: 1 });
 });
 
 test.each([

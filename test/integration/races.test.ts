@@ -8,6 +8,7 @@ import { claimMedia, renewClaims } from '../../src/store/media-claims.ts';
 import { readPosition } from '../../src/store/state.ts';
 import {
   emptyCounts,
+  noteInterrupted,
   noteVerification,
   openVerification,
   type ResumeAt,
@@ -125,16 +126,12 @@ test('what a worker says of a verification that another has gone on with is not 
   const notedAt = (await noteVerification(database.db, CONNECTION, second, under))!;
   const finished = { ...rest, state: 'finished', position: null, counts } as const;
   expect(await noteVerification(database.db, CONNECTION, { ...second, notedAt }, finished)).toBeDefined();
-  const late = {
-    ...rest,
-    state: 'interrupted',
-    position: { stage: 'contacts' },
-    counts: emptyCounts(),
-  } as const;
+  const late = { ...under, counts: emptyCounts() };
   expect(await noteVerification(database.db, CONNECTION, first, late)).toBeUndefined();
-  expect(await database.query('select state, drift, position from whatsapp.verifications')).toEqual([
-    { state: 'finished', drift: '5', position: null },
-  ]);
+  await noteInterrupted(database.db, CONNECTION, first, 9);
+  expect(await database.query('select state, drift, position, requests from whatsapp.verifications')).toEqual(
+    [{ state: 'finished', drift: '5', position: null, requests: '1' }],
+  );
 });
 
 test('a verification keeps no place that an erasure forgets meanwhile, nor one that it cannot tell of', async () => {
@@ -152,7 +149,12 @@ test('a verification keeps no place that an erasure forgets meanwhile, nor one t
       ledgerProblems: 0,
     } as const;
     const forgetting = { key: under, retain: undefined };
-    const notedAt = await note({ db, forgetting, maintenance: db }, CONNECTION, open, stands);
+    const notedAt = await note(
+      { db, forgetting, maintenance: db, notePatience: 60_000 },
+      CONNECTION,
+      open,
+      stands,
+    );
     open = { ...open, notedAt: notedAt! };
     const [row] = await database.query('select position from whatsapp.verifications');
     return row!.position as unknown;

@@ -83,7 +83,7 @@ beforeEach(async () => {
     update whatsapp.media set state = 'stored', location = 'file:///there';
     update whatsapp.sync_pages set applied_at = date_trunc('day', now(), 'UTC') - interval '5 days';
     insert into whatsapp.verifications (connection_id, state, updated_at)
-      select connection_id, 'failed', now() - interval '5 days' from whatsapp.sync_state`);
+      select connection_id, 'interrupted', now() - interval '5 days' from whatsapp.sync_state`);
 });
 
 test('what another has already is neither taken for its own nor changed', async () => {

@@ -100,7 +100,6 @@ test('how it stands is kept in sums, and when it ended', async () => {
   let open = await openVerification(database.db, CONNECTION, ORDER, false);
   for (const [state, ended] of [
     ['running', false],
-    ['interrupted', false],
     ['failed', true],
     ['finished', true],
   ] as const) {
@@ -135,17 +134,21 @@ test('how it stands is kept in sums, and when it ended', async () => {
   }
 });
 
-test('old ones are forgotten, but for the last that came to its end', async () => {
+test('old ones are forgotten, but for the last of everything that came to its end, well or not', async () => {
   const old = new Date(Date.now() - 11 * 86_400_000);
   const young = new Date(Date.now() - 9 * 86_400_000);
-  await enter({ state: 'finished', updated_at: old });
-  const last = await enter({ state: 'finished', updated_at: old });
-  await enter({ state: 'failed', updated_at: old });
-  const kept = await enter({ state: 'failed', updated_at: young });
   const ids = async () =>
     (await database.query('select verification_id as id from whatsapp.verifications order by 1')).map(
       ({ id }) => id,
     );
+  await enter({ state: 'failed', updated_at: old });
+  await enter({ state: 'finished', updated_at: old });
+  const finished = await enter({ state: 'finished', updated_at: old });
+  const failed = await enter({ state: 'failed', updated_at: old });
+  // Neither is what `status` shows.
+  await enter({ state: 'finished', updated_at: old, since: young });
+  await enter({ state: 'interrupted', updated_at: old });
+  const kept = await enter({ state: 'failed', updated_at: young, since: young });
   await forgetVerifications(database.db, CONNECTION, 10);
-  expect(await ids()).toEqual([last, kept]);
+  expect(await ids()).toEqual([finished, failed, kept]);
 });

@@ -37,7 +37,7 @@ afterAll(async () => {
 
 const check = (repair = false): Promise<VerifyResult> =>
   verify(
-    { ...verifyContext(worker), lookAgainAfter: 10 },
+    { ...verifyContext(worker), lookAgainAfter: 10, listsBehind: 0 },
     ID,
     { cause: 'command', repair },
     new AbortController().signal,
@@ -71,6 +71,7 @@ const becomes = async (record: RawRecord, text: RawText) => {
   connection.replaceRaw(record, text);
   await caughtUp();
 };
+const open = `select count(*)::integer from whatsapp.quarantine where kind = 'participant' and resolved_at is null`;
 const members = () =>
   database.query('select participant_jid as jid, role from whatsapp.conversation_participants order by 1');
 
@@ -114,6 +115,8 @@ test('a member that Postgres refuses stays away, whatever becomes of its group; 
     if (change !== '') await database.query(change);
     expect(await check(true)).toMatchObject({ state: 'finished', counts: { conversation: found } });
     expect(await members()).toEqual(both);
+    // He is not stored: whoever looks into the quarantine goes on finding him there.
+    expect(await database.query(open)).toEqual([{ count: 1 }]);
   }
   await discard(worker.maintenance, {});
   expect(await check(true)).toMatchObject({ state: 'finished', counts: { conversation: right } });
@@ -125,11 +128,25 @@ test('nor is one whose like in the same group is aside', async () => {
   await becomes(group, twice);
   const before = await members();
   expect(before).toHaveLength(2);
-  const entries = 'select count(*)::integer from whatsapp.quarantine where resolved_at is null';
-  expect(await database.query(entries)).toEqual([{ count: 1 }]);
+  expect(await database.query(open)).toEqual([{ count: 1 }]);
   await database.query(`update whatsapp.conversations set subject = 'forged'`);
   expect((await check(true)).counts.conversation).toMatchObject({ different: 1, mended: 1 });
   expect(await members()).toEqual(before);
+  expect(await database.query(open)).toEqual([{ count: 1 }]);
+});
+
+test('a group that is mended with all of its members resolves what was put aside of them', async () => {
+  await becomes(group, groupOf('7'));
+  expect(await database.query(open)).toEqual([{ count: 1 }]);
+  await becomes(group, groupOf('"admin"'));
+  expect(await members()).toHaveLength(2);
+  // As if the page had not been there.
+  const reopened = `update whatsapp.quarantine set resolved_at = null, resolution = null
+    where resolution = 'superseded' returning 1`;
+  expect(await database.query(reopened)).toHaveLength(1);
+  await database.query('delete from whatsapp.conversations');
+  expect((await check(true)).counts.conversation).toMatchObject({ missing: 1, mended: 1 });
+  expect(await database.query(open)).toEqual([{ count: 0 }]);
 });
 
 test.each([

@@ -6,6 +6,7 @@ import type { Connection } from '../../src/simulator/connection.ts';
 import type { Conversation, Person } from '../../src/simulator/records.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { openDatabase } from '../../src/store/database.ts';
+import { lockState } from '../../src/store/state.ts';
 import type { VerifyContext, VerifyOrder, VerifyProgress, VerifyResult } from '../../src/verify/context.ts';
 import { verify } from '../../src/verify/verification.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -44,7 +45,7 @@ beforeAll(async () => {
     },
     { discovers: false },
   );
-  context = { ...verifyContext(worker), lookAgainAfter: 10 };
+  context = { ...verifyContext(worker), lookAgainAfter: 10, listsBehind: 0 };
   const stored = async () =>
     (await database.query('select cursor from whatsapp.sync_state'))[0]!.cursor === String(connection.newest);
   await waitFor(stored, { what: 'everything to be replicated' });
@@ -135,6 +136,46 @@ test('places that cannot be kept, since others have every connection for what ta
   expect(places).toBeGreaterThan(4);
 });
 
+test('one that is interrupted does not wait for an erasure, and is gone on with from its last place', async () => {
+  const stop = new AbortController();
+  const erasure = await database.db.startTransaction().execute();
+  onTestFinished(async () => {
+    if (!erasure.isRolledBack) await erasure.rollback().execute();
+  });
+  let places = 0;
+  const onProgress = () => void places++;
+  afterPages(1, () => stop.abort());
+  const settled = async () => void (await lockState(erasure, ID));
+  const order = { cause: 'schedule' as const, resume: true, onProgress };
+  const first = await check(order, { ...context, notePatience: 2_000, settle: settled }, stop.signal);
+  expect(first).toMatchObject({ state: 'interrupted', counts: { contact: { checked: 2 } } });
+  const noted = `select state, position, counts from whatsapp.verifications order by verification_id desc limit 1`;
+  const place = { stage: 'conversations' };
+  expect(await database.query(noted)).toMatchObject([{ state: 'interrupted', position: place }]);
+  expect(places).toBe(2);
+  await erasure.rollback().execute();
+  const { counts } = await check(order);
+  expect(counts).toMatchObject({ contact: { checked: 2 }, conversation: { checked: 3 } });
+});
+
+test('one that goes on in the middle of a conversation counts none of its pages twice', async () => {
+  const stop = new AbortController();
+  // The third page of the second chat is not compared.
+  afterPages(6, () => stop.abort());
+  const order = { cause: 'schedule' as const, resume: true };
+  expect(await check(order, context, stop.signal)).toMatchObject({ state: 'interrupted' });
+  expect(await check(order)).toMatchObject({
+    counts: { message: { checked: 150, missing: 3, not_served: 0 } },
+  });
+});
+
+test("one whose connection is another worker's asks for no further page", async () => {
+  let pages = 0;
+  simulator.stats.onRequest = ({ route }) => void (route === 'messages' && pages++);
+  expect(await check({ mayGoOn: () => pages < 2 })).toMatchObject({ state: 'interrupted' });
+  expect(pages).toBe(2);
+});
+
 describe('a conversation that is not listed', () => {
   const noneListed = () =>
     simulator.faults.script({ kind: 'answer', status: 200, body: '{"items":[]}' }, 1, {
@@ -208,6 +249,24 @@ test('a contact that is renamed while the list is under way is not named back by
     { forged: false, renamed: false },
     { forged: false, renamed: true },
   ]);
+});
+
+test('a list of contacts that is behind the stream names nobody back', async () => {
+  const [person] = connection.people as [Person];
+  const name = async () =>
+    (await database.query('select display_name from whatsapp.contacts where person_id = $1', [person.id]))[0]!
+      .display_name;
+  connection.rename(person, 'New');
+  await waitFor(async () => (await name()) === 'New', { what: 'the new name' });
+  const body = JSON.stringify({ items: [{ person_id: person.id, display_name: 'Old' }] });
+  const behind = (listsBehind: number) => {
+    simulator.faults.script({ kind: 'answer', status: 200, body }, 1, { route: 'contacts' });
+    return check({ repair: true }, { ...context, listsBehind });
+  };
+  expect((await behind(24 * HOUR)).counts.contact).toMatchObject({ checked: 1, different: 0 });
+  expect(await name()).toBe('New');
+  // From then on it is believed.
+  expect((await behind(0)).counts.contact).toMatchObject({ different: 1, mended: 1 });
 });
 
 test('a list of which the connection was numbered anew meanwhile is read again', async () => {

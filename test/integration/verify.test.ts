@@ -26,7 +26,7 @@ beforeAll(async () => {
   connection = simulator.world.connection(ID);
   database = await createTestDatabase({ migrated: true });
   worker = await startWorker(env(), { discovers: false });
-  context = { ...verifyContext(worker), lookAgainAfter: 10 };
+  context = { ...verifyContext(worker), lookAgainAfter: 10, listsBehind: 0 };
   await settled();
 });
 afterAll(async () => {
@@ -269,10 +269,11 @@ test('the command tells it, exits 1 while anything remains, 2 on wrong usage', a
   await database.query(
     `delete from whatsapp.messages where ${some('messages', `sent_at > now() - interval '9 days'`)}`,
   );
-  const [plain, offline, wrong] = await Promise.all([
+  const [plain, offline, wrong, both] = await Promise.all([
     runCommand(['verify', '--since', '10d'], env()),
     runCommand(['verify', '--offline', '--json'], env()),
     runCommand(['verify', '--since', 'yesterday'], env()),
+    runCommand(['verify', '--offline', '--repair'], env()),
   ]);
   expect(plain).toMatchObject({ status: 1, stdout: expect.stringContaining('messages: 1 missing') });
   expect(plain.stderr).toContain('1 difference, 1 problem in the ledger');
@@ -281,6 +282,7 @@ test('the command tells it, exits 1 while anything remains, 2 on wrong usage', a
     connections: [{ connection_id: ID, ledger: [{ code: 'counter_differs' }] }],
   });
   expect(wrong.status).toBe(2);
+  expect(both).toMatchObject({ status: 2, stdout: '' });
   const mended = await runCommand(['verify', '--repair', '--json'], env());
   expect(mended).toMatchObject({ status: 0 });
   expect(JSON.parse(mended.stdout)).toMatchObject({
