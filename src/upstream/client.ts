@@ -37,7 +37,7 @@ interface Ask {
 interface Answer<T> {
   readonly status: number;
   readonly headers: Dispatcher.ResponseData['headers'];
-  /** Undefined with any other status. */
+  /** Undefined with any other status, and where it is compressed. */
   readonly body: T | undefined;
 }
 
@@ -197,7 +197,7 @@ export class UpstreamClient {
     return (await this.#ask({ key, connectionId, path }, signal, small)).body!;
   }
 
-  /** @throws ReplicaError for any status but 200, and 201 and 204 for what is no GET. */
+  /** @throws ReplicaError for any status but 200, and 201 and 204 for what is no GET; and for a compressed answer. */
   async #ask<T>(ask: Ask, signal: AbortSignal, take: Take<T>): Promise<Answer<T>> {
     const { key } = ask;
     const sent = key.value;
@@ -208,8 +208,13 @@ export class UpstreamClient {
       await key.reload();
       if (key.value !== sent) answer = await this.#attempt(ask, signal, take);
     }
-    if (answer.status === 200 || (ask.method !== undefined && [201, 204].includes(answer.status)))
+    if (answer.status === 200 || (ask.method !== undefined && [201, 204].includes(answer.status))) {
+      if (isCompressed(answer)) {
+        const hint = 'something on the way compresses what is not asked for: see what stands between';
+        throw new ReplicaError('protocol', { where: whereOf(ask), code: 'compressed', hint });
+      }
       return answer;
+    }
     throw new ReplicaError(kindOfStatus(answer.status), {
       where: whereOf(ask),
       code: `HTTP ${answer.status}`,
@@ -234,6 +239,8 @@ export class UpstreamClient {
         headers: {
           authorization: `Bearer ${key.value}`,
           accept,
+          // Without it any coding may come (RFC 9110, 12.5.3), and an attachment be kept in it.
+          'accept-encoding': 'identity',
           'user-agent': userAgent,
           ...(sent === undefined ? {} : { 'content-type': 'application/json' }),
           ...(connectionId === undefined || connectionId === UNNAMED_CONNECTION
@@ -242,8 +249,8 @@ export class UpstreamClient {
         },
         signal: AbortSignal.any([signal, late.signal]),
       });
-      if (statusCode !== 200 && statusCode !== 201) {
-        // The status says it all; the text is not for logs, and a body that does not end is not waited for.
+      if ((statusCode !== 200 && statusCode !== 201) || isCompressed({ headers })) {
+        // The head says it all; the text is not for logs, and a body that does not end is not waited for.
         await body.dump({ limit: 65_536, signal: AbortSignal.timeout(1_000) }).catch(() => {});
         return { status: statusCode, headers, body: undefined };
       }
@@ -269,6 +276,11 @@ function whereOf({ method = 'GET', path, shownPath = path }: Ask): string {
 function dateOf({ headers }: Answer<unknown>): number | undefined {
   const date = Date.parse(String(headers.date ?? ''));
   return Number.isNaN(date) ? undefined : date;
+}
+
+function isCompressed({ headers }: Pick<Answer<unknown>, 'headers'>): boolean {
+  const coding = String(headers['content-encoding'] ?? '');
+  return coding !== '' && coding.toLowerCase() !== 'identity';
 }
 
 function json(body: Buffer, where: string): unknown {

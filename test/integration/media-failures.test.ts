@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import type { Fault } from '../../src/simulator/faults.ts';
 import { retryMedia } from '../../src/store/media-report.ts';
@@ -20,6 +21,11 @@ test.each<[string, Fault, string]>([
   ['a body that stands still', { kind: 'trickle', bytes: 10, delayMs: 60_000 }, 'timeout'],
   ['500', { kind: 'internal' }, 'upstream'],
   ["a proxy's page", { kind: 'html' }, 'protocol'],
+  [
+    'a file that was compressed unasked',
+    { kind: 'answer', status: 200, body: gzipSync('file'), headers: { 'content-encoding': 'gzip' } },
+    'protocol',
+  ],
   ['an empty file', { kind: 'answer', status: 200, body: '' }, 'protocol'],
 ])('%s is tried again, and leaves nothing behind', async (_, fault, kind) => {
   fails(fault);
