@@ -24,8 +24,8 @@ import type { LoopContext } from './sync/loop.ts';
 import type { Forgetting } from './sync/suppression.ts';
 import { Worker, type WorkerOptions } from './sync/worker.ts';
 import type { Writing } from './sync/write.ts';
-import { fixedKey, keyInFile } from './upstream/api-key.ts';
-import { type ApiKey, UpstreamClient } from './upstream/client.ts';
+import { type ApiKey, fixedKey, keyInFile } from './upstream/api-key.ts';
+import { UpstreamClient } from './upstream/client.ts';
 import { VERSION } from './version.ts';
 
 /** Everything that replicates, put together from the settings; the commands take what they need of it. */

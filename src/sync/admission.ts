@@ -3,7 +3,7 @@ import { type BackoffBounds, backoff } from '../lib/backoff.ts';
 import { ByteBudget, type Reservation } from '../lib/byte-budget.ts';
 import { MAX_DELAY, unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import type { ApiKey } from '../upstream/client.ts';
+import type { ApiKey } from '../upstream/api-key.ts';
 import { KeyGate, type Outcome } from './key-gate.ts';
 import type { LimitCap } from './page-limit.ts';
 
