@@ -4,7 +4,8 @@ import type { ConnectionId } from '../model.ts';
 import { type Lease, releaseLease } from '../store/leases.ts';
 import { announceLeases } from '../store/notify.ts';
 import { signOff } from '../store/workers.ts';
-import { ConnectionLoop, type LoopContext, type LoopEnd, type LoopHealth, type OncePolicy } from './loop.ts';
+import { ConnectionLoop, type LoopContext, type LoopEnd, type OncePolicy } from './loop.ts';
+import type { LoopHealth } from './standing.ts';
 import { Tending, type TendingOptions } from './tending.ts';
 
 export interface WorkerOptions extends TendingOptions {
@@ -52,12 +53,12 @@ export class Worker {
 
   /** How each of its loops stands. */
   get health(): readonly LoopHealth[] {
-    return [...this.#held.values()].map(({ loop }) => loop.health);
+    return [...this.#held.values()].map(({ loop }) => loop.standing.health);
   }
 
   /** Whether any of its loops works a backlog off. */
   get isBehind(): boolean {
-    for (const { loop } of this.#held.values()) if (loop.isBehind) return true;
+    for (const { loop } of this.#held.values()) if (loop.standing.isBehind) return true;
     return false;
   }
 
