@@ -5,15 +5,8 @@ import { phoneJid } from '../lib/identifiers.ts';
 import { removeFiles } from '../media/removal.ts';
 import { forgettingOf, type Replica, requireErasureKey } from '../replica.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
-import {
-  type EraseOrder,
-  type ErasureCounts,
-  ErasureRefused,
-  erase,
-  type Foresight,
-  foresee,
-  type Who,
-} from '../sync/erase.ts';
+import { type ErasureCounts, erase, type Foresight, foresee } from '../sync/erase.ts';
+import { type EraseOrder, ErasureRefused, type Who } from '../sync/erase-order.ts';
 import { openStore } from './archiving.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, printable, type Terminal } from './terminal.ts';
