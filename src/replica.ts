@@ -17,8 +17,8 @@ import { Discovery, REMOVAL, type Removal } from './sync/discovery.ts';
 import type { Listener } from './sync/events.ts';
 import type { LoopContext } from './sync/loop.ts';
 import { Worker, type WorkerOptions } from './sync/worker.ts';
-import { fixedKey, keyInFile } from './upstream/api-key.ts';
-import { type ApiKey, UpstreamClient } from './upstream/client.ts';
+import { type ApiKey, fixedKey, keyInFile } from './upstream/api-key.ts';
+import { UpstreamClient } from './upstream/client.ts';
 import { VERSION } from './version.ts';
 
 /** Everything that replicates, put together from the settings; the commands take what they need of it. */

@@ -6,15 +6,8 @@ import { removeFiles } from '../media/removal.ts';
 import { forgettingOf, requireErasureKey } from '../replica/writing.ts';
 import type { Replica } from '../replica.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
-import {
-  type EraseOrder,
-  type ErasureCounts,
-  ErasureRefused,
-  erase,
-  type Foresight,
-  foresee,
-  type Who,
-} from '../sync/erase.ts';
+import { type ErasureCounts, erase, type Foresight, foresee } from '../sync/erase.ts';
+import { type EraseOrder, ErasureRefused, type Who } from '../sync/erase-order.ts';
 import { openStore } from './archiving.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, printable, type Terminal } from './terminal.ts';

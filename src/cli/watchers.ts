@@ -34,10 +34,10 @@ export function discoveryListener(replica: () => Replica, signal: AbortSignal): 
       const { discovery } = replica();
       if (error.kind === 'not_found') discovery.notFound(connectionId);
       // Once: what the account's pairing is now belongs to the explanation.
-      if (!parked.has(connectionId)) void discovery.followOne(connectionId, signal);
+      if (!parked.has(connectionId)) void discovery.pairings.followOne(connectionId, signal);
       parked.add(connectionId);
     } else if (event.type === 'recovered' && parked.delete(event.connectionId)) {
-      void replica().discovery.followOne(event.connectionId, signal);
+      void replica().discovery.pairings.followOne(event.connectionId, signal);
     }
   };
 }

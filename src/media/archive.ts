@@ -48,6 +48,8 @@ export class MediaArchive {
   readonly #refusals: Refusals;
   readonly #alarm = new Alarm();
   readonly #inHand = new Map<Claim, Promise<void>>();
+  /** What ended after the signal: of one that is done, giving it back does nothing. */
+  readonly #dropped: Claim[] = [];
   #claims = 0;
   #beganAt = Number.NEGATIVE_INFINITY;
   /** Refusals of the store or the database in a row, and until when nothing is begun after the last one. */
@@ -76,9 +78,8 @@ export class MediaArchive {
       while (!signal.aborted) await this.#alarm.sleep(await this.#fill(signal), signal);
     } finally {
       clearInterval(renewing);
-      const unfinished = [...this.#inHand.keys()];
       await Promise.all(this.#inHand.values());
-      if (unfinished.length > 0) await releaseClaims(this.#context.db, unfinished).catch(() => {});
+      if (this.#dropped.length > 0) await releaseClaims(this.#context.db, this.#dropped).catch(() => {});
     }
   }
 
@@ -126,6 +127,7 @@ export class MediaArchive {
       .finally(() => {
         this.#lanes.end(connectionId);
         this.#inHand.delete(claim);
+        if (signal.aborted) this.#dropped.push(claim);
         this.#alarm.ring();
       });
     this.#inHand.set(claim, done);

@@ -2,7 +2,7 @@ import { remedy } from '../errors.ts';
 import { plural } from '../lib/plural.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import type { LoopHealth } from '../sync/loop.ts';
+import type { LoopHealth } from '../sync/standing.ts';
 import { outageOf } from './outage.ts';
 import type { WindowAlarms } from './window-watch.ts';
 

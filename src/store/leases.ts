@@ -1,4 +1,4 @@
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import { isOver } from './clock.ts';
 import type { Db } from './database.ts';
@@ -32,12 +32,20 @@ const NEXT_TERM = sql.raw(
 /** SQL, of `sync_state`: whether nobody holds it. Who lives renews a lease by what the clock says now. */
 const IS_FREE = sql.raw(`(lease_owner is null or lease_expires_at is null or ${isOver('lease_expires_at')})`);
 
+/** SQL, of `sync_state`: whether its holder, by its last heartbeat, lived when the database's clock was ahead of now. Who
+ * still lives says so again at the next renewal. */
+function isHeldAhead(ttl: number): RawBuilder<boolean> {
+  return sql`not ${IS_FREE} and exists (select from ${sql.table('workers')} w
+    where w.worker_id = lease_owner and w.heartbeat_at > clock_timestamp() + ${interval(ttl)})`;
+}
+
 /**
  * Takes leases that nobody holds, or whose holder let them expire; database time decides (R15). Rows that another
  * has locked are skipped. Every taking raises the term, which fences the holder before; to the time, in microseconds
  * (two takings can have one millisecond), so that no term comes again where the database has forgotten a taking: a
  * standby was promoted, or a backup restored.
  * @param ttl milliseconds.
+ * @param ahead takes those, too, that {@link LeaseSituation.ahead} counts.
  */
 export async function claimLeases(
   db: Db,
@@ -45,6 +53,7 @@ export async function claimLeases(
   connectionIds: readonly ConnectionId[],
   ttl: number,
   most: number,
+  ahead = false,
 ): Promise<Lease[]> {
   const table = sql.table('sync_state');
   const { rows } = await sql<{
@@ -60,7 +69,7 @@ export async function claimLeases(
     with free as (
       select connection_id, lease_owner from ${table}
       where connection_id = any(${[...connectionIds]}::text[])
-        and ${IS_FREE}
+        and (${IS_FREE} or ${ahead}::boolean and ${isHeldAhead(ttl)})
       order by next_poll_at nulls first, connection_id
       limit ${most}
       for update skip locked
@@ -120,6 +129,9 @@ export interface LeaseSituation {
   readonly workers: number;
   /** Connections that nobody holds. */
   readonly free: number;
+  /** Those whose holder was last heard of later than now: the database's clock was put back, and the holder is dead
+   * where it stays so for a lease time. */
+  readonly ahead: number;
 }
 
 /** Share of the lease time after which a worker that was not heard of counts as dead: before its leases run out, so
@@ -136,7 +148,8 @@ export async function leaseSituation(
     select
       (select count(*)::integer from ${sql.table('workers')}
         where ${heardWithin(ttl * ALIVE)}) as workers,
-      (select count(*)::integer from ${sql.table('sync_state')}
-        where connection_id = any(${[...connectionIds]}::text[]) and ${IS_FREE}) as free`.execute(db);
+      count(*) filter (where ${IS_FREE})::integer as free,
+      count(*) filter (where ${isHeldAhead(ttl)})::integer as ahead
+    from ${sql.table('sync_state')} where connection_id = any(${[...connectionIds]}::text[])`.execute(db);
   return rows[0]!;
 }

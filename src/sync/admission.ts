@@ -1,9 +1,10 @@
 import { ReplicaError } from '../errors.ts';
 import { type BackoffBounds, backoff } from '../lib/backoff.ts';
 import { ByteBudget, type Reservation } from '../lib/byte-budget.ts';
-import { MAX_DELAY, unlessAborted } from '../lib/wait.ts';
+import { unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import type { ApiKey } from '../upstream/client.ts';
+import type { ApiKey } from '../upstream/api-key.ts';
+import { Entrance, type Lines, linesOf } from './entrance.ts';
 import { KeyGate, type Outcome } from './key-gate.ts';
 import type { LimitCap } from './page-limit.ts';
 
@@ -19,34 +20,14 @@ export interface AdmissionOptions {
 }
 
 /** What connections of one key share. */
-interface KeyState {
-  readonly gate: KeyGate;
+interface KeyState extends Lines {
   readonly cap: LimitCap;
   /** 429s in a row; those that came together are one. */
   limited: number;
-  /** When a request of a slot began last: a reading of the monotonic clock. */
-  askedAt: number;
-  /** Who waits, in the order in which they came. */
-  readonly line: Waiting[];
-  /** Who goes behind all of these. */
-  readonly behind: Waiting[];
-  /** Who goes behind those too, and takes no room of theirs. */
-  readonly beside: Waiting[];
-}
-
-interface Waiting {
-  readonly connectionId: ConnectionId;
-  readonly begin: () => void;
-  ticket: number;
-  /** The line that it stands in. */
-  line: Waiting[];
 }
 
 /** `behind`: the live loops' requests go first, whoever came before. */
 export type Priority = 'live' | 'behind';
-
-/** A key that nobody has asked with for so long has no live loop here: one at rest asks every minute. Milliseconds. */
-const ALONE_AFTER = 2 * 60_000;
 
 /**
  * When a request may begin: when its connection has no other in hand, when the process has one free and its key is not
@@ -61,14 +42,13 @@ export class Admission {
   readonly #keys = new Map<ApiKey, KeyState>();
   /** Connections that have a request in hand, or one that waits; it settles at its end. */
   readonly #inHand = new Map<ConnectionId, Promise<void>>();
+  readonly #entrance: Entrance;
   #processes = 1;
-  #inFlight = 0;
-  #tickets = 0;
-  #timer: NodeJS.Timeout | undefined;
 
   constructor(options: AdmissionOptions) {
     this.#options = options;
     this.#budget = new ByteBudget(options.budget);
+    this.#entrance = new Entrance(options.concurrency);
   }
 
   /** Among how many processes each key's rate is shared. */
@@ -100,7 +80,7 @@ export class Admission {
     priority: Priority = 'live',
   ): Promise<T> {
     for (let other = this.#inHand.get(connectionId); other !== undefined; ) {
-      if (priority === 'live') this.#hurry(connectionId);
+      if (priority === 'live') this.#entrance.hurry(connectionId);
       await unlessAborted(other, signal);
       other = this.#inHand.get(connectionId);
     }
@@ -141,7 +121,7 @@ export class Admission {
     open: (key: ApiKey) => Promise<T>,
   ): Promise<T> {
     const state = this.#stateOf(connectionId);
-    await this.#begin(connectionId, state.beside, signal);
+    await this.#entrance.wait(connectionId, state.beside, signal);
     return await this.#counted(state, () => open(this.#options.keyOf(connectionId)));
   }
 
@@ -153,7 +133,7 @@ export class Admission {
     priority: Priority,
   ): Promise<T> {
     const state = this.#stateOf(connectionId);
-    await this.#begin(connectionId, priority === 'live' ? state.line : state.behind, signal);
+    await this.#entrance.wait(connectionId, priority === 'live' ? state.line : state.behind, signal);
     try {
       return await this.#counted(state, async () => {
         const held = await this.#budget.reserve(expectedBytes, signal);
@@ -165,8 +145,7 @@ export class Admission {
         }
       });
     } finally {
-      this.#inFlight--;
-      this.#next();
+      this.#entrance.leave();
     }
   }
 
@@ -188,7 +167,7 @@ export class Admission {
       throw error;
     } finally {
       state.gate.leave(outcome, performance.now());
-      this.#next();
+      this.#entrance.next();
     }
   }
 
@@ -198,91 +177,10 @@ export class Admission {
     if (state === undefined) {
       const gate = new KeyGate(this.#options.rate, this.#options.concurrency);
       gate.shareAmong(this.#processes);
-      state = {
-        ...{ gate, cap: { most: Number.POSITIVE_INFINITY }, limited: 0, askedAt: Number.NEGATIVE_INFINITY },
-        ...{ line: [], behind: [], beside: [] },
-      };
+      state = { ...linesOf(gate), cap: { most: Number.POSITIVE_INFINITY }, limited: 0 };
       this.#keys.set(key, state);
+      this.#entrance.add(state);
     }
     return state;
   }
-
-  /** Waits until a request of the key may begin.
-   * @throws the signal's reason where it is aborted first. */
-  async #begin(connectionId: ConnectionId, line: Waiting[], signal: AbortSignal): Promise<void> {
-    signal.throwIfAborted();
-    await new Promise<void>((resolve, reject) => {
-      const abort = () => {
-        entry.line.splice(entry.line.indexOf(entry), 1);
-        reject(signal.reason);
-      };
-      const begin = () => {
-        signal.removeEventListener('abort', abort);
-        resolve();
-      };
-      const entry: Waiting = { connectionId, begin, ticket: this.#tickets++, line };
-      line.push(entry);
-      signal.addEventListener('abort', abort, { once: true });
-      this.#next();
-    });
-  }
-
-  /** A live request that has to wait for one of its own connection gives that its place: behind the live requests of all
-   * others, both would wait as long as these have a backlog. */
-  #hurry(connectionId: ConnectionId): void {
-    for (const { line, behind } of this.#keys.values()) {
-      const at = behind.findIndex((one) => one.connectionId === connectionId);
-      const [entry] = at < 0 ? [] : behind.splice(at, 1);
-      if (entry !== undefined) line.push(Object.assign(entry, { ticket: this.#tickets++, line }));
-    }
-  }
-
-  /** Lets in whoever may begin now, and comes back when the next one may. */
-  #next(): void {
-    clearTimeout(this.#timer);
-    while (this.#inFlight < this.#options.concurrency) {
-      const now = performance.now();
-      const live = this.#firstOf(now, (state) => state.line);
-      const behind = this.#firstOf(now, (state) => state.behind);
-      const beside = this.#firstOf(now, (state) => state.beside, besideIn);
-      const next = [live, behind, beside].find(({ first }) => first !== undefined);
-      if (next?.first === undefined) {
-        const soonest = Math.min(live.soonest, behind.soonest, beside.soonest);
-        if (soonest !== Number.POSITIVE_INFINITY) {
-          this.#timer = setTimeout(() => this.#next(), Math.min(soonest, MAX_DELAY));
-        }
-        return;
-      }
-      const { state, line } = next.first;
-      if (next !== beside) {
-        this.#inFlight++;
-        state.askedAt = now;
-      }
-      state.gate.enter(now);
-      line.shift()!.begin();
-    }
-  }
-
-  /** Whose turn it is among the lines, by the order in which they came; and how long until the next may begin. */
-  #firstOf(
-    now: number,
-    lineOf: (state: KeyState) => Waiting[],
-    opensIn = ({ gate }: KeyState, at: number) => gate.opensIn(at),
-  ): { first: { state: KeyState; line: Waiting[] } | undefined; soonest: number } {
-    let first: { state: KeyState; line: Waiting[] } | undefined;
-    let soonest = Number.POSITIVE_INFINITY;
-    for (const state of this.#keys.values()) {
-      const line = lineOf(state);
-      if (line.length === 0) continue;
-      const wait = opensIn(state, now);
-      if (wait > 0) soonest = Math.min(soonest, wait);
-      else if (first === undefined || line[0]!.ticket < first.line[0]!.ticket) first = { state, line };
-    }
-    return { first, soonest };
-  }
-}
-
-/** Until one may begin beside the others: while the key's rate is to be found again, not before the live loops have done so. */
-function besideIn({ gate, askedAt }: KeyState, now: number): number {
-  return Math.max(gate.opensIn(now), gate.settled ? 0 : askedAt + ALONE_AFTER - now);
 }

@@ -8,8 +8,9 @@ import { isAt, lockState, type Position } from '../store/state.ts';
 import { inTransaction, type Plans, type TransactionLimits } from '../store/transaction.ts';
 import type { Answer } from '../upstream/page.ts';
 import type { Reached } from './crash-points.ts';
+import type { Suppressed } from './judge.ts';
 import type { Changes } from './normalise.ts';
-import { type Suppressed, Suppression } from './suppression.ts';
+import { Suppression } from './suppression.ts';
 import { hasChanged, resolveSuperseded, type Writing, write } from './write.ts';
 
 /** What `apply` needs to know beside the page. */

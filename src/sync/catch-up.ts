@@ -47,9 +47,12 @@ async function pass(
 ): Promise<PassResult> {
   const { control, leaseTtl } = options;
   let asked = false;
+  const begunAt = performance.now();
   for (let pause = FIRST_PAUSE; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     const claimedAt = performance.now();
-    const [lease] = await claimLeases(control, worker.id, [connectionId], leaseTtl, 1);
+    // Who lives has renewed its leases by then.
+    const ahead = claimedAt - begunAt > leaseTtl;
+    const [lease] = await claimLeases(control, worker.id, [connectionId], leaseTtl, 1, ahead);
     if (lease !== undefined) {
       const end = await worker.adopt({ ...lease, failures: 0 }, claimedAt, policy);
       if (end === 'caught_up') return { connectionId, caughtUp: true, byHolder: false };

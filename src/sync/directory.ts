@@ -1,5 +1,6 @@
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
-import type { ApiKey, UpstreamClient } from '../upstream/client.ts';
+import type { ApiKey } from '../upstream/api-key.ts';
+import type { UpstreamClient } from '../upstream/client.ts';
 import { connectionsIn } from '../upstream/me.ts';
 
 /** What a look-up found. */

@@ -4,27 +4,17 @@ import { jitter } from '../lib/backoff.ts';
 import { identifier } from '../lib/identifiers.ts';
 import { sleep } from '../lib/wait.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
-import {
-  ensureConnections,
-  knownConnections,
-  markRemoved,
-  notePairing,
-  renameConnection,
-} from '../store/connections.ts';
+import { ensureConnections, knownConnections, markRemoved, renameConnection } from '../store/connections.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
-import type { PairingStatus, UpstreamClient } from '../upstream/client.ts';
-import type { Admission } from './admission.ts';
 import type { Directory, Looked } from './directory.ts';
 import type { Listener } from './events.ts';
+import { Pairings, type PairingsContext } from './pairings.ts';
 
-export interface DiscoveryContext {
-  readonly db: Kysely<Database>;
+export interface DiscoveryContext extends PairingsContext {
   /** For what may take long. */
   readonly maintenance: Kysely<Database>;
-  readonly upstream: UpstreamClient;
-  readonly admission: Admission;
   readonly directory: Directory;
   readonly listen: Listener;
   readonly removal: Removal;
@@ -41,6 +31,7 @@ export const REMOVAL: Removal = { looks: 3, after: 3_600_000 };
 
 /** Keeps the directory and the table of connections in step with what the keys list (R21). */
 export class Discovery {
+  readonly pairings: Pairings;
   readonly #context: DiscoveryContext;
   /** Since when, and how often, connections were missing. */
   readonly #missing = new Map<ConnectionId, { times: number; since: number }>();
@@ -50,6 +41,7 @@ export class Discovery {
 
   constructor(context: DiscoveryContext) {
     this.#context = context;
+    this.pairings = new Pairings(context);
   }
 
   /**
@@ -79,7 +71,7 @@ export class Discovery {
     // Once others are listed, it cannot be asked for without its id, and is known by its account alone.
     const unnamed = known.find((one) => one.connectionId === UNNAMED_CONNECTION);
     if (unnamed?.jid == null && directory.connections.includes(UNNAMED_CONNECTION)) {
-      await this.followOne(UNNAMED_CONNECTION, signal);
+      await this.pairings.followOne(UNNAMED_CONNECTION, signal);
     }
     return naming.undecided;
   }
@@ -87,49 +79,6 @@ export class Discovery {
   /** A connection answered 404: where it is not listed either, it is gone at once. */
   notFound(connectionId: ConnectionId): void {
     this.#notFound.add(connectionId);
-  }
-
-  /** Follows the pairing of connections: one request each, spread over `within` milliseconds. */
-  async followPairing(
-    connectionIds: readonly ConnectionId[],
-    within: number,
-    signal: AbortSignal,
-  ): Promise<void> {
-    for (const connectionId of connectionIds) {
-      if (signal.aborted) return;
-      await this.followOne(connectionId, signal);
-      await sleep(within / connectionIds.length, signal);
-    }
-  }
-
-  /** Asks for one connection's pairing; a failure is the loop's to tell, which asks the same upstream. */
-  async followOne(connectionId: ConnectionId, signal: AbortSignal): Promise<void> {
-    // The loop waits meanwhile.
-    const soon = AbortSignal.any([signal, AbortSignal.timeout(PAIRING_TIMEOUT)]);
-    try {
-      await notePairing(this.#context.db, connectionId, await this.#pairingOf(connectionId, soon));
-    } catch {
-      return;
-    }
-  }
-
-  /** A request like any other: within the rate of its key, and not while that is limited. */
-  async #pairingOf(connectionId: ConnectionId, signal: AbortSignal): Promise<PairingStatus> {
-    const { upstream, admission } = this.#context;
-    return await admission.ask(connectionId, PAIRING_BYTES, signal, (key) =>
-      upstream.pairingStatus(key, connectionId, signal),
-    );
-  }
-
-  /** The account of one that others wait for; undefined where it cannot be told in time.
-   * @param beside how many are asked for with it: a key has a request a second at the least. */
-  async #accountOf(
-    connectionId: ConnectionId,
-    beside: number,
-    signal: AbortSignal,
-  ): Promise<PairingStatus | undefined> {
-    const soon = AbortSignal.any([signal, AbortSignal.timeout(NAMING_TIMEOUT + beside * 1_000)]);
-    return await this.#pairingOf(connectionId, soon).catch(() => undefined);
   }
 
   async #judgeMissing(missing: readonly ConnectionId[]): Promise<void> {
@@ -164,7 +113,8 @@ export class Discovery {
     if (named.length > 0) this.#idsListed = true;
     if (unnamed === undefined || named.length === 0) return { undecided: [], left: false };
     directory.forget(UNNAMED_CONNECTION);
-    const account = unnamed.jid ?? (await this.#accountOf(UNNAMED_CONNECTION, 0, signal))?.jid ?? undefined;
+    const account =
+      unnamed.jid ?? (await this.pairings.accountOf(UNNAMED_CONNECTION, 0, signal))?.jid ?? undefined;
     const unknown = named.filter((id) => !known.some((one) => one.connectionId === id));
     // All at once: one that hangs keeps no other waiting, and the rate of a key holds for all of them.
     const found = new AbortController();
@@ -173,7 +123,8 @@ export class Discovery {
     let unpaired = false;
     let same: ConnectionId | undefined;
     const judge = async (id: ConnectionId) => {
-      const status = account === undefined ? undefined : await this.#accountOf(id, unknown.length, decided);
+      const status =
+        account === undefined ? undefined : await this.pairings.accountOf(id, unknown.length, decided);
       if (status?.paired === false) unpaired = true;
       if (status?.jid == null) undecided.push(id);
       else if (account !== undefined && isSameAccount(status.jid, account)) {
@@ -218,11 +169,6 @@ function cannotTell(): ReplicaError {
   });
 }
 
-/** What an answer about the pairing may take: in milliseconds, and in bytes of the budget. */
-const PAIRING_TIMEOUT = 5_000;
-const PAIRING_BYTES = 4_096;
-/** What one may take where connections wait for it, in milliseconds. */
-const NAMING_TIMEOUT = 30_000;
 /** The time over which the first look at the pairing of connections is spread, in milliseconds. */
 const FIRST_PAIRING = 10_000;
 
@@ -256,7 +202,7 @@ export async function discover(
       // At the start there is no lease yet.
       if (ids.length === 0) await sleep(Math.min(interval, 1_000), signal);
       else {
-        await discovery.followPairing(ids, within, signal);
+        await discovery.pairings.follow(ids, within, signal);
         within = interval;
       }
     }

@@ -1,42 +1,20 @@
 import { type Kysely, sql } from 'kysely';
 import pRetry from 'p-retry';
 import { sqlstate } from '../errors.ts';
-import type { ErasureKey } from '../lib/erasure-key.ts';
-import { identifier } from '../lib/identifiers.ts';
 import type { ConnectionId } from '../model.ts';
 import { countAlong, type Extra, type Key } from '../store/belongings.ts';
 import { deleteLinks, holdLinks } from '../store/crm-links.ts';
 import type { Db } from '../store/database.ts';
 import { blankChanges, hasConsumers, type Told, tell } from '../store/erased-changes.ts';
 import * as erasures from '../store/erasures.ts';
-import { accountsAmong, allJids, everyNameOf, type Person, personIds, phonesOf } from '../store/person.ts';
+import { type Person, phonesOf } from '../store/person.ts';
 import type { Database } from '../store/schema.ts';
 import { lockStates } from '../store/state.ts';
 import { keyFingerprints } from '../store/suppressions.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
+import { type EraseOrder, ErasureRefused, find, hashesOf, scopeOf } from './erase-order.ts';
 import { snapshotName } from './subjects.ts';
-import { distinct, isEmpty, type Named, type Survey, survey } from './survey.ts';
-
-/** Who is to be erased: by a phone JID, or by the upstream's id of a person. */
-export type Who = { readonly jid: string } | { readonly personId: string };
-
-export interface EraseOrder {
-  readonly who: Who;
-  /** Only there; everywhere where absent, on connections of later too. */
-  readonly connectionId: ConnectionId | undefined;
-  /** Nothing of the person is stored any more, what is of later neither. */
-  readonly forever: boolean;
-  readonly key: ErasureKey;
-  /** Whether the change feed is told (CHANGES). */
-  readonly changes: boolean;
-  /** The schema of the tables. */
-  readonly schema: string;
-}
-
-/** Why an erasure is refused; holds nothing of the person. */
-export class ErasureRefused extends Error {
-  override name = 'ErasureRefused';
-}
+import { distinct, type Named, type Survey } from './survey.ts';
 
 /** What an erasure removed: numbers alone. */
 export type ErasureCounts = Readonly<
@@ -137,62 +115,6 @@ async function eraseOnce(db: Kysely<Database>, order: EraseOrder): Promise<Recei
   });
 }
 
-async function scopeOf(db: Db, { connectionId }: EraseOrder): Promise<ConnectionId[]> {
-  const rows = await db.selectFrom('sync_state').select('connection_id').execute();
-  const all = rows.map((row) => row.connection_id);
-  if (connectionId === undefined) return all;
-  if (!all.includes(connectionId)) throw new ErasureRefused(`no connection ${connectionId} is known here`);
-  return [connectionId];
-}
-
-async function find(db: Db, order: EraseOrder, connections: readonly ConnectionId[]): Promise<Survey> {
-  const { key, forever } = order;
-  const first = await identify(db, order);
-  let person = await everyNameOf(db, first);
-  const asked = 'personId' in order.who ? [key.hash(order.who.personId)] : [];
-  const before = await erasures.hashesBeside(db, [...asked, ...hashesOf(key, person)]);
-  if (before.size > 0) {
-    // What was learned of the person since an earlier erasure is here as hashes alone.
-    const jids = new Set(person.jids);
-    for await (const some of allJids(db)) {
-      for (const jid of some) if (before.has(key.hash(jid).toString('hex'))) jids.add(identifier(jid));
-    }
-    person = await everyNameOf(db, { ...person, jids });
-  }
-  const own = await accountsAmong(db, person.jids);
-  if (own.length > 0) throw new ErasureRefused(`this is the account of ${own.join(', ')} itself`);
-  const found = await survey(db, { person, connections });
-  if (isEmpty(found) && before.size === 0) {
-    if (person.jids.size === 0) throw new ErasureRefused('nobody with this id is known here');
-    if (!forever) {
-      throw new ErasureRefused(
-        'nobody with this number is known here; with --forever, nothing of them will be stored',
-      );
-    }
-  }
-  return found;
-}
-
-/** Whom the order names. */
-async function identify(db: Db, { who, connectionId }: EraseOrder): Promise<Person> {
-  if ('jid' in who) return { jids: new Set([who.jid]), ids: [] };
-  const ids = await personIds(db, who.personId, connectionId);
-  const [one, ...others] = ids;
-  if (one === undefined) return { jids: new Set(), ids: [] };
-  const { ids: same } = await everyNameOf(db, { jids: new Set(), ids: [one] });
-  const isSame = (id: typeof one) =>
-    same.some((known) => known.connectionId === id.connectionId && known.personId === id.personId);
-  if (!others.every(isSame)) {
-    const on = ids.map((id) => id.connectionId).join(', ');
-    throw new ErasureRefused(`this id is somebody else on each of ${on}: add --connection, or give --phone`);
-  }
-  return { jids: new Set(), ids };
-}
-
-function hashesOf(key: ErasureKey, { jids, ids }: Person): Buffer[] {
-  return [...jids, ...ids.map(({ personId }) => personId)].map((name) => key.hash(name));
-}
-
 /** Does what the survey says. */
 async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receipt> {
   const { key, forever, changes, connectionId } = order;
@@ -248,8 +170,6 @@ async function toldOf(trx: Db, found: Survey, left: readonly Key[]): Promise<Tol
   const read = await hasConsumers(trx);
   const mayBeTold = ({ named }: Named) => read || !named;
   const extrasOf = (kind: Extra['kind']) => extras.filter((one) => one.kind === kind);
-  const chatKeys = new Set(chats.map((chat) => JSON.stringify([chat.connectionId, chat.id])));
-  const isGroup = (key: Key) => !chatKeys.has(JSON.stringify([key.connectionId, key.id]));
   const deleted = (kind: Told['kind'], keys: readonly Key[]) =>
     keys.map(({ connectionId, id }): Told => ({ connectionId, id, kind, op: 'deleted' }));
   const updated = (kind: Told['kind'], field: NonNullable<Told['field']>, keys: readonly Key[]) =>
@@ -257,11 +177,7 @@ async function toldOf(trx: Db, found: Survey, left: readonly Key[]): Promise<Tol
   return [
     ...deleted('message', [...removed.filter(mayBeTold), ...blanked]),
     ...redacted.flatMap((one) => updated('message', one.field, [one])),
-    ...updated(
-      'conversation',
-      'participants',
-      distinct([...left.filter(isGroup), ...extrasOf('participant')]),
-    ),
+    ...updated('conversation', 'participants', distinct([...left, ...extrasOf('participant')])),
     ...updated('conversation', 'extra', extrasOf('conversation')),
     ...updated('contact', 'extra', extrasOf('contact')),
     ...deleted('conversation', chats.filter(mayBeTold)),

@@ -10,6 +10,7 @@ import { Journal, recordsIn } from './journal.ts';
 import { leastPauseAfter, longestPause, Pace, pauseAfter } from './pace.ts';
 import { PageLimit } from './page-limit.ts';
 import { Recovery, type RecoveryContext } from './recovery.ts';
+import { Standing } from './standing.ts';
 import { type Turn, type TurnContext, type TurnPlan, turn } from './turn.ts';
 
 /** How loops behave. Durations in milliseconds. */
@@ -36,18 +37,6 @@ const TRUSTED = 0.9;
 /** Why a loop ended. */
 export type LoopEnd = 'aborted' | 'lease_lost' | 'caught_up' | 'gave_up';
 
-/** A loop as it judges itself. Readings of the monotonic clock, in milliseconds. */
-export interface LoopHealth {
-  readonly connectionId: ConnectionId;
-  /** When it meant to move on; infinity while it waits for room. */
-  readonly dueAt: number;
-  /** When its last poll that went well ended; undefined before the first. */
-  readonly polledAt: number | undefined;
-  /** The pause between its polls now. */
-  readonly interval: number;
-  readonly failure: { readonly kind: string; readonly message: string; readonly parked: boolean } | undefined;
-}
-
 /** How a turn ended; `nextIn` in milliseconds. */
 type TurnEnd = 'lease_lost' | { readonly caughtUp: boolean; readonly nextIn: number };
 
@@ -63,6 +52,8 @@ export interface OncePolicy {
  */
 export class ConnectionLoop {
   readonly connectionId: ConnectionId;
+  /** How it stands, as it judges itself. */
+  readonly standing: Standing;
   readonly #context: LoopContext;
   readonly #bell = new Doorbell();
   readonly #pace: Pace;
@@ -74,15 +65,13 @@ export class ConnectionLoop {
   readonly #recovery: Recovery;
   readonly #fetcher: Fetcher;
   readonly #journal: Journal;
-  #polledAt: number | undefined;
-  #dueAt = Number.POSITIVE_INFINITY;
-  #interval = 0;
 
   constructor(context: LoopContext, lease: Lease) {
     this.#context = context;
     this.connectionId = lease.connectionId;
     this.#at = lease;
     this.#journal = new Journal(context.listen, lease.connectionId, lease.failures);
+    this.standing = new Standing(lease.connectionId, this.#journal);
     const { pollInterval, pollIntervalIdle, pageLimit, pageLimitMax, maxResponseBytes } = context.settings;
     this.#pace = new Pace(pollInterval, pollIntervalIdle);
     const cap = context.admission.capOf(lease.connectionId);
@@ -93,24 +82,6 @@ export class ConnectionLoop {
 
   get term(): string {
     return this.#at.term;
-  }
-
-  /** How it stands, as it judges itself. */
-  get health(): LoopHealth {
-    const { failure: error } = this.#journal;
-    const failure = error && { kind: error.kind, message: error.message, parked: error.verdict === 'park' };
-    return {
-      connectionId: this.connectionId,
-      dueAt: this.#dueAt,
-      polledAt: this.#polledAt,
-      interval: this.#interval,
-      failure,
-    };
-  }
-
-  /** Whether the upstream has more of it right now, and it comes. */
-  get isBehind(): boolean {
-    return this.#polledAt !== undefined && this.#interval === 0 && this.#journal.failure === undefined;
   }
 
   /** Trusts the lease for less time than the database does, from the start of the attempt that claimed or extended it
@@ -163,7 +134,7 @@ export class ConnectionLoop {
     let pause = dueIn;
     for (;;) {
       this.#asleep = true;
-      this.#dueAt = performance.now() + pause;
+      this.standing.dueIn(pause);
       const rested = await this.#bell.rest(pause, signal);
       this.#asleep = false;
       if (!rested) return 'aborted';
@@ -229,9 +200,7 @@ export class ConnectionLoop {
         nextIn = this.#pace.after(changed);
         return nextIn;
       },
-      progress: (due) => {
-        this.#dueAt = due ? performance.now() : Number.POSITIVE_INFINITY;
-      },
+      progress: (due) => this.standing.dueIn(due ? 0 : Number.POSITIVE_INFINITY),
       refuse: (page) => this.#recovery.refuse(page, at),
     };
     const result = await turn(this.#context, this.#fetcher, this.connectionId, at, plan, signal);
@@ -258,9 +227,9 @@ export class ConnectionLoop {
       this.#pace.expect();
       nextIn = EVENT_SPACING;
     }
-    this.#polledAt = performance.now();
-    this.#interval = page.hasMore ? 0 : nextIn;
-    return { caughtUp: !page.hasMore, nextIn: page.hasMore ? 0 : nextIn };
+    if (page.hasMore) nextIn = 0;
+    this.standing.polled(nextIn);
+    return { caughtUp: !page.hasMore, nextIn };
   }
 
   /** `has_more` with an unmoved cursor, twice running, is an error like any other (R12). */
@@ -276,7 +245,7 @@ export class ConnectionLoop {
     const error = ReplicaError.from('internal', cause, 'a turn');
     const { settings, db } = this.#context;
     const { connectionId } = this;
-    this.#dueAt = performance.now();
+    this.standing.dueIn(0);
     const bounds = settings.backoff;
     const retryIn = this.#journal.failed(error, (failures) => pauseAfter(error, failures, bounds));
     const { failures } = this.#journal;

@@ -6,7 +6,7 @@ import { reachedBefore } from '../store/ledger.ts';
 import type { Database } from '../store/schema.ts';
 import { isAt, lockState, type Position, startEpoch, startedAutomatically } from '../store/state.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
-import type { ApiKey } from '../upstream/client.ts';
+import type { ApiKey } from '../upstream/api-key.ts';
 import { type Answer, readPage } from '../upstream/page.ts';
 import type { Listener } from './events.ts';
 import { BUDGET_FULL, type FetcherContext, WENT_BACK, wentBack } from './fetcher.ts';

@@ -18,17 +18,22 @@ export async function supervise(
   signal: AbortSignal,
 ): Promise<boolean> {
   const { control, leaseTtl } = options;
+  /** Since when there were leases ahead of the clock at every look: a reading of the monotonic clock. */
+  let aheadSince = Number.POSITIVE_INFINITY;
   worker.start(async () => {
     const wanted = connections();
     const set = new Set(wanted);
     for (const id of worker.held) if (!set.has(id)) worker.drop(id);
     if (wanted.length === 0) return;
-    const { workers, free } = await leaseSituation(control, wanted, leaseTtl);
+    const { workers, free, ahead } = await leaseSituation(control, wanted, leaseTtl);
+    const now = performance.now();
+    aheadSince = ahead === 0 ? Number.POSITIVE_INFINITY : Math.min(aheadSince, now);
+    const areDead = now - aheadSince > leaseTtl;
     worker.shareAmong(workers);
     const share = Math.ceil(wanted.length / Math.max(1, workers));
     const room = share - worker.size;
     if (room < 0) worker.yieldLeases(-room);
-    else if (room > 0 && free > 0) await claim(worker, options, wanted, room, spread);
+    else if (room > 0 && (free > 0 || areDead)) await claim(worker, options, wanted, room, areDead, spread);
   });
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
@@ -45,12 +50,13 @@ async function claim(
   { control, leaseTtl }: WorkerOptions,
   wanted: readonly ConnectionId[],
   most: number,
+  ahead: boolean,
   spread: number,
 ): Promise<void> {
   const claimedAt = performance.now();
   const held = new Set(worker.held);
   const ids = wanted.filter((id) => !held.has(id));
-  const leases = await claimLeases(control, worker.id, ids, leaseTtl, most);
+  const leases = await claimLeases(control, worker.id, ids, leaseTtl, most, ahead);
   // No herd at the start: those that are due begin one after the other, all within one interval.
   const step = Math.min(START_EVERY, spread / Math.max(1, leases.length));
   for (const [place, lease] of leases.entries()) {

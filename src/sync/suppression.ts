@@ -4,15 +4,14 @@ import { identifier, namesIn } from '../lib/identifiers.ts';
 import type { ConnectionId, Kind, Reject, Row } from '../model.ts';
 import type { Db } from '../store/database.ts';
 import type { Forgotten } from '../store/state.ts';
-import { type Learned, learn, type Mark, noteReturns, storedSince } from '../store/suppressions.ts';
+import { type Learned, learn, noteReturns, storedSince } from '../store/suppressions.ts';
 import type { Batch } from './batches.ts';
+import { Judge, type Suppressed } from './judge.ts';
 import { Marks } from './marks.ts';
-import { recordOf, rejectWithout, sift, withoutMentions } from './redaction.ts';
+import { recordOf, rejectWithout, sift } from './redaction.ts';
 import {
   dateOf,
-  isGroup,
   mentionsIn,
-  momentOf,
   ownersOf,
   type Subject,
   snapshotName,
@@ -27,16 +26,6 @@ export interface Forgetting {
   readonly retain: number | undefined;
 }
 
-/** Records that came and were not to be written. */
-export interface Suppressed {
-  /** Of what was erased (R20). */
-  erased: number;
-  /** Messages that are older than RETAIN_MESSAGES. */
-  expired: number;
-}
-
-export type Verdict = 'keep' | keyof Suppressed;
-
 /** A record with whom it is of. */
 type Owned = Subject & { readonly owners: readonly string[] };
 
@@ -44,12 +33,6 @@ type Owned = Subject & { readonly owners: readonly string[] };
  * Keeps from being written what was erased, and messages that are older than RETAIN_MESSAGES: the one step before the
  * write of pages, retries and repairs. Names and ids are hashed and looked up in one statement; of a connection where
  * nothing was erased, in none.
- *
- * A message is suppressed where it was removed, or is the person's and from before the erasure; one without a date
- * unless it is stored as a later one. A direct chat is where its last message is not later. What has no date at all (a
- * contact, a membership) waits until there is a message with the person from after the erasure; after `--forever`
- * nothing of the person comes at all. Reactions are as old as their message. What was there at the erasure is from before
- * it whatever its date: clocks differ.
  */
 export class Suppression {
   readonly counts: Suppressed = { erased: 0, expired: 0 };
@@ -57,18 +40,13 @@ export class Suppression {
   readonly #connectionId: ConnectionId;
   /** Undefined where nothing was erased. */
   readonly #marks: Marks | undefined;
-  /** Messages from before are expired; milliseconds since 1970. */
-  readonly #cutoff: number;
-  /** Erasures whose person was heard of again. */
-  readonly #returned = new Set<string>();
-  /** Messages without a date that are stored with a later one. */
-  readonly #stored = new Set<string>();
+  readonly #judge: Judge;
 
   private constructor(db: Db, connectionId: ConnectionId, marks: Marks | undefined, cutoff: number) {
     this.#db = db;
     this.#connectionId = connectionId;
     this.#marks = marks;
-    this.#cutoff = cutoff;
+    this.#judge = new Judge(marks, cutoff);
   }
 
   /**
@@ -102,7 +80,7 @@ export class Suppression {
     await this.#learnOf(
       await this.#look(all.flatMap(({ kind, rows }) => rows.map((row) => ({ kind, row })))),
     );
-    const judge = (kind: Kind, row: Row) => this.#left({ kind, row });
+    const judge = (kind: Kind, row: Row) => this.#judge.left({ kind, row });
     return batches.flatMap((batch) => sift(batch, judge, (verdict) => this.counts[verdict]++) ?? []);
   }
 
@@ -110,7 +88,7 @@ export class Suppression {
   async rows(kind: Kind, rows: readonly Row[]): Promise<(Row | undefined)[]> {
     await this.#look(rows.map((row) => ({ kind, row })));
     return rows.map((row) => {
-      const left = this.#left({ kind, row });
+      const left = this.#judge.left({ kind, row });
       return typeof left === 'string' ? undefined : left;
     });
   }
@@ -120,10 +98,10 @@ export class Suppression {
     const read = rejects.map((reject) => ({ reject, kind: reject.kind, row: recordOf(reject), raw: true }));
     await this.#look(read);
     return read.flatMap(({ reject, ...subject }) => {
-      const verdict = this.#verdict(subject);
+      const verdict = this.#judge.verdict(subject);
       const left =
         verdict === 'keep'
-          ? rejectWithout(reject, subject.row, (name) => this.#hides(name, subject))
+          ? rejectWithout(reject, subject.row, (name) => this.#judge.hides(name, subject))
           : undefined;
       if (left !== undefined) return [left];
       this.counts[verdict === 'keep' ? 'erased' : verdict]++;
@@ -169,19 +147,19 @@ export class Suppression {
     for (const { owners, ...subject } of theirs) {
       const { kind, row } = subject;
       // What was there at the erasure is no sign of life.
-      if (kind !== 'message' || this.#wasThere(subject)) continue;
+      if (kind !== 'message' || this.#judge.wasThere(subject)) continue;
       const date = dateOf(row);
       const found = owners.flatMap((name) => marks.of(name) ?? []);
       const since = Math.max(...found.map((mark) => mark.erasedAt));
       if (date === undefined) undated.push({ id: row.message_id as string, since });
       else if (date > since && !found.some((mark) => mark.forever)) {
         for (const { erasureIds, returned } of found) {
-          if (!returned) for (const id of erasureIds) this.#returned.add(id);
+          if (!returned) for (const id of erasureIds) this.#judge.returned.add(id);
         }
       }
     }
     if (undated.length === 0) return;
-    for (const id of await storedSince(this.#db, this.#connectionId, undated)) this.#stored.add(id);
+    for (const id of await storedSince(this.#db, this.#connectionId, undated)) this.#judge.stored.add(id);
   }
 
   /** Keeps what these records tell of the people they are of: further identifiers, and the messages that are refused, so
@@ -199,69 +177,14 @@ export class Suppression {
       };
       // A message names others too: who sent it into whose chat.
       if (kind !== 'message') for (const name of owners) add(name, false);
-      else if (this.#verdict(subject) === 'erased') add(row.message_id as string, true);
+      else if (this.#judge.verdict(subject) === 'erased') add(row.message_id as string, true);
     }
     await learn(this.#db, this.#connectionId, learned);
-    await noteReturns(this.#db, this.#connectionId, [...this.#returned]);
+    await noteReturns(this.#db, this.#connectionId, [...this.#judge.returned]);
   }
 
   /** Whether nothing of a batch is expired, as far as is known without its rows. */
   #isRecent({ kind, oldest }: Batch): boolean {
-    return kind !== 'message' || (oldest !== undefined && oldest >= this.#cutoff);
-  }
-
-  #left(subject: Subject & { kind: Kind }): Row | keyof Suppressed {
-    const verdict = this.#verdict(subject);
-    if (verdict !== 'keep') return verdict;
-    if (this.#marks === undefined) return subject.row;
-    const { kind, row } = subject;
-    const isGone = (member: Row) => this.#verdict({ kind: 'participant', row: member }) !== 'keep';
-    return withoutMentions(kind, row, (name) => this.#hides(name, subject), isGone);
-  }
-
-  #verdict(subject: Subject): Verdict {
-    const { kind, row } = subject;
-    const date = kind === 'message' ? dateOf(row) : undefined;
-    if (date !== undefined && date < this.#cutoff) return 'expired';
-    if (this.#marks === undefined) return 'keep';
-    if (kind === 'message' && this.#marks.isRecord(String(row.message_id))) return 'erased';
-    for (const name of ownersOf(kind, row)) {
-      const mark = this.#marks.of(name);
-      if (mark !== undefined && !this.#isLater(mark, subject)) return 'erased';
-    }
-    return 'keep';
-  }
-
-  /** Whether a record of a person is from after the erasure, and may come. */
-  #isLater(mark: Mark, subject: Subject): boolean {
-    const { kind, row } = subject;
-    if (mark.forever) return false;
-    if (kind !== 'message' && this.#hasReturned(mark)) return true;
-    const at = momentOf(subject);
-    if (at !== undefined) return at > mark.erasedAt && !this.#wasThere(subject);
-    return kind === 'message' && this.#stored.has(row.message_id as string);
-  }
-
-  /** Whether a person must not be mentioned in a record that is somebody else's. */
-  #hides(name: string, subject: Subject): boolean {
-    const mark = this.#marks?.of(identifier(name));
-    if (mark === undefined) return false;
-    // A group has a date, and its members have none.
-    const isOfGroup = subject.kind === 'conversation' && isGroup(subject.row);
-    return !this.#isLater(mark, isOfGroup ? { ...subject, kind: 'participant' } : subject);
-  }
-
-  #hasReturned({ returned, erasureIds }: Mark): boolean {
-    return returned || erasureIds.every((id) => this.#returned.has(id));
-  }
-
-  /** Whether a record was there when the person was erased, so that its date, if later, is none to go by. */
-  #wasThere(subject: Subject): boolean {
-    const { kind, row } = subject;
-    const snapshot = snapshotOf(subject);
-    return (
-      (kind === 'message' && this.#marks?.isRecord(String(row.message_id)) === true) ||
-      (snapshot !== undefined && this.#marks?.isRecord(snapshotName(snapshot)) === true)
-    );
+    return kind !== 'message' || (oldest !== undefined && !this.#judge.isExpired(oldest));
   }
 }

@@ -1,27 +1,17 @@
-import type { Kysely } from 'kysely';
 import { ReplicaError } from '../errors.ts';
-import { Alarm, sleep } from '../lib/wait.ts';
+import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import { type Lease, releaseLease, renewLeases } from '../store/leases.ts';
+import { type Lease, releaseLease } from '../store/leases.ts';
 import { announceLeases } from '../store/notify.ts';
-import type { Database } from '../store/schema.ts';
-import { heartbeat, signOff, type WorkerInfo } from '../store/workers.ts';
-import { ConnectionLoop, type LoopContext, type LoopEnd, type LoopHealth, type OncePolicy } from './loop.ts';
+import { signOff } from '../store/workers.ts';
+import { ConnectionLoop, type LoopContext, type LoopEnd, type OncePolicy } from './loop.ts';
+import type { LoopHealth } from './standing.ts';
+import { Tending, type TendingOptions } from './tending.ts';
 
-export interface WorkerOptions {
-  readonly info: WorkerInfo;
-  /** Milliseconds. */
-  readonly leaseTtl: number;
+export interface WorkerOptions extends TendingOptions {
   /** How long the page in hand may take to finish at the end, in milliseconds. */
   readonly shutdownTimeout: number;
-  /** A pool of its own for leases, so that page work cannot keep a renewal waiting (R15). */
-  readonly control: Kysely<Database>;
 }
-
-/** Renewals per lease time: two may fail before the lease runs out. */
-const RENEWALS_PER_TTL = 3;
-/** How often the worker looks for leases to take or to give, at the least, in milliseconds. */
-const DUTY_INTERVAL = 1_000;
 
 interface Held {
   readonly loop: ConnectionLoop;
@@ -31,26 +21,22 @@ interface Held {
 }
 
 /**
- * A process that holds leases and runs a loop for each. Tends to them: heartbeat, renewal, and wake-ups that
- * another process left in `next_poll_at`. Who claims what is the caller's (`supervisor.ts`, `catch-up.ts`).
+ * A process that holds leases and runs a loop for each, and tends to them (`tending.ts`). Who claims what is the caller's
+ * (`supervisor.ts`, `catch-up.ts`).
  */
 export class Worker {
   readonly #context: LoopContext;
   readonly #options: WorkerOptions;
   readonly #held = new Map<ConnectionId, Held>();
   readonly #stopping = new AbortController();
-  readonly #tending = new AbortController();
-  readonly #alarm = new Alarm();
-  #tended: Promise<void> = Promise.resolve();
-  #tendFailures = 0;
-  #renewAt = 0;
-  #renewWanted = false;
-  /** Leases of ours without a loop, at the last renewal. */
-  #orphans = new Map<ConnectionId, string>();
+  readonly #tending: Tending;
 
   constructor(context: LoopContext, options: WorkerOptions) {
     this.#context = context;
     this.#options = options;
+    const loopOf = (connectionId: ConnectionId) => this.#held.get(connectionId)?.loop;
+    const loops = () => [...this.#held.values()].map(({ loop }) => loop);
+    this.#tending = new Tending(options, context.listen, { loopOf, loops }, this.#stopping.signal);
   }
 
   get id(): string {
@@ -67,12 +53,12 @@ export class Worker {
 
   /** How each of its loops stands. */
   get health(): readonly LoopHealth[] {
-    return [...this.#held.values()].map(({ loop }) => loop.health);
+    return [...this.#held.values()].map(({ loop }) => loop.standing.health);
   }
 
   /** Whether any of its loops works a backlog off. */
   get isBehind(): boolean {
-    for (const { loop } of this.#held.values()) if (loop.isBehind) return true;
+    for (const { loop } of this.#held.values()) if (loop.standing.isBehind) return true;
     return false;
   }
 
@@ -88,7 +74,7 @@ export class Worker {
    * renewal. Only a worker that has a duty is in the list of workers and gets a share (R15); one pass does not.
    */
   start(duty?: () => Promise<void>): void {
-    this.#tended = this.#tend(duty);
+    this.#tending.begin(duty);
   }
 
   /** Runs a loop for a lease that was claimed, until the lease is lost, the worker stops, or `once` is met. */
@@ -133,13 +119,12 @@ export class Worker {
 
   /** Looks for leases to take or to give now. */
   tendNow(): void {
-    this.#alarm.ring();
+    this.#tending.now();
   }
 
   /** Renews them now, too: so it finds the connections that another process made due, unheard. */
   renewNow(): void {
-    this.#renewWanted = true;
-    this.#alarm.ring();
+    this.#tending.renewNow();
   }
 
   /**
@@ -155,8 +140,7 @@ export class Worker {
       // back its own connection only.
       await signOff(this.#options.control, this.id).catch(() => {});
       await ended;
-      this.#tending.abort();
-      await this.#tended;
+      await this.#tending.end();
       // Again: leases may have been claimed, and a heartbeat have been on its way.
       await this.#ended();
       await this.#signOff();
@@ -167,7 +151,7 @@ export class Worker {
       sleep(this.#options.shutdownTimeout, late.signal).then(() => false),
     ]);
     late.abort();
-    this.#tending.abort();
+    void this.#tending.end();
     return finished;
   }
 
@@ -214,54 +198,5 @@ export class Worker {
       const error = ReplicaError.from('internal', cause, 'returning a lease');
       this.#context.listen({ type: 'worker_failed', error, failures: 1 });
     }
-  }
-
-  async #tend(duty: (() => Promise<void>) | undefined): Promise<void> {
-    const { signal } = this.#tending;
-    const renewEvery = this.#options.leaseTtl / RENEWALS_PER_TTL;
-    while (!signal.aborted) {
-      try {
-        const startedAt = performance.now();
-        if (startedAt >= this.#renewAt || this.#renewWanted) {
-          this.#renewWanted = false;
-          // Until it has gone well.
-          this.#renewAt = 0;
-          await this.#renew(startedAt, duty !== undefined);
-          this.#renewAt = startedAt + renewEvery;
-        }
-        if (!this.#stopping.signal.aborted) await duty?.();
-        if (this.#tendFailures > 0) {
-          this.#context.listen({ type: 'worker_recovered', failures: this.#tendFailures });
-          this.#tendFailures = 0;
-        }
-      } catch (cause) {
-        this.#tendFailures++;
-        const error = ReplicaError.from('internal', cause, 'tending to the leases');
-        this.#context.listen({ type: 'worker_failed', error, failures: this.#tendFailures });
-      }
-      await this.#alarm.sleep(Math.min(renewEvery, DUTY_INTERVAL), signal);
-    }
-  }
-
-  async #renew(startedAt: number, registered: boolean): Promise<void> {
-    const { control, info, leaseTtl } = this.#options;
-    const orphans = new Map<ConnectionId, string>();
-    for (const { connectionId, term, dueIn } of await renewLeases(control, info.workerId, leaseTtl)) {
-      const loop = this.#held.get(connectionId)?.loop;
-      if (loop === undefined) orphans.set(connectionId, term);
-      else if (loop.term === term) {
-        loop.trustFrom(startedAt);
-        if (dueIn <= 0) loop.wakeIfAsleep();
-      }
-    }
-    // A lease that could not be given back would be renewed for ever and block its connection; one that was just
-    // claimed has its loop by the next renewal.
-    for (const [connectionId, term] of orphans) {
-      if (this.#orphans.get(connectionId) === term) await releaseLease(control, connectionId, term);
-    }
-    this.#orphans = orphans;
-    // A lease that another has taken counts in our share until its loop knows.
-    for (const { loop } of this.#held.values()) loop.doubt();
-    if (registered && !this.#stopping.signal.aborted) await heartbeat(control, info);
   }
 }

@@ -1,6 +1,12 @@
 import { readFile } from 'node:fs/promises';
 import { isHeaderValue, splitList } from '../lib/header-list.ts';
-import type { ApiKey } from './client.ts';
+
+/** An API key that can be read again from its file when the upstream refuses it. */
+export interface ApiKey {
+  readonly value: string;
+  /** Reads the key again. */
+  reload(): Promise<void>;
+}
 
 /** A key that was given as it is: it cannot change while the process runs. */
 export function fixedKey(value: string): ApiKey {

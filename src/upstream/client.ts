@@ -1,45 +1,9 @@
 import type { Readable } from 'node:stream';
-import type { Dispatcher } from 'undici';
-import { codeOf, kindOfStatus, ReplicaError } from '../errors.ts';
-import { HttpAgent } from '../lib/http-agent.ts';
-import { type ConnectionId, type Cursor, UNNAMED_CONNECTION } from '../model.ts';
-import { small, type Take, whole } from './body.ts';
-import { parseRetryAfter } from './retry-after.ts';
-
-/** An API key that can be read again from its file when the upstream refuses it. */
-export interface ApiKey {
-  readonly value: string;
-  /** Reads the key again. */
-  reload(): Promise<void>;
-}
-
-export interface ClientOptions {
-  readonly baseUrl: URL;
-  /** For the whole request, body included, in milliseconds. */
-  readonly requestTimeout: number;
-  /** Sockets kept open to the upstream. */
-  readonly maxSockets: number;
-  readonly userAgent: string;
-}
-
-/** A request: what is its own about it. */
-interface Ask {
-  readonly key: ApiKey;
-  readonly connectionId?: ConnectionId | undefined;
-  readonly method?: 'GET' | 'POST' | 'DELETE';
-  readonly path: string;
-  /** The path in errors, where an id is in it. */
-  readonly shownPath?: string;
-  readonly body?: string;
-  readonly accept?: string;
-}
-
-interface Answer<T> {
-  readonly status: number;
-  readonly headers: Dispatcher.ResponseData['headers'];
-  /** Undefined with any other status. */
-  readonly body: T | undefined;
-}
+import { ReplicaError } from '../errors.ts';
+import type { ConnectionId, Cursor } from '../model.ts';
+import type { ApiKey } from './api-key.ts';
+import { small, whole } from './body.ts';
+import { type Ask, dateOf, Exchange, type ExchangeOptions, whereOf } from './exchange.ts';
 
 /** A body that is read as it comes. Whoever has it reads it to its end, or destroys it. */
 export interface Streamed {
@@ -61,19 +25,10 @@ export interface PairingStatus {
  * followed, so that a key goes nowhere else. HTTPS_PROXY, NO_PROXY and NODE_EXTRA_CA_CERTS are honoured.
  */
 export class UpstreamClient {
-  readonly #options: ClientOptions;
-  readonly #agent: HttpAgent;
+  readonly #exchange: Exchange;
 
-  constructor(options: ClientOptions) {
-    this.#options = options;
-    // Time-outs are ours alone (one for the whole request), so that a server which sends a byte now and then
-    // is cut off too.
-    this.#agent = new HttpAgent({
-      connections: options.maxSockets,
-      headersTimeout: 0,
-      bodyTimeout: 0,
-      keepAliveTimeout: 60_000,
-    });
+  constructor(options: ExchangeOptions) {
+    this.#exchange = new Exchange(options);
   }
 
   /**
@@ -116,7 +71,7 @@ export class UpstreamClient {
     path: string,
     signal: AbortSignal,
   ): Promise<{ status: number; date: Date | undefined; body: unknown }> {
-    const answer = await this.#attempt({ key, connectionId, path }, signal, small);
+    const answer = await this.#exchange.attempt({ key, connectionId, path }, signal, small);
     const date = dateOf(answer);
     let body: unknown;
     try {
@@ -140,7 +95,7 @@ export class UpstreamClient {
     body?: unknown,
   ): Promise<unknown> {
     const ask = { key, method, path, ...(body === undefined ? {} : { body: JSON.stringify(body) }) };
-    const { body: answer } = await this.#ask(ask, signal, small);
+    const { body: answer } = await this.#exchange.ask(ask, signal, small);
     return answer === undefined || answer.length === 0 ? undefined : json(answer, whereOf(ask));
   }
 
@@ -158,7 +113,7 @@ export class UpstreamClient {
     admits: (bytes: number) => boolean,
     signal: AbortSignal,
   ): Promise<Buffer> {
-    return (await this.#ask({ key, connectionId, path, shownPath }, signal, whole(admits))).body!;
+    return (await this.#exchange.ask({ key, connectionId, path, shownPath }, signal, whole(admits))).body!;
   }
 
   /**
@@ -174,7 +129,7 @@ export class UpstreamClient {
     const shownPath = '/v1/whatsapp/media';
     const path = `${shownPath}/${encodeURIComponent(messageId)}`;
     const ask: Ask = { key, connectionId, path, shownPath, accept: '*/*' };
-    const { headers, body } = await this.#ask(ask, signal, async (stream) => stream);
+    const { headers, body } = await this.#exchange.ask(ask, signal, async (stream) => stream);
     const { 'content-type': type, 'content-length': length } = headers;
     return {
       contentType: typeof type === 'string' ? type : undefined,
@@ -185,7 +140,7 @@ export class UpstreamClient {
 
   /** Drops what is open and keeps nothing; requests under way end as `network`. */
   async close(): Promise<void> {
-    await this.#agent.destroy();
+    await this.#exchange.close();
   }
 
   async #get(
@@ -194,81 +149,8 @@ export class UpstreamClient {
     path: string,
     signal: AbortSignal,
   ): Promise<Buffer> {
-    return (await this.#ask({ key, connectionId, path }, signal, small)).body!;
+    return (await this.#exchange.ask({ key, connectionId, path }, signal, small)).body!;
   }
-
-  /** @throws ReplicaError for any status but 200, and 201 and 204 for what is no GET. */
-  async #ask<T>(ask: Ask, signal: AbortSignal, take: Take<T>): Promise<Answer<T>> {
-    const { key } = ask;
-    const sent = key.value;
-    let answer = await this.#attempt(ask, signal, take);
-    // The key may have been rotated in its file: R13 parks a refused key, so look once before. Another request may have
-    // looked meanwhile.
-    if (answer.status === 401 || answer.status === 403) {
-      await key.reload();
-      if (key.value !== sent) answer = await this.#attempt(ask, signal, take);
-    }
-    if (answer.status === 200 || (ask.method !== undefined && [201, 204].includes(answer.status)))
-      return answer;
-    throw new ReplicaError(kindOfStatus(answer.status), {
-      where: whereOf(ask),
-      code: `HTTP ${answer.status}`,
-      status: answer.status,
-      // The upstream's date is by its own clock.
-      retryAfter: parseRetryAfter(answer.headers['retry-after'], dateOf(answer) ?? Date.now()),
-    });
-  }
-
-  async #attempt<T>(ask: Ask, signal: AbortSignal, take: Take<T>): Promise<Answer<T>> {
-    const where = whereOf(ask);
-    const { key, connectionId, method = 'GET', path, body: sent, accept = 'application/json' } = ask;
-    const { baseUrl, requestTimeout, userAgent } = this.#options;
-    const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), requestTimeout);
-    try {
-      const { statusCode, headers, body } = await this.#agent.request({
-        origin: baseUrl.origin,
-        path: baseUrl.pathname.replace(/\/$/, '') + path,
-        method,
-        body: sent ?? null,
-        headers: {
-          authorization: `Bearer ${key.value}`,
-          accept,
-          'user-agent': userAgent,
-          ...(sent === undefined ? {} : { 'content-type': 'application/json' }),
-          ...(connectionId === undefined || connectionId === UNNAMED_CONNECTION
-            ? {}
-            : { 'x-whatsapp-use-connection-id': connectionId }),
-        },
-        signal: AbortSignal.any([signal, late.signal]),
-      });
-      if (statusCode !== 200 && statusCode !== 201) {
-        // The status says it all; the text is not for logs, and a body that does not end is not waited for.
-        await body.dump({ limit: 65_536, signal: AbortSignal.timeout(1_000) }).catch(() => {});
-        return { status: statusCode, headers, body: undefined };
-      }
-      return { status: statusCode, headers, body: await take(body, where) };
-    } catch (error) {
-      if (error instanceof ReplicaError) throw error;
-      if (signal.aborted) throw signal.reason;
-      if (late.signal.aborted) throw new ReplicaError('timeout', { where, code: 'REQUEST_TIMEOUT' });
-      const code = codeOf(error);
-      throw new ReplicaError(/TIMEOUT|ETIMEDOUT/.test(code) ? 'timeout' : 'network', { where, code });
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-}
-
-/** A request's place in errors: no query, which may hold more than a place. */
-function whereOf({ method = 'GET', path, shownPath = path }: Ask): string {
-  return `${method} ${shownPath.split('?')[0]}`;
-}
-
-/** When the upstream says that it answered, in milliseconds since 1970; undefined where it does not. */
-function dateOf({ headers }: Answer<unknown>): number | undefined {
-  const date = Date.parse(String(headers.date ?? ''));
-  return Number.isNaN(date) ? undefined : date;
 }
 
 function json(body: Buffer, where: string): unknown {

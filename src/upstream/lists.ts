@@ -2,7 +2,8 @@ import { ReplicaError } from '../errors.ts';
 import { sliceArray } from '../lib/json-slice.ts';
 import { lazily } from '../lib/lazily.ts';
 import type { ConnectionId } from '../model.ts';
-import type { ApiKey, UpstreamClient } from './client.ts';
+import type { ApiKey } from './api-key.ts';
+import type { UpstreamClient } from './client.ts';
 import { arrayOf, PageError, readAnswer } from './page.ts';
 
 /** An answer of one of the upstream's lists, read whole, its text mended (R10); the records in it are not checked yet. */

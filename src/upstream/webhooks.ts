@@ -1,6 +1,7 @@
 import { ReplicaError } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
-import type { ApiKey, UpstreamClient } from './client.ts';
+import type { ApiKey } from './api-key.ts';
+import type { UpstreamClient } from './client.ts';
 
 /** A webhook endpoint at the upstream, as far as it is used here. */
 export interface WebhookEndpoint {

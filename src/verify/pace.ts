@@ -1,5 +1,5 @@
 import { sleep } from '../lib/wait.ts';
-import type { ApiKey } from '../upstream/client.ts';
+import type { ApiKey } from '../upstream/api-key.ts';
 
 /** Spaces the requests of verifications, so that they stay few for the upstream: VERIFY_RATE a second and key. */
 export class VerifyPace {

@@ -5,7 +5,7 @@ import type { ConnectionId } from '../model.ts';
 import type { Admission } from '../sync/admission.ts';
 import { BUDGET_FULL, budgetFull } from '../sync/fetcher.ts';
 import { PageLimit } from '../sync/page-limit.ts';
-import type { ApiKey } from '../upstream/client.ts';
+import type { ApiKey } from '../upstream/api-key.ts';
 import type { List, ListRequest, Lists } from '../upstream/lists.ts';
 import type { VerifyPace } from './pace.ts';
 

@@ -3,8 +3,9 @@ import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { claimLeases, leaseSituation } from '../../src/store/leases.ts';
 import { claimMedia } from '../../src/store/media-claims.ts';
 import { readWorkers } from '../../src/store/status.ts';
+import { catchUp } from '../../src/sync/catch-up.ts';
 import { useFreshDatabase } from '../support/database.ts';
-import { differencesFromTruth, quickSettings } from '../support/replica.ts';
+import { createReplica, differencesFromTruth, quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
 import { startWorker, type TestWorker } from '../support/worker.ts';
 
@@ -43,6 +44,11 @@ test.each<[what: string, then: string]>([
     'a heartbeat of one: the others have its share',
     `insert into whatsapp.workers (worker_id, heartbeat_at) values ('dead', now() + interval '3 years')`,
   ],
+  [
+    'a lease that ends as late as any could, of one',
+    `insert into whatsapp.workers (worker_id, heartbeat_at) values ('dead', now() + interval '2 hours');
+     update whatsapp.sync_state set lease_owner = 'dead', lease_expires_at = now() + interval '2 hours'`,
+  ],
 ])('%s', async (_, then) => {
   await start();
   await replicated();
@@ -66,6 +72,38 @@ test('a lease of the longest time that there may be is held', async () => {
   expect(await leaseSituation(database.db, both, 60_000)).toMatchObject({ free: 1 });
   const claimed = await claimLeases(database.db, 'ours', both, 60_000, 2);
   expect(claimed.map(({ connectionId }) => connectionId)).toEqual(['conn_b']);
+});
+
+test('a lease is taken from a worker that was heard of later than now, but not unasked', async () => {
+  const both = ['conn_a', 'conn_b'];
+  await start();
+  await replicated();
+  await workers.pop()!.stop();
+  // The clock was put back by less than a lease time under the one: it ends soon enough by itself.
+  await database.query(`
+    insert into whatsapp.workers (worker_id, heartbeat_at)
+      values ('dead', now() + interval '2 hours'), ('alive', now() + interval '50 seconds');
+    update whatsapp.sync_state set lease_expires_at = now() + interval '2 hours',
+      lease_owner = case connection_id when 'conn_a' then 'dead' else 'alive' end`);
+  expect(await leaseSituation(database.db, both, 60_000)).toMatchObject({ free: 0, ahead: 1 });
+  expect(await claimLeases(database.db, 'ours', both, 60_000, 2)).toEqual([]);
+  const claimed = await claimLeases(database.db, 'ours', both, 60_000, 2, true);
+  expect(claimed).toMatchObject([{ connectionId: 'conn_a', takenOver: true }]);
+  expect(await leaseSituation(database.db, both, 60_000)).toMatchObject({ free: 0, ahead: 0 });
+});
+
+test('one pass waits no longer than a lease time for a worker that was', async () => {
+  const replica = await createReplica(quickSettings(database.url, simulator.url));
+  await database.query(`
+    insert into whatsapp.workers (worker_id, heartbeat_at) values ('dead', now() + interval '2 hours');
+    update whatsapp.sync_state set lease_owner = 'dead', lease_expires_at = now() + interval '2 hours'`);
+  replica.worker.start();
+  const { signal } = new AbortController();
+  const ids = replica.directory.connections;
+  const results = await catchUp(replica.worker, replica.workerOptions, ids, { maxFailures: 5 }, signal);
+  for (const result of results) expect(result).toMatchObject({ caughtUp: true, byHolder: false });
+  await replica.worker.stop();
+  await replica.close();
 });
 
 test.each(['next_try_at', 'claimed_until'])('an attachment whose %s is then', async (column) => {

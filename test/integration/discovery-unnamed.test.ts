@@ -147,7 +147,7 @@ describe('once ids are listed, default is renamed', () => {
   test('also where it was paired again meanwhile: a JID may tell its device', async () => {
     const worker = await start();
     await replicatedAs('default', 'conn_a');
-    await worker.discovery.followOne('default', new AbortController().signal);
+    await worker.discovery.pairings.followOne('default', new AbortController().signal);
     await database.query(`update whatsapp.connections set jid = replace(jid, '@', ':12@')`);
     key.meShape = 'ids';
     await worker.look();
@@ -158,7 +158,7 @@ describe('once ids are listed, default is renamed', () => {
   test('only when the accounts can be told: until then nothing begins anew', async () => {
     const worker = await start();
     await replicatedAs('default', 'conn_a');
-    await worker.discovery.followOne('default', new AbortController().signal);
+    await worker.discovery.pairings.followOne('default', new AbortController().signal);
     await jidKnown();
     simulator.faults.script({ kind: 'bad_gateway' }, 2, { route: 'status' });
     key.meShape = 'ids';
@@ -180,7 +180,7 @@ describe('once ids are listed, default is renamed', () => {
     const rest = { POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h' };
     const worker = await start({ ...rest, REQUEST_RATE: '2' });
     await replicatedAs('default', 'conn_a');
-    await worker.discovery.followOne('default', new AbortController().signal);
+    await worker.discovery.pairings.followOne('default', new AbortController().signal);
     for (const id of ['conn_0', 'conn_1', 'conn_2', 'conn_3']) simulator.world.addConnection(id);
     key.meShape = 'ids';
     const began = performance.now();
@@ -193,7 +193,7 @@ describe('once ids are listed, default is renamed', () => {
   test('also while another account hangs that is listed before it', async () => {
     const worker = await start({ REQUEST_TIMEOUT: '1m' });
     await replicatedAs('default', 'conn_a');
-    await worker.discovery.followOne('default', new AbortController().signal);
+    await worker.discovery.pairings.followOne('default', new AbortController().signal);
     simulator.world.addConnection('conn_0');
     key.connectionIds = ['conn_0', 'conn_a'];
     simulator.faults.script({ kind: 'hang' }, 100, { route: 'status', connection: 'conn_0' });
@@ -206,7 +206,7 @@ describe('once ids are listed, default is renamed', () => {
   test('not while the account is not paired, however long that is', async () => {
     const worker = await start({}, { removal: { looks: 1, after: 0 } });
     await replicatedAs('default', 'conn_a');
-    await worker.discovery.followOne('default', new AbortController().signal);
+    await worker.discovery.pairings.followOne('default', new AbortController().signal);
     const { state } = simulator.world.connection('conn_a');
     state.paired = false;
     key.meShape = 'ids';
@@ -221,7 +221,7 @@ describe('once ids are listed, default is renamed', () => {
   test('and another account is a connection of its own, while default keeps its data until it is removed', async () => {
     const before = await start();
     await replicatedAs('default', 'conn_a');
-    await before.discovery.followOne('default', new AbortController().signal);
+    await before.discovery.pairings.followOne('default', new AbortController().signal);
     await jidKnown();
     await before.stop();
     workers.pop();
@@ -245,7 +245,7 @@ describe('once ids are listed, default is renamed', () => {
     const one = await start();
     await replicatedAs('default', 'conn_a');
     const other = await start();
-    await one.discovery.followOne('default', new AbortController().signal);
+    await one.discovery.pairings.followOne('default', new AbortController().signal);
     key.meShape = 'ids';
     await other.look();
     await one.look();

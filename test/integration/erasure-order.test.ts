@@ -1,8 +1,10 @@
 /** Erasure (R20): whom and what an order is for, under which key, and what goes on beside it. */
 import { describe, expect, test } from 'vitest';
 import { ErasureKey } from '../../src/lib/erasure-key.ts';
+import { ensureConnections } from '../../src/store/connections.ts';
 import { lockState } from '../../src/store/state.ts';
-import { ErasureRefused, erase, foresee } from '../../src/sync/erase.ts';
+import { erase, foresee } from '../../src/sync/erase.ts';
+import { ErasureRefused } from '../../src/sync/erase-order.ts';
 import { dump, traces } from '../support/dump.ts';
 import { applyAnswer, CONNECTION } from '../support/pages.ts';
 import { waitFor } from '../support/wait.ts';
@@ -19,6 +21,7 @@ import {
   message,
   messageIds,
   OTHER,
+  ofEve,
   order,
   PHONE,
   page,
@@ -165,6 +168,38 @@ test('a page that waits for its end knows of it, and one that is being written i
   });
   const [, state] = await Promise.all([erasing, late]);
   expect(state).toMatchObject({ suppressedBy: KEY.fingerprint });
+  expect(traces(await dump(database), HERS)).toEqual([]);
+});
+
+test('a connection that is found meanwhile is begun after it', async () => {
+  await bring(world());
+  const waiting = (n: number) => async () =>
+    (
+      await database.query(
+        `select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+      )
+    ).length >= n;
+  let erasing: Promise<unknown> | undefined;
+  let found: Promise<unknown> | undefined;
+  await db.transaction().execute(async (trx) => {
+    await lockState(trx, CONNECTION);
+    erasing = erase(db, order());
+    await waitFor(waiting(1), { what: 'the erasure to wait' });
+    found = ensureConnections(db, ['conn_found']);
+    await waitFor(waiting(2), { what: 'the new connection to wait' });
+  });
+  await Promise.all([erasing, found]);
+});
+
+test('one that is repeated holds for what is known of the person as a hash alone, too', async () => {
+  await bring(world());
+  await erase(db, order());
+  await database.query(`update whatsapp.erasures set erased_at = now() - interval '2 days'`);
+  await database.query(`update whatsapp.suppressions set erased_at = now() - interval '2 days'`);
+  await erase(db, order());
+  // Of the time between the two, under a LID that the second did not know.
+  const between = { ...ofEve, sender_jid: EVE.lid, sent_at: soon(-24 * 60) };
+  expect(await bring(page({ messages: [message('m_between', between)] }))).toBe(1);
   expect(traces(await dump(database), HERS)).toEqual([]);
 });
 

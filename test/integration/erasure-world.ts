@@ -4,7 +4,7 @@ import { afterEach, beforeEach } from 'vitest';
 import { ErasureKey } from '../../src/lib/erasure-key.ts';
 import type { Database } from '../../src/store/schema.ts';
 import { startEpoch } from '../../src/store/state.ts';
-import type { EraseOrder } from '../../src/sync/erase.ts';
+import type { EraseOrder } from '../../src/sync/erase-order.ts';
 import { createTestDatabase, type TestDatabase } from '../support/database.ts';
 import { type Answer, applyAnswer, CONNECTION } from '../support/pages.ts';
 

@@ -114,7 +114,7 @@ describe('requests in flight', () => {
     // The pairing is followed meanwhile, by requests like any other.
     const held = worker!.worker.held;
     await Promise.all([
-      worker!.discovery.followPairing(held, 200, new AbortController().signal),
+      worker!.discovery.pairings.follow(held, 200, new AbortController().signal),
       waitFor(() => syncs().length > 150, { what: 'polls' }),
     ]);
     const { '': all, ...each } = simulator.stats.mostInFlight;

@@ -3,6 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { sql } from 'kysely';
 import { expect, test } from 'vitest';
 import type { Fault } from '../../src/simulator/faults.ts';
 import { retryMedia } from '../../src/store/media-report.ts';
@@ -20,6 +22,11 @@ test.each<[string, Fault, string]>([
   ['a body that stands still', { kind: 'trickle', bytes: 10, delayMs: 60_000 }, 'timeout'],
   ['500', { kind: 'internal' }, 'upstream'],
   ["a proxy's page", { kind: 'html' }, 'protocol'],
+  [
+    'a file that was compressed unasked',
+    { kind: 'answer', status: 200, body: gzipSync('file'), headers: { 'content-encoding': 'gzip' } },
+    'protocol',
+  ],
   ['an empty file', { kind: 'answer', status: 200, body: '' }, 'protocol'],
 ])('%s is tried again, and leaves nothing behind', async (_, fault, kind) => {
   fails(fault);
@@ -218,4 +225,23 @@ test('a page that brings another attachment takes the download that is under way
   await becomes('stored');
   expect(await rows()).toMatchObject([{ attempts: 1 }]);
   await waitFor(async () => (await scene.folder.incoming()).length === 0, { what: 'the first file to go' });
+});
+
+test('what is in hand when it is told to stop is given back, and is no try, though it waits for Postgres then', async () => {
+  fails({ kind: 'hang' });
+  await queue();
+  await start({ REQUEST_TIMEOUT: '1m' });
+  await waitFor(async () => (await rows())[0]?.claimed_by, { what: 'the claim' });
+  let stopped: Promise<void> | undefined;
+  await scene.database.db.transaction().execute(async (trx) => {
+    await sql`lock table ${sql.table('media')} in access exclusive mode`.execute(trx);
+    scene.archive.archive.wake();
+    const waiting = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`;
+    await waitFor(async () => (await scene.database.query(waiting)).length > 0, { what: 'it to wait' });
+    stopped = stop();
+    // The download ends meanwhile.
+    await sql`select pg_sleep(0.1)`.execute(trx);
+  });
+  await stopped;
+  expect(await rows()).toMatchObject([{ state: 'pending', claimed_by: null, attempts: 0, error_kind: null }]);
 });

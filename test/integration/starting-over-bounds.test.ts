@@ -170,3 +170,43 @@ test('a resync that comes before an automatic start is none of the upstream', as
   expect(await scene.state()).toMatchObject({ epoch: 2, numbering: 2, epoch_reason: 'resync' });
   expect(scene.worker.told('epoch')).toEqual([]);
 });
+
+describe('an account that is paired again, and numbered anew, between a 409 and the look at its status', () => {
+  /** Until it is asked for, there is no poll. */
+  const still = { POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', LEASE_TTL: '30s', RESET_CONFIRM: '0s' };
+
+  /** @param back how far below the newest change the new numbering begins. */
+  async function pairAgain(back: bigint): Promise<void> {
+    await scene.upstream();
+    await scene.replicate(still);
+    await waitFor(scene.agrees, { what: 'the backlog' });
+    await waitFor(() => scene.worker.worker.health[0]!.interval > 0, { what: 'the end of the backlog' });
+    scene.connection.sync.ahead = 'lower';
+    scene.connection.restartNumbering(scene.connection.newest - back);
+    scene.connection.editMessage(scene.connection.messages[0]!, 'edited in the new numbering');
+    scene.simulator.faults.script({ kind: 'answer', status: 409, body: '{}' }, 1, { route: 'sync' });
+    scene.worker.worker.wake(ID);
+  }
+
+  test('starts over where its numbers are lower', async () => {
+    await pairAgain(10_000n);
+    await waitFor(scene.agrees, { what: 'everything again' });
+    expect(await scene.state()).toMatchObject({ epoch: 2, numbering: 2 });
+    expect(new Set(scene.failures())).toEqual(new Set(['protocol cursor_went_back']));
+  });
+
+  test('where they have passed the cursor nothing tells it but a verification, which mends it', async () => {
+    await pairAgain(50n);
+    await waitFor(async () => BigInt((await scene.state()).cursor) === scene.connection.newest, {
+      what: 'the new numbering',
+    });
+    expect(await scene.agrees()).toBe(false);
+    expect(await scene.state()).toMatchObject({ epoch: 1, numbering: 1, last_error: null });
+    await scene.stop();
+    const env = quickSettings(scene.database.url, scene.simulator.url);
+    const verified = await runCommand(['verify'], env);
+    expect(verified).toMatchObject({ status: 1, stdout: expect.stringMatching(/differ[\s\S]*older/) });
+    expect(await runCommand(['verify', '--repair'], env)).toMatchObject({ status: 0 });
+    expect(await scene.agrees()).toBe(true);
+  });
+});

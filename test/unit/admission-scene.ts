@@ -2,7 +2,7 @@
 import { afterEach, beforeEach, vi } from 'vitest';
 import { ReplicaError } from '../../src/errors.ts';
 import { Admission } from '../../src/sync/admission.ts';
-import type { ApiKey } from '../../src/upstream/client.ts';
+import type { ApiKey } from '../../src/upstream/api-key.ts';
 
 export function useStandingClock(): void {
   beforeEach(() => {

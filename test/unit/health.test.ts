@@ -4,7 +4,7 @@ import { singleFlight } from '../../src/lib/single-flight.ts';
 import { type HealthOptions, overdue, readiness, summary } from '../../src/ops/health.ts';
 import { type RouteOptions, routes } from '../../src/ops/http/routes.ts';
 import type { WindowAlarms } from '../../src/ops/window-watch.ts';
-import type { LoopHealth } from '../../src/sync/loop.ts';
+import type { LoopHealth } from '../../src/sync/standing.ts';
 
 const MINUTE = 60_000;
 

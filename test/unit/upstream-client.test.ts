@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type RequestListener, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { UNNAMED_CONNECTION } from '../../src/model.ts';
 import { fixedKey } from '../../src/upstream/api-key.ts';
@@ -49,6 +50,7 @@ describe('a request', () => {
     expect(own).toEqual({
       authorization: 'Bearer secret',
       accept: 'application/json',
+      'accept-encoding': 'identity',
       'user-agent': 'wa-replica/test',
       'x-whatsapp-use-connection-id': 'conn_a',
     });
@@ -154,6 +156,22 @@ describe('what goes wrong is told by kind and place', () => {
     answer = says('<html>');
     await expect(client().me(key, signal)).rejects.toMatchObject({ kind: 'protocol', code: 'not JSON' });
     await expect(client().call(key, 'GET', '/v1/things', signal)).rejects.toMatchObject({ kind: 'protocol' });
+  });
+
+  test('what was compressed unasked, of pages and attachments alike', async () => {
+    answer = (_, response) =>
+      void response.writeHead(200, { 'content-encoding': 'gzip' }).end(gzipSync('{"cursor":7}'));
+    const one = client();
+    const compressed = { kind: 'protocol', code: 'compressed', hint: expect.stringContaining('compress') };
+    const page = one.fetchPage(key, 'conn_a', 7n, 5, () => true, signal);
+    await expect(page).rejects.toMatchObject({ ...compressed, where: 'GET /v1/whatsapp/sync' });
+    await expect(one.openMedia(key, 'conn_a', 'a', signal)).rejects.toMatchObject(compressed);
+    expect(await one.probe(key, 'conn_a', '/v1/me', signal)).toMatchObject({ status: 200, body: undefined });
+    // A status says what it says all the same.
+    answer = says('', 503, { 'content-encoding': 'br' });
+    await expect(one.me(key, signal)).rejects.toMatchObject({ kind: 'not_ready' });
+    answer = says('{}', 200, { 'content-encoding': 'Identity' });
+    expect(await one.me(key, signal)).toEqual({});
   });
 
   test('an answer that is larger than one that is no page may be', async () => {

@@ -1,7 +1,8 @@
 import { codeOf, kindOfStatus, ReplicaError, remedy } from '../../errors.ts';
 import { plural } from '../../lib/plural.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../../model.ts';
-import type { ApiKey, UpstreamClient } from '../../upstream/client.ts';
+import type { ApiKey } from '../../upstream/api-key.ts';
+import type { UpstreamClient } from '../../upstream/client.ts';
 import { connectionsIn } from '../../upstream/me.ts';
 import { clockFinding, type Finding, ok, problem, warning } from './finding.ts';
 
