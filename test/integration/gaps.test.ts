@@ -81,6 +81,9 @@ test('an open gap is unverified until everything was compared that it may concer
   await database.query('truncate whatsapp.verifications');
   await verified('finished', { cause: 'command' });
   expect(await unverified()).toEqual([]);
+  // Recorded before the clock of the database was put back.
+  await database.query(`update whatsapp.gaps set recorded_at = now() + interval '3 years'`);
+  expect(await unverified()).toEqual([]);
   await database.query('truncate whatsapp.verifications');
   await database.query('update whatsapp.gaps set acknowledged_at = now()');
   expect(await unverified()).toEqual([]);
