@@ -165,7 +165,11 @@ test('no clock that is put back keeps it from what is due, or from ever being do
   await end('a1');
   await waitFor(() => doneAgo(-DAYS), { what: 'it to be done' });
   vi.useRealTimers();
-  upkeep.look();
+  const again = () => {
+    upkeep.look();
+    return begun.length > 1;
+  };
+  await waitFor(again, { what: 'it to begin again' });
   await end('a1');
   await waitFor(() => doneAgo(0), { what: 'it to be done again' });
   await waitFor(() => own.length > 0, { what: "the worker's own" });
