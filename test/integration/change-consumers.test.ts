@@ -47,6 +47,10 @@ const message = (id: number, seq: number) => ({
 const page = (connection: string, cursor: number, ...ids: number[]) =>
   applyAnswer(database.db, { cursor, messages: ids.map((id) => message(id, cursor)) }, {}, connection);
 
+const waitingReads = () =>
+  database.query(`select from pg_stat_activity
+    where datname = current_database() and wait_event_type = 'Lock' and query like '%read_changes%'`);
+
 /** The highest number of each connection among the rows, as `ack_changes` takes it. */
 function positions(rows: readonly Change[]): Record<string, number> {
   return Object.fromEntries(rows.map((row) => [row.connection_id, Number(row.change_no)]));
@@ -215,13 +219,45 @@ test('two that read a new connection at once share nothing, and none fails', asy
   await one.query('begin');
   expect(names(await read(one, 'crm'))).toEqual(['a 1']);
   const other = read(pool, 'crm');
-  const waiting = () =>
-    database.query(`select from pg_stat_activity
-      where datname = current_database() and wait_event_type = 'Lock' and query like '%read_changes%'`);
-  await waitFor(async () => (await waiting()).length > 0, { what: 'the other to wait' });
+  await waitFor(async () => (await waitingReads()).length > 0, { what: 'the other to wait' });
   await one.query('commit');
   one.release();
   expect(await other).toEqual([]);
+});
+
+test('a consumer that is dropped while it reads can be registered again', async () => {
+  await page('a', 1, 1);
+  await pool.query(`select whatsapp.register_consumer('crm')`);
+  await page('new', 1, 1);
+  // Another reader of it, that has not committed.
+  const other = await pool.connect();
+  await other.query('begin');
+  await other.query(`insert into whatsapp.change_positions (connection_id, consumer) values ('new', 'crm')`);
+  const reading = read(pool, 'crm');
+  await waitFor(async () => (await waitingReads()).length > 0, { what: 'the read to wait' });
+  await pool.query(`select whatsapp.drop_consumer('crm')`);
+  await other.query('rollback');
+  other.release();
+  expect(names(await reading)).toEqual(['new 1']);
+  await pool.query(`select whatsapp.register_consumer('crm')`);
+  expect(names(await read(pool, 'crm'))).toEqual(['a 1', 'new 1']);
+});
+
+test('a lease from before the clock was put back is over; one is for some time, which may be long', async () => {
+  await page('a', 1, 1);
+  const until = (leased: string, asOf: string) =>
+    pool.query(
+      `update whatsapp.change_positions set leased_until = now() + $1::interval, read_at = now() + $2::interval`,
+      [leased, asOf],
+    );
+  expect(names(await read(pool, 'crm', 500, '30 days'))).toEqual(['a 1']);
+  expect(await read(pool, 'crm')).toEqual([]);
+  // Clocks of servers differ a little.
+  await until('30 days', '30 seconds');
+  expect(await read(pool, 'crm')).toEqual([]);
+  await until('3 years', '3 years');
+  expect(names(await read(pool, 'crm'))).toEqual(['a 1']);
+  expect(await read(pool, 'crm')).toEqual([]);
 });
 
 test('a consumer that never had a change of a connection can be moved past those that are gone', async () => {
@@ -298,6 +334,9 @@ test('what cannot be done is an error with a code', async () => {
   await fails(`select whatsapp.restart_consumer('crm', 'nowhere')`, 'WR002');
   await fails(`select whatsapp.read_changes('crm', 0)`, '22023');
   await fails(`select whatsapp.read_changes('crm', null)`, '22023');
+  // Two readers would share what they get.
+  await fails(`select whatsapp.read_changes('crm', 1, null)`, '22023');
+  await fails(`select whatsapp.read_changes('crm', 1, '-1 second')`, '22023');
   await fails(`select whatsapp.register_consumer('x', 'yesterday')`, '22023');
   await fails(`select whatsapp.register_consumer('x', null)`, '22023');
   for (const call of ['read_changes', 'register_consumer']) {
