@@ -13,7 +13,7 @@ import type { Key } from '../store/keys.ts';
 import { accountsAmong, allJids, everyNameOf, type Person, personIds, phonesOf } from '../store/person.ts';
 import type { Database } from '../store/schema.ts';
 import { lockStates } from '../store/state.ts';
-import { keyFingerprints } from '../store/suppressions.ts';
+import { hashesBeside, keyFingerprints, renew, type Suppressed, suppress } from '../store/suppressions.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
 import { snapshotName } from './subjects.ts';
 import { distinct, isEmpty, type Named, type Survey, survey } from './survey.ts';
@@ -151,7 +151,7 @@ async function find(db: Db, order: EraseOrder, connections: readonly ConnectionI
   const first = await identify(db, order);
   let person = await everyNameOf(db, first);
   const asked = 'personId' in order.who ? [key.hash(order.who.personId)] : [];
-  const before = await erasures.hashesBeside(db, [...asked, ...hashesOf(key, person)]);
+  const before = await hashesBeside(db, [...asked, ...hashesOf(key, person)]);
   if (before.size > 0) {
     // What was learned of the person since an earlier erasure is here as hashes alone.
     const jids = new Set(person.jids);
@@ -220,12 +220,12 @@ async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receip
   await erasures.noteInState(trx, scope.connections, key.fingerprint, gone);
   const counts = countsOf(found, { revisions, reactions, memberships: left.length, attachments, links });
   const erasure = await erasures.addErasure(trx, connectionId, key.fingerprint, forever, counts);
-  await erasures.renew(trx, erasure.id, connectionId, hashesOf(key, scope.person));
-  await erasures.suppress(trx, erasure.id, suppressionsOf(order, found));
+  await renew(trx, erasure.id, connectionId, hashesOf(key, scope.person));
+  await suppress(trx, erasure.id, suppressionsOf(order, found));
   return { ...erasure, counts, files };
 }
 
-function suppressionsOf({ key, connectionId }: EraseOrder, found: Survey): erasures.Suppressed[] {
+function suppressionsOf({ key, connectionId }: EraseOrder, found: Survey): Suppressed[] {
   const { scope, chatIds, removed, blanked, snapshots } = found;
   const { jids, ids } = scope.person;
   const of = (where: ConnectionId | undefined, name: string, isRecord = false) => {
