@@ -66,6 +66,9 @@ test('what cannot be done is an error with a code', async () => {
   await fails(`select whatsapp.ack_changes('crm', 'a', 2)`, 'WR003');
   await fails(`select whatsapp.ack_changes('crm', 'nowhere', 1)`, 'WR003');
   await fails(`select whatsapp.ack_changes('crm', 'a', null)`, 'WR003');
+  await fails(`select whatsapp.ack_changes('crm', '{"a": "x"}')`, '22P02');
+  await fails(`select whatsapp.ack_changes('crm', '{"a": 1e30}')`, '22003');
+  await fails(`select whatsapp.ack_changes('crm', '[1]')`, '22023');
   await fails(`select whatsapp.ack_changes('nobody', 'a', 1)`, 'WR002');
   await fails(`select whatsapp.restart_consumer('nobody')`, 'WR002');
   await fails(`select whatsapp.restart_consumer('crm', 'nowhere')`, 'WR002');
