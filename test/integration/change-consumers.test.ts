@@ -239,6 +239,14 @@ test('a lease from before the clock was put back is over; one is for some time, 
   expect(await read(pool, 'crm')).toEqual([]);
 });
 
+test('one that is restarted reads at once, and acknowledges nothing of before', async () => {
+  await page('a', 1, 1, 2);
+  expect(names(await read(pool, 'crm'))).toEqual(['a 1', 'a 2']);
+  await pool.query(`select whatsapp.restart_consumer('crm', 'a', 'start')`);
+  await expect(ack(pool, 'crm', 'a', 2)).rejects.toMatchObject({ code: 'WR003' });
+  expect(names(await read(pool, 'crm', 1))).toEqual(['a 1']);
+});
+
 test('a consumer that never had a change of a connection can be moved past those that are gone', async () => {
   await page('old', 1, 1);
   await pool.query(`select whatsapp.register_consumer('crm', 'now'), whatsapp.register_consumer('all')`);
@@ -264,4 +272,6 @@ test('a consumer that never had a change of a connection can be moved past those
   await pool.query(`select whatsapp.register_consumer('from the start')`);
   await page('new', 5, 1);
   expect(names(await read(pool, 'from the start'))).toEqual(['new 5', 'old 1']);
+  // So it is for one that reads without being registered.
+  expect(names(await read(pool, 'unknown'))).toEqual(['new 5', 'old 1']);
 });
