@@ -110,5 +110,7 @@ test('the functions are their schema’s, whatever it is called, and take no tem
     { change_no: '1' },
   ]);
   expect((await pool.query('select from whatsapp.change_consumers')).rowCount).toBe(0);
+  await client.query(`select another_one.restart_consumer('crm', 'a', 'start')`);
+  expect((await client.query(`select from another_one.read_changes('crm')`)).rowCount).toBe(1);
   client.release(true);
 });
