@@ -47,6 +47,9 @@ export interface UpkeepOptions {
  * interrupted, a gap. */
 const LOOK_EVERY = 30_000;
 
+/** How far a clock may be put back without being noticed, in milliseconds: what is due waits for that long. */
+const CLOCK_SLACK = 60_000;
+
 /** How far back a run that was missed is looked for. */
 const DAYS_BACK = 40;
 
@@ -65,33 +68,45 @@ export class Upkeep {
   /** What is under way, by job and key; a worker's own by the job alone. */
   readonly #lanes = new Map<Job, Map<object, Promise<void>>>();
   #timer: NodeJS.Timeout | undefined;
+  /** Milliseconds since 1970. */
+  #lookedAt = 0;
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
+    for (const job of options.jobs) this.#lanes.set(job, new Map());
     options.signal.addEventListener('abort', () => this.#stopping.abort(options.signal.reason), {
       once: true,
     });
   }
 
   start(): void {
-    for (const job of this.#options.jobs) {
-      const task = createTask(job.cron, () => this.#due(job, Date.now()), {
-        timezone: 'UTC',
-        noOverlap: true,
-        name: job.name,
-        suppressMissedWarning: true,
-      });
-      this.#lanes.set(job, new Map());
-      if (job.each === 'connection') this.#dueAt.set(job, lastDue(job.cron, Date.now()));
-      this.#tasks.push(task);
-      void task.start();
-    }
+    this.#schedule();
     this.#timer = setInterval(() => this.look(), LOOK_EVERY);
     this.look();
   }
 
+  #schedule(): void {
+    for (const job of this.#options.jobs) {
+      const task = createTask(job.cron, () => this.#due(job, Date.now()), {
+        timezone: 'UTC',
+        name: job.name,
+        suppressMissedWarning: true,
+      });
+      if (job.each === 'connection') this.#dueAt.set(job, lastDue(job.cron, Date.now()));
+      this.#tasks.push(task);
+      void task.start();
+    }
+  }
+
   /** Begins what is due and not under way. */
   look(): void {
+    const now = Date.now();
+    if (now < this.#lookedAt - CLOCK_SLACK) {
+      // The clock was put back. By the schedule as it was, nothing is due until it has caught up, or everything always.
+      for (const task of this.#tasks.splice(0)) void task.destroy();
+      this.#schedule();
+    }
+    this.#lookedAt = now;
     for (const job of this.#options.jobs) if (job.each === 'connection') this.#begin(job);
   }
 
@@ -110,6 +125,7 @@ export class Upkeep {
       return;
     }
     const lanes = this.#lanes.get(job)!;
+    if (lanes.has(job)) return;
     const work = this.#once(job).finally(() => lanes.delete(job));
     lanes.set(job, work);
     await work;
@@ -159,7 +175,8 @@ export class Upkeep {
     const able = (await job.among?.(ours)) ?? ours;
     if (able.length === 0) return undefined;
     const urgent = (await job.urgent?.(able)) ?? [];
-    return await nextFor(db, job.name, able, new Date(this.#dueAt.get(job)!).toISOString(), urgent);
+    const dueAt = new Date(this.#dueAt.get(job)!).toISOString();
+    return await nextFor(db, job.name, able, { dueAt, now: new Date().toISOString() }, urgent);
   }
 
   /** @returns false where it was interrupted. */

@@ -2,6 +2,7 @@ import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
 import { isPersonal } from './jids.ts';
+import { type Key, keySet } from './keys.ts';
 import { isPersonId, jidOf, type Person } from './person.ts';
 
 /*
@@ -9,22 +10,10 @@ import { isPersonId, jidOf, type Person } from './person.ts';
  * because an index does not know it. Where JSON has no fixed shape they find what may be meant, and the caller decides.
  */
 
-/** A row by its key. */
-export interface Key {
-  readonly connectionId: ConnectionId;
-  readonly id: string;
-}
-
 /** Whose rows: a person's, on these connections. */
 export interface Scope {
   readonly person: Person;
   readonly connections: readonly ConnectionId[];
-}
-
-/** SQL: a set of keys. */
-export function keySet(keys: readonly Key[]): RawBuilder<unknown> {
-  return sql`(select * from unnest(${keys.map(({ connectionId }) => connectionId)}::text[],
-    ${keys.map(({ id }) => id)}::text[]))`;
 }
 
 const is = (columns: string, { person }: Scope) =>

@@ -1,7 +1,8 @@
 import { sql } from 'kysely';
-import { type Key, keySet, memberIs, type Scope } from './belongings.ts';
+import { memberIs, type Scope } from './belongings.ts';
 import { numberAfter } from './changes.ts';
 import type { Db } from './database.ts';
+import { connectionsOf, idsOf, type Key, keySet } from './keys.ts';
 import { jidOf } from './person.ts';
 
 /*
@@ -20,7 +21,7 @@ export interface Told extends Key {
 /** Tells of changes in this order. With `changes` off they are numbers without rows, as everywhere (CHANGES). */
 export async function tell(db: Db, told: readonly Told[], changes: boolean): Promise<void> {
   if (told.length === 0) return;
-  const connections = sql`${told.map(({ connectionId }) => connectionId)}::text[]`;
+  const connections = connectionsOf(told);
   if (!changes) {
     await sql`update ${sql.table('sync_state')} set last_change_no = ${numberAfter(true)}
       where connection_id = any(${connections})`.execute(db);
@@ -29,7 +30,7 @@ export async function tell(db: Db, told: readonly Told[], changes: boolean): Pro
   await sql`
     with told as materialized (
       select t.*, row_number() over (partition by t.connection_id order by t.place) as at
-      from unnest(${connections}, ${told.map(({ kind }) => kind)}::text[], ${told.map(({ id }) => id)}::text[],
+      from unnest(${connections}, ${told.map(({ kind }) => kind)}::text[], ${idsOf(told)},
         ${told.map(({ op }) => op)}::text[], ${told.map(({ field }) => field ?? null)}::text[])
         with ordinality as t (connection_id, kind, record_id, op, field, place)
     ), numbered as (

@@ -1,7 +1,8 @@
 import { sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
-import { type Extra, type Key, keySet, memberIs, type Scope, theirs } from './belongings.ts';
+import { type Extra, memberIs, type Scope, theirs } from './belongings.ts';
 import type { Db } from './database.ts';
+import { connectionsOf, idsOf, type Key, keySet } from './keys.ts';
 import { removeMedia, unreferredAmong } from './media-files.ts';
 import { isPersonId } from './person.ts';
 import { ALL_CONNECTIONS } from './suppressions.ts';
@@ -16,9 +17,6 @@ export interface Redacted extends Key {
   readonly extra: string | null;
   readonly replyTo: string | null;
 }
-
-const ids = (keys: readonly Key[]) => sql`${keys.map(({ id }) => id)}::text[]`;
-const connections = (keys: readonly Key[]) => sql`${keys.map(({ connectionId }) => connectionId)}::text[]`;
 
 /** Deletes messages with what hangs on them: earlier versions and reactions. @returns how many versions. */
 export async function deleteMessages(db: Db, messages: readonly Key[]): Promise<number> {
@@ -56,7 +54,7 @@ export async function blankMessages(db: Db, messages: readonly Redacted[]): Prom
     update ${sql.table('messages')} m set sender_jid = null, sender_push_name = null, body = null, media = null,
       content_type = null, extra = null, reactions = r.reactions::jsonb, reply_to_wa_id = r.reply_to,
       erased_at = clock_timestamp(), synced_at = now()
-    from unnest(${connections(messages)}, ${ids(messages)}, ${messages.map(({ reactions }) => reactions)}::text[],
+    from unnest(${connectionsOf(messages)}, ${idsOf(messages)}, ${messages.map(({ reactions }) => reactions)}::text[],
       ${messages.map(({ replyTo }) => replyTo)}::text[]) as r (connection_id, message_id, reactions, reply_to)
     where m.connection_id = r.connection_id and m.message_id = r.message_id`.execute(db);
 }
@@ -66,7 +64,7 @@ export async function redactMessages(db: Db, messages: readonly Redacted[]): Pro
   await sql`
     update ${sql.table('messages')} m set reactions = r.reactions::jsonb, extra = r.extra::jsonb,
       reply_to_wa_id = r.reply_to, synced_at = now()
-    from unnest(${connections(messages)}, ${ids(messages)}, ${messages.map(({ reactions }) => reactions)}::text[],
+    from unnest(${connectionsOf(messages)}, ${idsOf(messages)}, ${messages.map(({ reactions }) => reactions)}::text[],
       ${messages.map(({ extra }) => extra)}::text[], ${messages.map(({ replyTo }) => replyTo)}::text[])
       as r (connection_id, message_id, reactions, extra, reply_to)
     where m.connection_id = r.connection_id and m.message_id = r.message_id`.execute(db);
@@ -88,7 +86,7 @@ export async function redactExtras(db: Db, extras: readonly Extra[]): Promise<vo
     const some = extras.filter((one) => one.kind === kind);
     if (some.length === 0) continue;
     await sql`${places[kind]}
-      from unnest(${connections(some)}, ${ids(some)}, ${some.map(({ member }) => member)}::text[],
+      from unnest(${connectionsOf(some)}, ${idsOf(some)}, ${some.map(({ member }) => member)}::text[],
         ${some.map(({ extra }) => extra)}::text[]) as r (connection_id, id, member, extra)
       where t.connection_id = r.connection_id and ${keys[kind]}`.execute(db);
   }
@@ -197,7 +195,7 @@ export async function noteInState(
   gone: Readonly<Record<'conversations' | 'contacts' | 'messages', readonly Key[]>>,
 ): Promise<void> {
   const count = (keys: readonly Key[]) =>
-    sql`(select count(*) from unnest(${connections(keys)}) as k (id) where k.id = s.connection_id)`;
+    sql`(select count(*) from unnest(${connectionsOf(keys)}) as k (id) where k.id = s.connection_id)`;
   await sql`update ${sql.table('sync_state')} s set suppressed_by = ${fingerprint},
       stored_conversations = stored_conversations - ${count(gone.conversations)},
       stored_contacts = stored_contacts - ${count(gone.contacts)},
@@ -218,52 +216,4 @@ export async function addErasure(
     values (${connectionId ?? ALL_CONNECTIONS}, ${forever}::boolean, ${fingerprint}, ${JSON.stringify(counts)}::jsonb)
     returning erasure_id as id, erased_at as "erasedAt"`.execute(db);
   return rows[0]!;
-}
-
-/** A hash that must not come back. */
-export interface Suppressed {
-  /** Undefined: on all connections. */
-  readonly connectionId: ConnectionId | undefined;
-  readonly hash: Buffer;
-  readonly isRecord: boolean;
-}
-
-/** Enters hashes into the ledger of suppressions. What was there of an earlier erasure is this one's from now on. */
-export async function suppress(db: Db, erasureId: string, hashes: readonly Suppressed[]): Promise<void> {
-  await sql`
-    insert into ${sql.table('suppressions')} as t (connection_id, hash, is_record, erasure_id, erased_at, forever)
-    select h.connection_id, h.hash, bool_or(h.is_record), e.erasure_id, e.erased_at, e.forever
-    from unnest(${hashes.map(({ connectionId }) => connectionId ?? ALL_CONNECTIONS)}::text[],
-      ${hashes.map(({ hash }) => hash)}::bytea[], ${hashes.map(({ isRecord }) => isRecord)}::boolean[])
-      as h (connection_id, hash, is_record)
-    join ${sql.table('erasures')} e on e.erasure_id = ${erasureId}::bigint
-    group by h.connection_id, h.hash, e.erasure_id, e.erased_at, e.forever
-    on conflict (connection_id, hash) do update set erasure_id = excluded.erasure_id, erased_at = excluded.erased_at,
-      forever = t.forever or excluded.forever, is_record = t.is_record or excluded.is_record`.execute(db);
-}
-
-/** The identifiers (not the records) of the erasures that any of these hashes belong to. */
-export async function hashesBeside(db: Db, hashes: readonly Buffer[]): Promise<ReadonlySet<string>> {
-  const { rows } = await sql<{ hash: string }>`
-    select distinct encode(o.hash, 'hex') as hash
-    from ${sql.table('suppressions')} s join ${sql.table('suppressions')} o on o.erasure_id = s.erasure_id
-    where s.hash = any(${[...hashes]}::bytea[]) and not s.is_record and not o.is_record`.execute(db);
-  return new Set(rows.map((row) => row.hash));
-}
-
-/** Makes what belongs to earlier erasures of the same person this erasure's: as far as its connections go. */
-export async function renew(
-  db: Db,
-  erasureId: string,
-  connectionId: ConnectionId | undefined,
-  hashes: readonly Buffer[],
-): Promise<void> {
-  await sql`
-    update ${sql.table('suppressions')} t set erasure_id = e.erasure_id, erased_at = e.erased_at,
-      forever = t.forever or e.forever
-    from ${sql.table('erasures')} e
-    where e.erasure_id = ${erasureId}::bigint and not t.is_record
-      and t.connection_id = coalesce(${connectionId ?? null}, t.connection_id)
-      and t.erasure_id in (select s.erasure_id from ${sql.table('suppressions')} s
-        where s.hash = any(${[...hashes]}::bytea[]) and not s.is_record)`.execute(db);
 }

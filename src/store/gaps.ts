@@ -46,7 +46,8 @@ export async function acknowledgeGaps(
 
 /**
  * Of these connections, those with a gap that no verification of everything has begun after. One that a command was to
- * make, and that failed, is not the one that follows a gap at once; another that failed waits for the schedule.
+ * make, and that failed, is not the one that follows a gap at once; another that failed waits for the schedule. A gap of
+ * a later time than now was recorded before the clock was put back: no verification would ever begin after it.
  */
 export async function unverifiedGaps(
   db: Db,
@@ -56,7 +57,8 @@ export async function unverifiedGaps(
     select distinct g.connection_id from ${sql.table('gaps')} g
     where g.connection_id = any(${[...connectionIds]}::text[]) and g.acknowledged_at is null
       and not exists (select from ${sql.table('verifications')} v
-        where v.connection_id = g.connection_id and v.started_at > g.recorded_at and v.since is null
+        where v.connection_id = g.connection_id and (v.started_at > g.recorded_at or g.recorded_at > clock_timestamp())
+          and v.since is null
           and (v.state = 'finished' or v.state = 'failed' and v.cause <> 'command'))`.execute(db);
   return rows.map((row) => row.connection_id);
 }

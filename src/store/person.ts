@@ -2,6 +2,7 @@ import { sql } from 'kysely';
 import { identifier } from '../lib/identifiers.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
+import { keySet } from './keys.ts';
 
 /** An id that means somebody on one connection only. */
 export interface PersonId {
@@ -23,8 +24,8 @@ export function jidOf(column: string): string {
 
 /** SQL: whether the connection and the id in two columns are one of the person's ids. */
 export function isPersonId(connection: string, id: string, { ids }: Person) {
-  return sql`(${sql.raw(connection)}, ${sql.raw(id)}) in (select * from unnest(
-    ${ids.map(({ connectionId }) => connectionId)}::text[], ${ids.map(({ personId }) => personId)}::text[]))`;
+  const keys = ids.map(({ connectionId, personId }) => ({ connectionId, id: personId }));
+  return sql`(${sql.raw(connection)}, ${sql.raw(id)}) in ${keySet(keys)}`;
 }
 
 /** The people who have this id, on this connection or on any; those that `jids` or `contacts` know. */

@@ -16,7 +16,8 @@ export interface Origin {
 
 /**
  * Puts records that cannot be stored aside, whole (R9). An open entry is unique by connection, kind and the
- * bytes' hash: one that comes again counts up. A participant's conversation is kept beside it.
+ * bytes' hash: one that comes again counts up. A participant's conversation is kept beside it. Its cursors are those of
+ * the last page of the ledger that brought it, where there was one.
  */
 export async function quarantine(db: Db, rejects: readonly Reject[], origin: Origin): Promise<void> {
   // The same bytes twice in one page are one entry; `on conflict` takes a row only once per statement.
@@ -67,8 +68,15 @@ async function insert(db: Db, rows: readonly string[], origin: Origin): Promise<
     on conflict (connection_id, kind, record_sha256) where resolved_at is null do update set
       attempts = q.attempts + excluded.attempts, last_seen_at = now(), error_code = excluded.error_code,
       error = excluded.error, conversation_id = excluded.conversation_id, version = excluded.version,
-      numbering = excluded.numbering, cursor_from = excluded.cursor_from, cursor_to = excluded.cursor_to`.execute(
+      numbering = excluded.numbering, cursor_from = ${ofLedger('cursor_from')}, cursor_to = ${ofLedger('cursor_to')}`.execute(
     db,
+  );
+}
+
+/** Of a page that moved no cursor, as of a verification, the ledger has no row. */
+function ofLedger(column: 'cursor_from' | 'cursor_to'): RawBuilder<unknown> {
+  return sql.raw(
+    `case when excluded.cursor_from = excluded.cursor_to then q.${column} else excluded.${column} end`,
   );
 }
 

@@ -1,8 +1,8 @@
 import { sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
-import type { Key } from './belongings.ts';
 import type { Db } from './database.ts';
 import { interval } from './interval.ts';
+import type { Key } from './keys.ts';
 
 /*
  * Messages that are older than RETAIN_MESSAGES. A message without a time of its own is as old as its row.

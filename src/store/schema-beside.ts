@@ -29,13 +29,6 @@ export interface ErasureReturnsTable {
   returned_at: Timestamp;
 }
 
-export interface CrmLinksTable {
-  crm_id: string;
-  phone_e164: string;
-  raw_phone: string | null;
-  linked_at: Timestamp;
-}
-
 /** An attachment of a message: in the queue, or where it is. */
 export interface MediaTable {
   connection_id: string;

@@ -1,11 +1,15 @@
 import type { ColumnType, Generated } from 'kysely';
+import type { ErasureReturnsTable, ErasuresTable, MediaTable, SuppressionsTable } from './schema-beside.ts';
 import type {
+  ChangeConsumersTable,
+  ChangePositionsTable,
+  ChangesTable,
+  ConversationCountsTable,
+  ConversationMembershipsTable,
   CrmLinksTable,
-  ErasureReturnsTable,
-  ErasuresTable,
-  MediaTable,
-  SuppressionsTable,
-} from './schema-beside.ts';
+  JidsTable,
+  MessageReactionsTable,
+} from './schema-crm.ts';
 
 /** A timestamptz: read as a Date (milliseconds), written as text so that microseconds survive. */
 export type Timestamp = ColumnType<Date, string | undefined, string>;
@@ -122,32 +126,6 @@ export interface UpkeepTable {
   error: string | null;
 }
 
-export interface ChangesTable {
-  connection_id: string;
-  change_no: string;
-  kind: string | null;
-  record_id: string | null;
-  op: string | null;
-  changed_fields: string[] | null;
-  at: Timestamp;
-}
-
-export interface ChangeConsumersTable {
-  consumer: string;
-  registered_at: Timestamp;
-}
-
-export interface ChangePositionsTable {
-  connection_id: string;
-  consumer: string;
-  change_no: Int64;
-  handed_to: Int64;
-  leased_to: Int64;
-  leased_until: NullableTimestamp;
-  read_at: NullableTimestamp;
-  acked_at: NullableTimestamp;
-}
-
 export interface QuarantineTable {
   quarantine_id: Int64;
   connection_id: string;
@@ -177,41 +155,6 @@ export interface RecordTable {
   extra: unknown;
   first_synced_at: Timestamp;
   synced_at: Timestamp;
-}
-
-export interface JidsTable {
-  connection_id: string;
-  jid: string;
-  person_id: string | null;
-  phone_e164: string | null;
-  first_seen_at: Timestamp;
-  last_seen_at: Timestamp;
-  last_message_at: NullableTimestamp;
-}
-
-export interface ConversationCountsTable {
-  connection_id: string;
-  conversation_id: string;
-  messages_in: Int64;
-  messages_out: Int64;
-  first_message_at: NullableTimestamp;
-  last_message_at: NullableTimestamp;
-}
-
-export interface MessageReactionsTable {
-  connection_id: string;
-  message_id: string;
-  reactor_jid: string;
-  emoji: string | null;
-  since: Timestamp;
-}
-
-export interface ConversationMembershipsTable {
-  connection_id: string;
-  conversation_id: string;
-  participant_jid: string;
-  joined_at: Timestamp;
-  left_at: NullableTimestamp;
 }
 
 export interface MigrationTable {

@@ -1,5 +1,6 @@
 import { sql } from 'kysely';
 import type { ConnectionId, Cursor } from '../model.ts';
+import { isOver } from './clock.ts';
 import type { Db } from './database.ts';
 import { type Plans, planAnewUnless } from './transaction.ts';
 
@@ -114,6 +115,8 @@ export async function startEpoch(
   await sql`
     update ${sql.table('sync_state')} set
       epoch = epoch + 1, numbering = numbering + ${newNumbering ? 1 : 0}::integer, cursor = 0,
+      -- until a page says otherwise
+      has_more = true,
       epoch_started_at = clock_timestamp(), epoch_reason = ${reason},
       last_reset_at = case when ${reason} = 'reset' then clock_timestamp() else last_reset_at end, next_poll_at = clock_timestamp(),
       last_error = null, last_error_kind = null, consecutive_failures = 0
@@ -124,6 +127,6 @@ export async function startEpoch(
 export async function startedAutomatically(db: Db, connectionId: ConnectionId): Promise<boolean> {
   const { rows } = await sql`
     select from ${sql.table('sync_state')} where connection_id = ${connectionId}
-      and last_reset_at > clock_timestamp() - interval '1 hour'`.execute(db);
+      and not ${sql.raw(isOver("last_reset_at + interval '1 hour'"))}`.execute(db);
   return rows.length > 0;
 }

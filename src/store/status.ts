@@ -82,7 +82,7 @@ interface StatusRow {
   last_error: string | null;
   worker: string | null;
   polled: boolean;
-  /** Whether there was more to fetch, or nothing of this epoch was yet. */
+  /** Whether there is more to fetch, as far as is known. */
   behind: boolean;
   removed: boolean;
   stored_conversations: string;
@@ -111,7 +111,7 @@ export async function readConnections(db: Db, window: number): Promise<Connectio
       s.consecutive_failures, s.last_error_kind, s.last_error,
       case when s.lease_expires_at > clock_timestamp() then s.lease_owner end as worker,
       s.last_polled_at is not null as polled, c.removed_at is not null as removed,
-      s.has_more or (s.caught_up_at < s.epoch_started_at) is not false as behind,
+      s.has_more or s.caught_up_at is null as behind,
       s.stored_conversations, s.stored_contacts, s.stored_messages,
       coalesce(q.open, 0) as quarantined, coalesce(g.open, 0) as gaps,
       v.finished_at as verified_at, v.state as verification_state, v.checked, v.drift, v.remaining, v.ledger_problems,

@@ -6,6 +6,54 @@ import type { Db } from './database.ts';
 /** Stands for all connections, those of later too, where a `connection_id` is wanted. */
 export const ALL_CONNECTIONS = '';
 
+/** A hash that must not come back. */
+export interface Suppressed {
+  /** Undefined: on all connections. */
+  readonly connectionId: ConnectionId | undefined;
+  readonly hash: Buffer;
+  readonly isRecord: boolean;
+}
+
+/** Enters hashes into the ledger of suppressions. What was there of an earlier erasure is this one's from now on. */
+export async function suppress(db: Db, erasureId: string, hashes: readonly Suppressed[]): Promise<void> {
+  await sql`
+    insert into ${sql.table('suppressions')} as t (connection_id, hash, is_record, erasure_id, erased_at, forever)
+    select h.connection_id, h.hash, bool_or(h.is_record), e.erasure_id, e.erased_at, e.forever
+    from unnest(${hashes.map(({ connectionId }) => connectionId ?? ALL_CONNECTIONS)}::text[],
+      ${hashes.map(({ hash }) => hash)}::bytea[], ${hashes.map(({ isRecord }) => isRecord)}::boolean[])
+      as h (connection_id, hash, is_record)
+    join ${sql.table('erasures')} e on e.erasure_id = ${erasureId}::bigint
+    group by h.connection_id, h.hash, e.erasure_id, e.erased_at, e.forever
+    on conflict (connection_id, hash) do update set erasure_id = excluded.erasure_id, erased_at = excluded.erased_at,
+      forever = t.forever or excluded.forever, is_record = t.is_record or excluded.is_record`.execute(db);
+}
+
+/** The identifiers (not the records) of the erasures that any of these hashes belong to. */
+export async function hashesBeside(db: Db, hashes: readonly Buffer[]): Promise<ReadonlySet<string>> {
+  const { rows } = await sql<{ hash: string }>`
+    select distinct encode(o.hash, 'hex') as hash
+    from ${sql.table('suppressions')} s join ${sql.table('suppressions')} o on o.erasure_id = s.erasure_id
+    where s.hash = any(${[...hashes]}::bytea[]) and not s.is_record and not o.is_record`.execute(db);
+  return new Set(rows.map((row) => row.hash));
+}
+
+/** Makes what belongs to earlier erasures of the same person this erasure's: as far as its connections go. */
+export async function renew(
+  db: Db,
+  erasureId: string,
+  connectionId: ConnectionId | undefined,
+  hashes: readonly Buffer[],
+): Promise<void> {
+  await sql`
+    update ${sql.table('suppressions')} t set erasure_id = e.erasure_id, erased_at = e.erased_at,
+      forever = t.forever or e.forever
+    from ${sql.table('erasures')} e
+    where e.erasure_id = ${erasureId}::bigint and not t.is_record
+      and t.connection_id = coalesce(${connectionId ?? null}, t.connection_id)
+      and t.erasure_id in (select s.erasure_id from ${sql.table('suppressions')} s
+        where s.hash = any(${[...hashes]}::bytea[]) and not s.is_record)`.execute(db);
+}
+
 /** What the ledger of suppressions has of a hash; of several erasures the strictest. */
 export interface Mark {
   /** A message that was removed, or a record as it was at the erasure; else an identifier of the person. */

@@ -3,15 +3,17 @@ import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
 
 /**
- * The connection that has waited longest for a job that was due at `dueAt` (ISO 8601), among those given; undefined
- * where all have had it. One that is new here is due with the next time.
+ * The connection that has waited longest for a job that was due at `dueAt`, among those given; undefined where all have
+ * had it. One that is new here is due with the next time. What was done later than now was noted before a clock was put
+ * back, and when it was done is not known: it is due.
+ * @param times ISO 8601, of the caller's clock, which may be behind another worker's.
  * @param urgent those that are due whatever the time.
  */
 export async function nextFor(
   db: Db,
   job: string,
   connectionIds: readonly ConnectionId[],
-  dueAt: string,
+  { dueAt, now }: { readonly dueAt: string; readonly now: string },
   urgent: readonly ConnectionId[],
 ): Promise<ConnectionId | undefined> {
   const table = sql.table('upkeep');
@@ -21,7 +23,8 @@ export async function nextFor(
   const { rows } = await sql<{ connection_id: string }>`
     select connection_id from ${table}
     where job = ${job} and connection_id = any(${[...connectionIds]}::text[])
-      and (coalesce(done_at, since) < ${dueAt}::timestamptz or connection_id = any(${[...urgent]}::text[]))
+      and (coalesce(done_at, since) not between ${dueAt}::timestamptz and ${now}::timestamptz + interval '1 hour'
+        or connection_id = any(${[...urgent]}::text[]))
     order by connection_id = any(${[...urgent]}::text[]) desc, done_at nulls first, connection_id limit 1`.execute(
     db,
   );
@@ -59,6 +62,6 @@ export async function settledAmong(db: Db, connectionIds: readonly ConnectionId[
   const { rows } = await sql<{ connection_id: string }>`
     select connection_id from ${sql.table('sync_state')}
     where connection_id = any(${[...connectionIds]}::text[]) and not has_more
-      and caught_up_at >= epoch_started_at and last_error_kind is null`.execute(db);
+      and caught_up_at is not null and last_error_kind is null`.execute(db);
   return rows.map((row) => row.connection_id);
 }

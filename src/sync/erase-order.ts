@@ -2,8 +2,8 @@ import type { ErasureKey } from '../lib/erasure-key.ts';
 import { identifier } from '../lib/identifiers.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from '../store/database.ts';
-import { hashesBeside } from '../store/erasures.ts';
 import { accountsAmong, allJids, everyNameOf, type Person, personIds } from '../store/person.ts';
+import { hashesBeside } from '../store/suppressions.ts';
 import { isEmpty, type Survey, survey } from './survey.ts';
 
 /** Who is to be erased: by a phone JID, or by the upstream's id of a person. */

@@ -2,15 +2,16 @@ import { type Kysely, sql } from 'kysely';
 import pRetry from 'p-retry';
 import { sqlstate } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
-import { countAlong, type Extra, type Key } from '../store/belongings.ts';
+import { countAlong, type Extra } from '../store/belongings.ts';
 import { deleteLinks, holdLinks } from '../store/crm-links.ts';
 import type { Db } from '../store/database.ts';
 import { blankChanges, hasConsumers, type Told, tell } from '../store/erased-changes.ts';
 import * as erasures from '../store/erasures.ts';
+import type { Key } from '../store/keys.ts';
 import { type Person, phonesOf } from '../store/person.ts';
 import type { Database } from '../store/schema.ts';
 import { lockStates } from '../store/state.ts';
-import { keyFingerprints } from '../store/suppressions.ts';
+import { keyFingerprints, renew, type Suppressed, suppress } from '../store/suppressions.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
 import { type EraseOrder, ErasureRefused, find, hashesOf, scopeOf } from './erase-order.ts';
 import { snapshotName } from './subjects.ts';
@@ -141,12 +142,12 @@ async function remove(trx: Db, order: EraseOrder, found: Survey): Promise<Receip
   await erasures.noteInState(trx, scope.connections, key.fingerprint, gone);
   const counts = countsOf(found, { revisions, reactions, memberships: left.length, attachments, links });
   const erasure = await erasures.addErasure(trx, connectionId, key.fingerprint, forever, counts);
-  await erasures.renew(trx, erasure.id, connectionId, hashesOf(key, scope.person));
-  await erasures.suppress(trx, erasure.id, suppressionsOf(order, found));
+  await renew(trx, erasure.id, connectionId, hashesOf(key, scope.person));
+  await suppress(trx, erasure.id, suppressionsOf(order, found));
   return { ...erasure, counts, files };
 }
 
-function suppressionsOf({ key, connectionId }: EraseOrder, found: Survey): erasures.Suppressed[] {
+function suppressionsOf({ key, connectionId }: EraseOrder, found: Survey): Suppressed[] {
   const { scope, chatIds, removed, blanked, snapshots } = found;
   const { jids, ids } = scope.person;
   const of = (where: ConnectionId | undefined, name: string, isRecord = false) => {

@@ -54,7 +54,8 @@ export async function retryDeadLetter(
     const record = readRecord(letter.json);
     if (letter.kind === 'participant') return await retryParticipant(trx, letter, record, changes);
     const entity = entityOf(letter.kind as Kind);
-    const cursor = BigInt(letter.cursor_to);
+    // Of one without a version of its own: the cursor that it came with last (R2).
+    const cursor = BigInt(letter.version);
     const { batches, rejects } = normaliseRecords(entity, [record], cursor, () => letter.json);
     const bad = rejects.find((reject) => reject.kind === letter.kind);
     if (bad !== undefined) return await still(trx, letter, bad.code, bad.reason);

@@ -9,7 +9,6 @@ import {
   datedAhead,
   type Extra,
   extrasNaming,
-  type Key,
   type LetterFound,
   lettersOf,
   type MessageFound,
@@ -21,6 +20,7 @@ import {
 import type { Db } from '../store/database.ts';
 import type { Told } from '../store/erased-changes.ts';
 import type { Redacted } from '../store/erasures.ts';
+import type { Key } from '../store/keys.ts';
 import type { Person } from '../store/person.ts';
 import { jsonOf, recordOf, rejectWithout } from './redaction.ts';
 import { ownersOf, snapshotOf } from './subjects.ts';

@@ -2,7 +2,9 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { claimLeases, leaseSituation } from '../../src/store/leases.ts';
 import { claimMedia } from '../../src/store/media-claims.ts';
-import { readWorkers } from '../../src/store/status.ts';
+import { startEpoch } from '../../src/store/state.ts';
+import { readConnections, readWorkers } from '../../src/store/status.ts';
+import { settledAmong } from '../../src/store/upkeep.ts';
 import { catchUp } from '../../src/sync/catch-up.ts';
 import { useFreshDatabase } from '../support/database.ts';
 import { createReplica, differencesFromTruth, quickSettings } from '../support/replica.ts';
@@ -60,6 +62,20 @@ test.each<[what: string, then: string]>([
   const { id } = (await start()).worker;
   await replicated();
   expect((await readWorkers(database.db, 60_000)).map(({ worker_id }) => worker_id)).toEqual([id]);
+});
+
+test('an epoch that began then: it is caught up with all the same', async () => {
+  const state = async () => (await readConnections(database.db, 60_000))[0]!.state;
+  const settled = () => settledAmong(database.db, ['conn_a']);
+  await start();
+  await replicated();
+  await workers.pop()!.stop();
+  await startEpoch(database.db, 'conn_a', 'resync', false);
+  await database.query(`update whatsapp.sync_state set epoch_started_at = now() + interval '3 years'`);
+  expect([await state(), await settled()]).toEqual(['catching_up', []]);
+  await start();
+  await waitFor(async () => (await state()) === 'live', { what: 'it to be live' });
+  expect(await settled()).toEqual(['conn_a']);
 });
 
 test('a lease of the longest time that there may be is held', async () => {

@@ -1,9 +1,11 @@
-/** Gaps: listed, acknowledged, and verified after. */
+/** Gaps: recorded, listed, acknowledged, and verified after. */
 import { beforeEach, expect, test } from 'vitest';
 import { unverifiedGaps } from '../../src/store/gaps.ts';
 import { runCommand } from '../support/command.ts';
 import { useTestDatabase } from '../support/database.ts';
+import { applyAnswer } from '../support/pages.ts';
 
+const DAY = 86_400_000;
 const database = useTestDatabase({ migrated: true });
 
 /** Of `a` two, of which one is acknowledged, and one of `b`. */
@@ -81,7 +83,29 @@ test('an open gap is unverified until everything was compared that it may concer
   await database.query('truncate whatsapp.verifications');
   await verified('finished', { cause: 'command' });
   expect(await unverified()).toEqual([]);
+  // Recorded before the clock of the database was put back.
+  await database.query(`update whatsapp.gaps set recorded_at = now() + interval '3 years'`);
+  expect(await unverified()).toEqual([]);
   await database.query('truncate whatsapp.verifications');
   await database.query('update whatsapp.gaps set acknowledged_at = now()');
   expect(await unverified()).toEqual([]);
+});
+
+test('a first catch-up that comes after the window records what was forgotten since the connection is known', async () => {
+  await database.query(`insert into whatsapp.connections (connection_id, discovered_at)
+    values ('conn_late', now() - interval '40 days')`);
+  const page = (cursor: number, has_more: boolean) =>
+    applyAnswer(
+      database.db,
+      { cursor, has_more, messages: [{ message_id: 'm', seq: cursor }] },
+      {},
+      'conn_late',
+    );
+  expect((await page(1, true)).gap).toBeUndefined();
+  const { from, to } = (await page(2, false)).gap!;
+  expect(Math.round((to.getTime() - from.getTime()) / DAY)).toBe(10);
+  expect((await page(3, false)).gap).toBeUndefined();
+  expect(
+    await database.query(`select found_by from whatsapp.gaps where connection_id = 'conn_late'`),
+  ).toEqual([{ found_by: 'first_catch_up' }]);
 });

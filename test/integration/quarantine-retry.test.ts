@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { MESSAGE } from '../../src/entities.ts';
+import { CONTACT, MESSAGE } from '../../src/entities.ts';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { type Retried, retryDeadLetter } from '../../src/sync/retry.ts';
 import { useTestDatabase } from '../support/database.ts';
@@ -85,6 +85,18 @@ describe('retry applies what passes now, under the ordinary rules (R9)', () => {
     await refusal(database, 'off');
     expect(await retry(id)).toEqual({ applied: 'stale' });
     expect(await bench.row(MESSAGE, id)).toMatchObject({ body: 'of the new numbering', seq: 3n });
+  });
+
+  test('one without a version of its own has that of the last time it came, be it in a page that moved no cursor', async () => {
+    const id = newId();
+    const contacts = [{ person_id: id, display_name: 'refuse:22023' }];
+    const { from } = await bench.bring({ contacts });
+    await bench.bring({});
+    await bench.bringAgain({ contacts });
+    await refusal(database, 'off');
+    expect(await entryOf(id)).toMatchObject({ cursor_from: `${from}`, attempts: 2 });
+    expect(await retry(id)).toEqual({ applied: 'inserted' });
+    expect(await bench.row(CONTACT, id)).toMatchObject({ version: bench.cursor });
   });
 
   test('what is refused still stays, counts up, and tells why', async () => {

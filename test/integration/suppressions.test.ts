@@ -1,8 +1,18 @@
 /** The ledger of suppressions (R20): what several erasures say of a hash, and what belongs to which of them. */
 import { createHash } from 'node:crypto';
 import { beforeEach, expect, test } from 'vitest';
-import { addErasure, hashesBeside, renew, type Suppressed, suppress } from '../../src/store/erasures.ts';
-import { erasedPhones, findMarks, learn, noteReturns, storedSince } from '../../src/store/suppressions.ts';
+import { addErasure } from '../../src/store/erasures.ts';
+import {
+  erasedPhones,
+  findMarks,
+  hashesBeside,
+  learn,
+  noteReturns,
+  renew,
+  type Suppressed,
+  storedSince,
+  suppress,
+} from '../../src/store/suppressions.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
 import { KEY } from './erasure-world.ts';

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { Writable } from 'node:stream';
 import { setImmediate } from 'node:timers/promises';
-import { afterEach, expect, onTestFinished, test } from 'vitest';
+import { afterEach, expect, onTestFinished, test, vi } from 'vitest';
 import { upkeepJobs } from '../../src/cli/jobs.ts';
 import { loadSettings } from '../../src/config/load.ts';
 import { createLogger } from '../../src/ops/logger.ts';
@@ -33,7 +33,7 @@ const missed = (id: string, days: number) =>
 const ids = ['a1', 'a2', 'a3', 'b1'];
 
 /** Runs a daily job on connections of two keys; each run lasts until it is let go. */
-function start(more: Partial<ConnectionJob> = {}, held: readonly string[] = ids) {
+function start(more: Partial<ConnectionJob> = {}, held: readonly string[] = ids, others: WorkerJob[] = []) {
   const begun: string[] = [];
   const open = new Map<string, (done: boolean | Error) => void>();
   const stopping = new AbortController();
@@ -53,7 +53,7 @@ function start(more: Partial<ConnectionJob> = {}, held: readonly string[] = ids)
   const groupOf = (id: string) => KEYS[id[0] as 'a' | 'b'];
   const upkeep = new Upkeep({
     db: database.db,
-    jobs: [job],
+    jobs: [job, ...others],
     held: () => held,
     groupOf,
     log,
@@ -141,6 +141,53 @@ test('what ended early is left to the next look', async () => {
   );
   await upkeep.stop();
   expect(begun.length).toBeLessThanOrEqual(looks);
+});
+
+test('no clock that is put back keeps it from what is due, or from ever being done', async () => {
+  const DAYS = 1_000;
+  const own: number[] = [];
+  const each: WorkerJob = {
+    ...{ name: 'own', cron: '* * * * * *', each: 'worker' },
+    run: async () => void own.push(Date.now()),
+  };
+  onTestFinished(() => void vi.useRealTimers());
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + DAYS * 86_400_000 });
+  await missed('a1', 3);
+  const { upkeep, begun, end } = start({}, ['a1'], [each]);
+  const doneAgo = async (days: number) => {
+    const { length } = await database.query(
+      `select from whatsapp.upkeep where done_at between now() - make_interval(days => $1, mins => 1)
+        and now() - make_interval(days => $1, mins => -1)`,
+      [days],
+    );
+    return length === 1;
+  };
+  await end('a1');
+  await waitFor(() => doneAgo(-DAYS), { what: 'it to be done' });
+  vi.useRealTimers();
+  const again = () => {
+    upkeep.look();
+    return begun.length > 1;
+  };
+  await waitFor(again, { what: 'it to begin again' });
+  await end('a1');
+  await waitFor(() => doneAgo(0), { what: 'it to be done again' });
+  await waitFor(() => own.length > 0, { what: "the worker's own" });
+  upkeep.look();
+  await upkeep.stop();
+  expect(begun).toEqual(['a1', 'a1']);
+});
+
+test("what was done by another worker's clock that is a little ahead is done", async () => {
+  await missed('a1', 3);
+  await database.query(`insert into whatsapp.upkeep (connection_id, job, done_at)
+    values ('a2', 'it', now() + interval '50 minutes')`);
+  const { upkeep, begun, end } = start({}, ['a1', 'a2']);
+  await end('a1');
+  await idle(2);
+  upkeep.look();
+  await upkeep.stop();
+  expect(begun).toEqual(['a1']);
 });
 
 test('nothing begins any more once it is told to stop', async () => {

@@ -1,7 +1,5 @@
 /** The window (R17): alarms while it closes, gaps once it has passed. */
 import { once } from 'node:events';
-import { createServer, type IncomingHttpHeaders, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { alertSender } from '../../src/ops/alerts.ts';
 import { isSigned } from '../../src/ops/http/webhook.ts';
@@ -12,48 +10,21 @@ import { runCommand } from '../support/command.ts';
 import { httpOf, useDaemons } from '../support/daemons.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { ask } from '../support/http.ts';
-import { applyAnswer } from '../support/pages.ts';
 import { parseMetrics, seriesValue } from '../support/prometheus.ts';
 import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';
+import { AlertReceiver } from './alert-receiver.ts';
 
 const DAY = 86_400_000;
 const SECRET = 'whsec_test';
 const ID = 'conn_a';
 const database = useTestDatabase({ migrated: true });
 let simulator: Simulator;
-let receiver: Server;
-let url: URL;
-/** What was received, and how the next ones are answered. */
-interface AlertEvent {
-  readonly id: string;
-  readonly type: string;
-  readonly payload: {
-    readonly since: string;
-    readonly lost_from: string;
-    readonly lag_seconds: number;
-    readonly window_left_seconds: number;
-  };
-}
-let received: { path?: string | undefined; headers: IncomingHttpHeaders; body: string; event: AlertEvent }[] =
-  [];
-let statuses: number[] = [];
+const alerts = new AlertReceiver();
 const lines: Record<string, unknown>[] = [];
 
 beforeAll(async () => {
   simulator = await startSimulator({ messages: 60, connections: [ID] });
-  receiver = createServer((request, response) => {
-    let body = '';
-    request.on('data', (chunk: Buffer) => {
-      body += chunk.toString();
-    });
-    request.on('end', () => {
-      received.push({ path: request.url, headers: request.headers, body, event: JSON.parse(body) });
-      response.writeHead(statuses.shift() ?? 204).end();
-    });
-  });
-  await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve));
-  url = new URL(`http://127.0.0.1:${(receiver.address() as AddressInfo).port}/alerts?token=x`);
 });
 const daemons = useDaemons(() => ({
   ...quickSettings(database.url, simulator.url),
@@ -63,13 +34,10 @@ const daemons = useDaemons(() => ({
   VERIFY_CRON: '0 0 29 2 *',
 }));
 afterEach(() => {
-  received = [];
-  statuses = [];
   lines.length = 0;
 });
 afterAll(async () => {
   await daemons.stopAll();
-  receiver.close();
   await simulator.close();
 });
 
@@ -79,7 +47,10 @@ const stream = {
 const log = createLogger({ level: 'info', format: 'json', stream });
 const { signal } = new AbortController();
 
-function watch(workerId = 'me', send = alertSender({ url, secret: SECRET, pause: 1 })): WindowWatch {
+function watch(
+  workerId = 'me',
+  send = alertSender({ url: alerts.url, secret: SECRET, pause: 1 }),
+): WindowWatch {
   return new WindowWatch({ looks: database.db, control: database.db, workerId, window: 30 * DAY, send, log });
 }
 const told = async (step: string | null) =>
@@ -108,15 +79,15 @@ test('each step is told once, signed, and sent again until it is taken; then tha
   await first.look(signal);
   expect(first.alarms).toEqual({ window: [], gaps: 0 });
   await behind(16);
-  statuses = [500, 429];
+  alerts.statuses = [500, 429];
   for (let looks = 0; looks < 3; looks++) await first.look(signal);
   expect(first.alarms.window).toMatchObject([
     { connection_id: ID, step: 'warn', kind: 'unauthorized', what_to_do: expect.stringContaining('API_KEY') },
   ]);
   await told('warn');
   // Three attempts of one alert.
-  expect(received.map(({ event }) => event.id)).toEqual(Array(3).fill(received[0]!.event.id));
-  const { path, headers, body, event } = received[2]!;
+  expect(alerts.received.map(({ event }) => event.id)).toEqual(Array(3).fill(alerts.received[0]!.event.id));
+  const { path, headers, body, event } = alerts.received[2]!;
   expect(path).toBe('/alerts?token=x');
   expect(event).toMatchObject({ type: 'wa_replica.window.warning', connection_id: ID });
   const since = Date.parse(event.payload.since);
@@ -139,7 +110,7 @@ test('each step is told once, signed, and sent again until it is taken; then tha
     `update whatsapp.sync_state set lease_owner = 'you', lease_expires_at = now() + interval '1 hour'`,
   );
   await watch().look(signal);
-  expect(received).toHaveLength(3);
+  expect(alerts.received).toHaveLength(3);
   await watch('you').look(signal);
   await told('error');
   await behind(0);
@@ -147,8 +118,8 @@ test('each step is told once, signed, and sent again until it is taken; then tha
   await last.look(signal);
   await told(null);
   // Told apart from what is only sent again.
-  expect(new Set(received.map(({ event }) => event.id)).size).toBe(3);
-  expect(received.slice(3).map(({ event }) => event.type)).toEqual([
+  expect(new Set(alerts.received.map(({ event }) => event.id)).size).toBe(3);
+  expect(alerts.received.slice(3).map(({ event }) => event.type)).toEqual([
     'wa_replica.window.error',
     'wa_replica.window.recovered',
   ]);
@@ -209,19 +180,19 @@ test('an alert that the end interrupts is sent by the next start, and no failure
 
 test('a receiver that refuses is told of, and asked again at the next look', async () => {
   await behind(16);
-  statuses = [404];
+  alerts.statuses = [404];
   const watcher = watch();
   await watcher.look(signal);
   await waitFor(() => lines.some(({ msg }) => msg === 'cannot send an alert'), { what: 'word of it' });
   // No use in trying that again at once.
-  expect(received).toHaveLength(1);
+  expect(alerts.received).toHaveLength(1);
   expect(lines.at(-1)).toMatchObject({
     ...{ error: 'sending an alert: HTTP 404', hint: expect.stringContaining('ALERT_WEBHOOK_URL') },
   });
   await waitFor(
     async () => {
       await watcher.look(signal);
-      return received.length === 2;
+      return alerts.received.length === 2;
     },
     { what: 'the next attempt' },
   );
@@ -233,7 +204,7 @@ test('a catch-up after the window records the gap once, is verified, and shown u
   await database.query(
     `update whatsapp.sync_state set last_error_kind = null, last_error = null, window_alert = 'error'`,
   );
-  const daemon = daemons.start({ ALERT_WEBHOOK_URL: url.href, ALERT_WEBHOOK_SECRET: SECRET });
+  const daemon = daemons.start({ ALERT_WEBHOOK_URL: alerts.url.href, ALERT_WEBHOOK_SECRET: SECRET });
   const base = await httpOf(daemon);
   await daemon.logged('gap recorded');
   const [gap, ...others] = await database.query('select * from whatsapp.gaps');
@@ -252,7 +223,7 @@ test('a catch-up after the window records the gap once, is verified, and shown u
     what: 'its verification',
     deadlineMs: 60_000,
   });
-  await waitFor(() => received.some(({ event }) => event.type === 'wa_replica.gap.recorded'), {
+  await waitFor(() => alerts.received.some(({ event }) => event.type === 'wa_replica.gap.recorded'), {
     what: 'word of it',
     deadlineMs: 60_000,
   });
@@ -302,25 +273,6 @@ test('what keeps the window from being watched is told, at each doubling', async
     await watching;
     await database.query('alter table whatsapp.elsewhere rename to gaps');
   }
-});
-
-test('a first catch-up that comes after the window records what was forgotten since the connection is known', async () => {
-  await database.query(`insert into whatsapp.connections (connection_id, discovered_at)
-    values ('conn_late', now() - interval '40 days')`);
-  const page = (cursor: number, has_more: boolean) =>
-    applyAnswer(
-      database.db,
-      { cursor, has_more, messages: [{ message_id: 'm', seq: cursor }] },
-      {},
-      'conn_late',
-    );
-  expect((await page(1, true)).gap).toBeUndefined();
-  const { from, to } = (await page(2, false)).gap!;
-  expect(Math.round((to.getTime() - from.getTime()) / DAY)).toBe(10);
-  expect((await page(3, false)).gap).toBeUndefined();
-  expect(
-    await database.query(`select found_by from whatsapp.gaps where connection_id = 'conn_late'`),
-  ).toEqual([{ found_by: 'first_catch_up' }]);
 });
 
 test('a gap of a connection that is removed is no alarm, until it is listed again', async () => {

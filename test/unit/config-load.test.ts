@@ -1,21 +1,10 @@
 import { describe, expect, test } from 'vitest';
-import { ConfigError, type Environment, loadSettings, type Needs } from '../../src/config/load.ts';
+import { type Environment, loadSettings, type Needs } from '../../src/config/load.ts';
 import { SETTINGS, type Setting } from '../../src/config/settings.ts';
+import { NONE, problemsOf } from './config-problems.ts';
 
 const ALL: Needs = { database: true, upstream: true };
-const NONE: Needs = { database: false, upstream: false };
 const GOOD = { DATABASE_URL: 'postgres://host/database', WHATSAPP_USE_API_KEY: 'pa_live_1' };
-
-function problemsOf(env: Environment, needs: Needs = NONE): readonly string[] {
-  try {
-    loadSettings(env, needs);
-    return [];
-  } catch (error) {
-    expect(error).toBeInstanceOf(ConfigError);
-    expect((error as Error).message).toBe((error as ConfigError).problems.join('\n'));
-    return (error as ConfigError).problems;
-  }
-}
 
 /** The contract's defaults; null: none. */
 const DEFAULTS: Readonly<Record<string, string | null>> = {
@@ -239,66 +228,4 @@ test.each<[Environment, problem: string]>([
 ])('%j is wrong only together', (env, problem) => {
   expect(problemsOf(env)).toEqual([expect.stringContaining(problem)]);
   expect(problemsOf({ ...env, PAGE_LIMIT: '500', CRM_CONTACTS_QUERY: 'select 1, 2' })).toEqual([]);
-});
-
-describe('names', () => {
-  test.each([
-    ['POLL_INTERVALL', 'POLL_INTERVAL'],
-    ['WHATSAPP_USE_APIKEY', 'WHATSAPP_USE_API_KEY'],
-    ['WHATSAP_USE_API_KEY', 'WHATSAPP_USE_API_KEY'],
-    ['WHATSAPP_USE_API_KEY_FIL', 'WHATSAPP_USE_API_KEY_FILE'],
-    ['DATABASE_URI', 'DATABASE_URL'],
-    ['DATABSE_URI', 'DATABASE_URL'],
-    ['poll_interval', 'POLL_INTERVAL'],
-    ['HISTORYS', 'HISTORY'],
-    ['HISTROY', 'HISTORY'],
-    ['SEARHC', 'SEARCH'],
-  ])('%s is warned about with %s', (name, meant) => {
-    const { warnings } = loadSettings({ [name]: 'x' }, NONE);
-    expect(warnings).toEqual([`${name} is no setting of wa-replica; ${meant} is meant?`]);
-  });
-
-  test('are told beside what is missing for them', () => {
-    const env = { WHATSAPP_USE_APIKEY: 'x', POLL_INTERVALL: '1s' };
-    expect(problemsOf(env, { database: false, upstream: true })).toEqual([
-      expect.stringMatching(/^WHATSAPP_USE_API_KEY is not set/),
-      'WHATSAPP_USE_APIKEY is no setting of wa-replica; WHATSAPP_USE_API_KEY is meant?',
-      'POLL_INTERVALL is no setting of wa-replica; POLL_INTERVAL is meant?',
-    ]);
-  });
-
-  test('of other programs are no matter', () => {
-    const others = [
-      'PATH',
-      'HOME',
-      'LANG',
-      'PGHOST',
-      'HOSTNAME',
-      'TZ',
-      'HTTPS_PROXY',
-      'NO_PROXY',
-      'NODE_OPTIONS',
-    ];
-    const more = [
-      'NODE_EXTRA_CA_CERTS',
-      'DATABASE_PASSWORD',
-      'LOG',
-      'POLL',
-      'WHATSAPP_BUSINESS_ID',
-      'npm_config_x',
-    ];
-    // Further from a setting's name than a slip of the fingers.
-    const far = ['HISTO', 'POLL_INTER', 'LOG_FILE'];
-    const env = Object.fromEntries([...others, ...more, ...far].map((name) => [name, 'x']));
-    expect(loadSettings(env, NONE).warnings).toEqual([]);
-  });
-
-  test.each([
-    ['WA_REPLICA_SCHEME', /no setting.*WA_REPLICA_SCHEMA is meant/],
-    ['WA_REPLICA_ANYTHING_ELSE', /no setting of wa-replica$/],
-    ['WA_REPLICA_', /no setting/],
-    ['WA_REPLICA_SCHEMA_FILE', /no setting/],
-  ])('%s is an error', (name, problem) => {
-    expect(problemsOf({ [name]: 'x' })).toEqual([expect.stringMatching(problem)]);
-  });
 });

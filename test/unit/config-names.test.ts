@@ -1,0 +1,64 @@
+/** Names of settings, and what is nearly one. */
+import { expect, test } from 'vitest';
+import { loadSettings } from '../../src/config/load.ts';
+import { NONE, problemsOf } from './config-problems.ts';
+
+test.each([
+  ['POLL_INTERVALL', 'POLL_INTERVAL'],
+  ['WHATSAPP_USE_APIKEY', 'WHATSAPP_USE_API_KEY'],
+  ['WHATSAP_USE_API_KEY', 'WHATSAPP_USE_API_KEY'],
+  ['WHATSAPP_USE_API_KEY_FIL', 'WHATSAPP_USE_API_KEY_FILE'],
+  ['DATABASE_URI', 'DATABASE_URL'],
+  ['DATABSE_URI', 'DATABASE_URL'],
+  ['poll_interval', 'POLL_INTERVAL'],
+  ['HISTORYS', 'HISTORY'],
+  ['HISTROY', 'HISTORY'],
+  ['SEARHC', 'SEARCH'],
+])('%s is warned about with %s', (name, meant) => {
+  const { warnings } = loadSettings({ [name]: 'x' }, NONE);
+  expect(warnings).toEqual([`${name} is no setting of wa-replica; ${meant} is meant?`]);
+});
+
+test('are told beside what is missing for them', () => {
+  const env = { WHATSAPP_USE_APIKEY: 'x', POLL_INTERVALL: '1s' };
+  expect(problemsOf(env, { database: false, upstream: true })).toEqual([
+    expect.stringMatching(/^WHATSAPP_USE_API_KEY is not set/),
+    'WHATSAPP_USE_APIKEY is no setting of wa-replica; WHATSAPP_USE_API_KEY is meant?',
+    'POLL_INTERVALL is no setting of wa-replica; POLL_INTERVAL is meant?',
+  ]);
+});
+
+test('of other programs are no matter', () => {
+  const others = [
+    'PATH',
+    'HOME',
+    'LANG',
+    'PGHOST',
+    'HOSTNAME',
+    'TZ',
+    'HTTPS_PROXY',
+    'NO_PROXY',
+    'NODE_OPTIONS',
+  ];
+  const more = [
+    'NODE_EXTRA_CA_CERTS',
+    'DATABASE_PASSWORD',
+    'LOG',
+    'POLL',
+    'WHATSAPP_BUSINESS_ID',
+    'npm_config_x',
+  ];
+  // Further from a setting's name than a slip of the fingers.
+  const far = ['HISTO', 'POLL_INTER', 'LOG_FILE'];
+  const env = Object.fromEntries([...others, ...more, ...far].map((name) => [name, 'x']));
+  expect(loadSettings(env, NONE).warnings).toEqual([]);
+});
+
+test.each([
+  ['WA_REPLICA_SCHEME', /no setting.*WA_REPLICA_SCHEMA is meant/],
+  ['WA_REPLICA_ANYTHING_ELSE', /no setting of wa-replica$/],
+  ['WA_REPLICA_', /no setting/],
+  ['WA_REPLICA_SCHEMA_FILE', /no setting/],
+])('%s is an error', (name, problem) => {
+  expect(problemsOf({ [name]: 'x' })).toEqual([expect.stringMatching(problem)]);
+});
