@@ -5,7 +5,7 @@ import { openMediaStore } from '../media/open-store.ts';
 import type { MediaStore } from '../media/store.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';
 import { mediaLog } from '../ops/media-log.ts';
-import type { Replica } from '../replica.ts';
+import type { Replica } from '../replica/replica.ts';
 import { openDatabase } from '../store/database.ts';
 import type { Database } from '../store/schema.ts';
 import { UpstreamClient } from '../upstream/client.ts';

@@ -2,7 +2,7 @@ import { ReplicaError } from '../errors.ts';
 import { jitter } from '../lib/backoff.ts';
 import { sleep } from '../lib/wait.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';
-import type { Replica } from '../replica.ts';
+import type { Replica } from '../replica/replica.ts';
 import { tendIndexes } from '../store/indexes.ts';
 
 /** Pauses between attempts, each twice the one before, in milliseconds. */

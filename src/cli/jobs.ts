@@ -5,7 +5,7 @@ import { removeFiles } from '../media/removal.ts';
 import { sweep } from '../media/sweep.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { Job } from '../ops/upkeep.ts';
-import type { Replica } from '../replica.ts';
+import type { Replica } from '../replica/replica.ts';
 import { prunableConnections, pruneChanges } from '../store/changes.ts';
 import { unverifiedGaps } from '../store/gaps.ts';
 import { foldLedger } from '../store/ledger.ts';

@@ -1,8 +1,8 @@
 import { ConfigError } from '../config/load.ts';
 import type { ContactsQuery } from '../crm/contacts.ts';
 import type { LinkReport } from '../crm/linking.ts';
+import type { Replica } from '../replica/replica.ts';
 import { forgettingOf, requireErasureKey } from '../replica/writing.ts';
-import type { Replica } from '../replica.ts';
 import type { Db } from '../store/database.ts';
 import { erasedPhones } from '../store/suppressions.ts';
 

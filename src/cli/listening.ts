@@ -1,7 +1,7 @@
 import { codeOf, ReplicaError } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';
-import type { Replica } from '../replica.ts';
+import type { Replica } from '../replica/replica.ts';
 import { listen, NOT_HEARD } from '../store/notify.ts';
 
 /** Hears what other processes announce, where LISTEN is on. */

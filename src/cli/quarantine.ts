@@ -1,7 +1,7 @@
 import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import type { Kysely } from 'kysely';
+import type { Replica } from '../replica/replica.ts';
 import { requireErasureKey, writingOf } from '../replica/writing.ts';
-import type { Replica } from '../replica.ts';
 import {
   countDeadLetters,
   type DeadLetter,

@@ -12,7 +12,7 @@ import { createNotifier, Service } from '../ops/systemd.ts';
 import { Upkeep } from '../ops/upkeep.ts';
 import type { WindowWatch } from '../ops/window-watch.ts';
 import { prepareSchema } from '../replica/prepare-schema.ts';
-import type { Replica } from '../replica.ts';
+import type { Replica } from '../replica/replica.ts';
 import { requireKnownSchema } from '../store/migrator.ts';
 import type { Unfit } from '../store/server.ts';
 import { discover } from '../sync/discovery.ts';

@@ -1,5 +1,5 @@
 import { Argument, Command } from 'commander';
-import type { Replica } from '../replica.ts';
+import type { Replica } from '../replica/replica.ts';
 import { indexStands, PARTS_INDEX, SEARCH_INDEX } from '../store/indexes.ts';
 import { type FoundMessage, searchMessages } from '../store/search.ts';
 import { momentOf } from './moment.ts';

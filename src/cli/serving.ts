@@ -9,7 +9,7 @@ import { webhookRoute } from '../ops/http/webhook.ts';
 import type { Logger } from '../ops/logger.ts';
 import type { Metrics } from '../ops/metrics.ts';
 import { WindowWatch } from '../ops/window-watch.ts';
-import type { Replica } from '../replica.ts';
+import type { Replica } from '../replica/replica.ts';
 import { poolUse } from '../store/database.ts';
 import { schemaVersion } from '../store/migrator.ts';
 import { WakeUp } from '../sync/wake-up.ts';

@@ -3,7 +3,7 @@ import type { Settings } from '../config/settings.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/server.ts';
 import { recognize } from '../errors.ts';
 import { createLogger, errorFields, type Logger } from '../ops/logger.ts';
-import { assemble, type Replica } from '../replica.ts';
+import { assemble, type Replica } from '../replica/replica.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
 import type { Listener } from '../sync/events.ts';
 import type { Terminal } from './terminal.ts';

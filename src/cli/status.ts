@@ -5,7 +5,7 @@ import { roughDuration } from '../lib/durations.ts';
 import { plural } from '../lib/plural.ts';
 import { sleep } from '../lib/wait.ts';
 import { readReport, type StatusReport } from '../ops/status.ts';
-import type { Replica } from '../replica.ts';
+import type { Replica } from '../replica/replica.ts';
 import type { ConnectionState, ConnectionStatus, VerificationStatus } from '../store/status.ts';
 import { onTables } from './session.ts';
 import { printable, ReaderGone, type Terminal, written } from './terminal.ts';

@@ -4,7 +4,7 @@ import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
 import type { Logger } from '../ops/logger.ts';
 import { prepareSchema } from '../replica/prepare-schema.ts';
-import type { Replica } from '../replica.ts';
+import type { Replica } from '../replica/replica.ts';
 import { ensureConnections, knownConnections } from '../store/connections.ts';
 import { catchUp } from '../sync/catch-up.ts';
 import type { SyncEvent } from '../sync/events.ts';

@@ -1,7 +1,7 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { codeOf, mayPass, sqlstate } from '../errors.ts';
 import { Alarm } from '../lib/wait.ts';
-import type { Replica } from '../replica.ts';
+import type { Replica } from '../replica/replica.ts';
 import {
   ackChanges,
   type Change,

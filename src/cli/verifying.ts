@@ -1,5 +1,5 @@
+import type { Replica } from '../replica/replica.ts';
 import { writingOf } from '../replica/writing.ts';
-import type { Replica } from '../replica.ts';
 import { Lists } from '../upstream/lists.ts';
 import type { VerifyContext } from '../verify/context.ts';
 import { VerifyPace } from '../verify/pace.ts';

@@ -4,7 +4,7 @@ import { ChangeBell } from '../ops/change-bell.ts';
 import type { Logger } from '../ops/logger.ts';
 import { createMetrics, type Metrics } from '../ops/metrics.ts';
 import type { SchemaWatch } from '../ops/schema-watch.ts';
-import type { Replica } from '../replica.ts';
+import type { Replica } from '../replica/replica.ts';
 import { announceChanges } from '../store/notify.ts';
 import type { Listener } from '../sync/events.ts';
 

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
 import { codeOf } from '../errors.ts';
 import { plural } from '../lib/plural.ts';
-import { openUpstream } from '../replica.ts';
+import { openUpstream } from '../replica/replica.ts';
 import { type WebhookEndpoint, WebhookEndpoints } from '../upstream/webhooks.ts';
 import { connectionOption } from './connection-option.ts';
 import { readSettings } from './session.ts';

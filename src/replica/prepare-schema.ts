@@ -2,9 +2,9 @@ import pRetry from 'p-retry';
 import { ConfigError } from '../config/load.ts';
 import { codeOf, mayPass, ReplicaError } from '../errors.ts';
 import { unlessAborted } from '../lib/wait.ts';
-import type { Replica } from '../replica.ts';
 import { migrate, requireCurrentSchema } from '../store/migrator.ts';
 import { requireFit, staleCollation, type Unfit } from '../store/server.ts';
+import type { Replica } from './replica.ts';
 import { requireErasureKey } from './writing.ts';
 
 /**

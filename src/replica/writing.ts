@@ -1,10 +1,10 @@
 import { ConfigError } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { ErasureKey } from '../lib/erasure-key.ts';
-import type { Replica } from '../replica.ts';
 import { keyFingerprints } from '../store/suppressions.ts';
 import type { Forgetting } from '../sync/suppression.ts';
 import type { Writing } from '../sync/write.ts';
+import type { Replica } from './replica.ts';
 
 /** How records are written, as the settings say. */
 export function writingOf(settings: Settings): Writing {

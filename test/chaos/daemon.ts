@@ -7,7 +7,7 @@ import { loadSettings } from '../../src/config/load.ts';
 import { ReplicaError } from '../../src/errors.ts';
 import { eventLog } from '../../src/ops/event-log.ts';
 import { createLogger, errorFields } from '../../src/ops/logger.ts';
-import { assemble } from '../../src/replica.ts';
+import { assemble } from '../../src/replica/replica.ts';
 import type { CrashPoint } from '../../src/sync/crash-points.ts';
 
 const [point, nth = '1', signal = 'SIGKILL'] = process.argv.slice(2);

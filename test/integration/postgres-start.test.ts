@@ -3,7 +3,7 @@ import { run } from '../../src/cli/run.ts';
 import { loadSettings } from '../../src/config/load.ts';
 import { createLogger } from '../../src/ops/logger.ts';
 import { prepareSchema } from '../../src/replica/prepare-schema.ts';
-import { assemble, type Replica } from '../../src/replica.ts';
+import { assemble, type Replica } from '../../src/replica/replica.ts';
 import { DaemonProcess } from '../chaos/daemon-process.ts';
 import { quickSettings } from '../support/replica.ts';
 import { waitFor } from '../support/wait.ts';

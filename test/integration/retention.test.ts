@@ -5,7 +5,7 @@ import { upkeepJobs } from '../../src/cli/jobs.ts';
 import { loadSettings } from '../../src/config/load.ts';
 import { createLogger } from '../../src/ops/logger.ts';
 import type { WorkerJob } from '../../src/ops/upkeep.ts';
-import { assemble } from '../../src/replica.ts';
+import { assemble } from '../../src/replica/replica.ts';
 import { expireMessages } from '../../src/sync/retention.ts';
 import { applyAnswer, CONNECTION, contextOf } from '../support/pages.ts';
 import { quickSettings } from '../support/replica.ts';

@@ -4,7 +4,7 @@ import { upkeepJobs } from '../../src/cli/jobs.ts';
 import { loadSettings } from '../../src/config/load.ts';
 import { createLogger } from '../../src/ops/logger.ts';
 import type { WorkerJob } from '../../src/ops/upkeep.ts';
-import { assemble } from '../../src/replica.ts';
+import { assemble } from '../../src/replica/replica.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { type ServerFacts, unfit } from '../../src/store/server.ts';
 import { runCommand } from '../support/command.ts';

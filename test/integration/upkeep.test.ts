@@ -7,7 +7,7 @@ import { upkeepJobs } from '../../src/cli/jobs.ts';
 import { loadSettings } from '../../src/config/load.ts';
 import { createLogger } from '../../src/ops/logger.ts';
 import { type ConnectionJob, lastDue, Upkeep, type WorkerJob } from '../../src/ops/upkeep.ts';
-import { assemble } from '../../src/replica.ts';
+import { assemble } from '../../src/replica/replica.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { logLines } from '../support/log-lines.ts';
 import { quickSettings } from '../support/replica.ts';

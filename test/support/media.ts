@@ -6,7 +6,7 @@ import { pathToFileURL } from 'node:url';
 import { type Archiving, openArchive } from '../../src/cli/archiving.ts';
 import type { MediaEvent } from '../../src/media/events.ts';
 import { createLogger } from '../../src/ops/logger.ts';
-import type { Replica } from '../../src/replica.ts';
+import type { Replica } from '../../src/replica/replica.ts';
 
 /** A folder for an archive. */
 export interface MediaFolder {

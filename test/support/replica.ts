@@ -1,7 +1,7 @@
 import type { Kysely } from 'kysely';
 import { loadSettings } from '../../src/config/load.ts';
 import { compareWithTruth } from '../../src/demo/compare.ts';
-import { assemble, type Replica } from '../../src/replica.ts';
+import { assemble, type Replica } from '../../src/replica/replica.ts';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import type { Simulator } from '../../src/simulator/server.ts';
 import type { Database } from '../../src/store/schema.ts';

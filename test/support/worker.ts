@@ -1,5 +1,5 @@
 import { loadSettings } from '../../src/config/load.ts';
-import { assemble, type Replica } from '../../src/replica.ts';
+import { assemble, type Replica } from '../../src/replica/replica.ts';
 import type { Reached } from '../../src/sync/crash-points.ts';
 import { discover, type Removal } from '../../src/sync/discovery.ts';
 import type { SyncEvent } from '../../src/sync/events.ts';

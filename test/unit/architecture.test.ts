@@ -54,20 +54,20 @@ describe('a forbidden import is found', () => {
     ['sync/turn.ts', '../ops/logger.ts'],
     ['sync/turn.ts', '../config/settings.ts'],
     ['sync/turn.ts', '../cli/run.ts'],
-    ['sync/turn.ts', '../replica.ts'],
+    ['sync/turn.ts', '../replica/replica.ts'],
     ['sync/turn.ts', '../simulator/server.ts'],
     ['ops/logger.ts', '../upstream/client.ts'],
     ['ops/logger.ts', '../config/settings.ts'],
     ['ops/logger.ts', '../cli/run.ts'],
-    ['replica.ts', './cli/run.ts'],
-    ['replica.ts', './embedded/server.ts'],
+    ['replica/replica.ts', '../cli/run.ts'],
+    ['replica/replica.ts', '../embedded/server.ts'],
     ['simulator/world.ts', '../lib/text.ts'],
     ['simulator/world.ts', '../upstream/page.ts'],
     ['cli/run.ts', '../simulator/server.ts'],
     ['cli/run.ts', '../demo/demo.ts'],
     ['cli/simulate.ts', '../demo/demo.ts'],
     ['embedded/server.ts', '../store/database.ts'],
-    ['main.ts', './replica.ts'],
+    ['main.ts', './replica/replica.ts'],
     ['main.ts', './embedded/server.ts'],
     ['bin.ts', './cli/program.ts'],
   ])('%s of %s', (file, specifier) => {
@@ -154,7 +154,7 @@ describe('what only few may do is found', () => {
     ['ops/logger.ts', "import process from 'node:process';"],
     ['store/state.ts', "import { env } from 'process';"],
     ['simulator/server.ts', 'process.stdout.write(x);'],
-    ['replica.ts', 'process.pid;'],
+    ['replica/replica.ts', 'process.pid;'],
   ])('%s touching the process', (file, text) => expect(wrong(file, text)).toContain('touches the process'));
 
   test.each([
