@@ -9,6 +9,8 @@ export interface Progress {
   readonly leased: boolean;
   /** Whether a turn has failed since; not one that had begun when the connection was made due. */
   readonly failedSince: boolean;
+  /** Whether `since` is later than now: the database's clock was put back, and nothing would be since for long. */
+  readonly putBack: boolean;
   readonly failures: number;
   readonly lastErrorKind: string | null;
   readonly lastError: string | null;
@@ -30,15 +32,17 @@ export async function readProgress(
     caught_up: boolean;
     leased: boolean;
     failed_since: boolean;
+    put_back: boolean;
     failures: number;
     last_error_kind: string | null;
     last_error: string | null;
   }>`
-    select coalesce(caught_up_at >= ${since}::timestamptz, false) as caught_up,
+    select coalesce(caught_up_at between ${since}::timestamptz and clock_timestamp(), false) as caught_up,
       lease_owner is not null and lease_expires_at > clock_timestamp() as leased,
       -- of a turn that had begun before, noteFailure leaves the time that the connection was made due at
-      coalesce(last_error_kind is not null and last_polled_at >= ${since}::timestamptz
+      coalesce(last_error_kind is not null and last_polled_at between ${since}::timestamptz and clock_timestamp()
         and next_poll_at >= last_polled_at, false) as failed_since,
+      ${since}::timestamptz > clock_timestamp() as put_back,
       consecutive_failures as failures, last_error_kind, last_error
     from ${sql.table('sync_state')} where connection_id = ${connectionId}`.execute(db);
   const row = rows[0];
@@ -47,6 +51,7 @@ export async function readProgress(
       caughtUp: row.caught_up,
       leased: row.leased,
       failedSince: row.failed_since,
+      putBack: row.put_back,
       failures: row.failures,
       lastErrorKind: row.last_error_kind,
       lastError: row.last_error,

@@ -1,6 +1,5 @@
 import { sql } from 'kysely';
 import type { ConnectionId, Cursor } from '../model.ts';
-import { isOver } from './clock.ts';
 import type { Db } from './database.ts';
 import { type Plans, planAnewUnless } from './transaction.ts';
 
@@ -127,6 +126,9 @@ export async function startEpoch(
 export async function startedAutomatically(db: Db, connectionId: ConnectionId): Promise<boolean> {
   const { rows } = await sql`
     select from ${sql.table('sync_state')} where connection_id = ${connectionId}
-      and not ${sql.raw(isOver("last_reset_at + interval '1 hour'"))}`.execute(db);
+      -- one of long after now was before the clock was put back
+      and last_reset_at between clock_timestamp() - interval '1 hour' and clock_timestamp() + interval '1 hour'`.execute(
+    db,
+  );
   return rows.length > 0;
 }

@@ -41,12 +41,13 @@ async function pass(
   worker: Worker,
   options: WorkerOptions,
   connectionId: ConnectionId,
-  since: string,
+  begun: string,
   policy: OncePolicy,
   signal: AbortSignal,
 ): Promise<PassResult> {
   const { control, leaseTtl } = options;
   let asked = false;
+  let since = begun;
   const begunAt = performance.now();
   for (let pause = FIRST_PAUSE; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     const claimedAt = performance.now();
@@ -67,6 +68,11 @@ async function pass(
     }
     const progress = await readProgress(control, connectionId, since);
     if (progress?.caughtUp === true) return { connectionId, caughtUp: true, byHolder: true };
+    if (progress?.putBack === true) {
+      since = await databaseTime(control);
+      asked = false;
+      continue;
+    }
     // What failed before may be mended: only what came of this attempt counts.
     const hopeless =
       progress === undefined ||

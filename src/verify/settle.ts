@@ -26,13 +26,17 @@ export async function settle(
 ): Promise<void> {
   signal.throwIfAborted();
   const { control } = options;
-  const since = await databaseTime(control);
+  let since = await databaseTime(control);
   if (worker.holds(connectionId)) {
     for (worker.wake(connectionId); ; await sleep(LOOK_EVERY, signal)) {
       signal.throwIfAborted();
       if (!worker.holds(connectionId)) throw leaseLost();
       const progress = await readProgress(control, connectionId, since);
       if (progress?.caughtUp === true) return;
+      if (progress?.putBack === true) {
+        since = await databaseTime(control);
+        worker.wake(connectionId);
+      }
       if (isHopeless(progress)) throw failureOf(progress);
     }
   }

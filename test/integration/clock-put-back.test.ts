@@ -1,7 +1,9 @@
+import type { Kysely } from 'kysely';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { claimLeases, leaseSituation } from '../../src/store/leases.ts';
 import { claimMedia } from '../../src/store/media-claims.ts';
+import type { Database } from '../../src/store/schema.ts';
 import { startEpoch } from '../../src/store/state.ts';
 import { readConnections, readWorkers } from '../../src/store/status.ts';
 import { settledAmong } from '../../src/store/upkeep.ts';
@@ -121,6 +123,61 @@ test('one pass waits no longer than a lease time for a worker that was', async (
   await replica.worker.stop();
   await replica.close();
 });
+
+/** A pass beside whoever holds the leases. */
+async function passBeside(control: (own: Kysely<Database>) => Kysely<Database> = (own) => own) {
+  const replica = await createReplica(quickSettings(database.url, simulator.url));
+  replica.worker.start();
+  const { signal } = new AbortController();
+  const options = { ...replica.workerOptions, control: control(replica.control) };
+  const results = await catchUp(
+    replica.worker,
+    options,
+    replica.directory.connections,
+    { maxFailures: 5 },
+    signal,
+  );
+  await replica.worker.stop();
+  await replica.close();
+  return results;
+}
+
+test('what was caught up with then is not caught up with now', async () => {
+  await start();
+  await replicated();
+  simulator.faults.script({ kind: 'answer', status: 402, body: '{}' }, 1_000);
+  const parked = "select from whatsapp.sync_state where last_error_kind = 'payment_required'";
+  await waitFor(async () => (await database.query(parked)).length === 2, { what: 'both to be parked' });
+  await database.query(`update whatsapp.sync_state set caught_up_at = now() + interval '2 hours'`);
+  for (const result of await passBeside())
+    expect(result).toMatchObject({
+      caughtUp: false,
+      byHolder: true,
+      error: expect.stringContaining('payment_required'),
+    });
+});
+
+test.each([true, false])(
+  'it is put back while a pass waits for the holder, whose upstream serves: %s',
+  async (serves) => {
+    await start();
+    await replicated();
+    if (!serves) simulator.faults.script({ kind: 'answer', status: 402, body: '{}' }, 1_000);
+    // The pass begins before.
+    let begun = false;
+    const ahead = (own: Kysely<Database>) =>
+      own.withPlugin({
+        transformQuery: ({ node }) => node,
+        transformResult: async ({ result }) => {
+          const rows = begun ? result.rows : [{ at: new Date(Date.now() + 7_200_000).toISOString() }];
+          begun = true;
+          return { ...result, rows };
+        },
+      });
+    for (const result of await passBeside(ahead))
+      expect(result).toMatchObject({ caughtUp: serves, byHolder: true });
+  },
+);
 
 test.each(['next_try_at', 'claimed_until'])('an attachment whose %s is then', async (column) => {
   const rooms = [{ connectionId: 'conn_a', room: 9 }];

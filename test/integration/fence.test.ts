@@ -163,7 +163,7 @@ test('a start from 0 is due at once; one without a person counts for an hour', a
   expect(await startedAutomatically(database.db, CONNECTION)).toBe(false);
   await startEpoch(database.db, CONNECTION, 'reset', true);
   expect(await startedAutomatically(database.db, CONNECTION)).toBe(true);
-  for (const then of ["- interval '61 minutes'", "+ interval '3 years'"]) {
+  for (const then of ["- interval '61 minutes'", "+ interval '2 hours'", "+ interval '3 years'"]) {
     await database.query(`update whatsapp.sync_state set last_reset_at = now() ${then}`);
     expect(await startedAutomatically(database.db, CONNECTION)).toBe(false);
   }
