@@ -79,6 +79,7 @@ export function examineSettings(env: Environment, needs: Needs): Examined {
     );
   }
   checkTogether(loaded, problems);
+  checkProxies(env, problems);
   const warnings = checkNames(env, problems);
   for (const [name, setting] of Object.entries(SETTINGS) as [SettingName, Setting][]) {
     if (setting.default !== undefined) settings[name] ??= setting.value(setting.default);
@@ -157,6 +158,17 @@ function checkTogether(settings: Settings, problems: string[]): void {
   }
   if (settings.BACKOFF_MIN > settings.BACKOFF_MAX) {
     problems.push('BACKOFF_MIN is above BACKOFF_MAX: lower the one, or raise the other');
+  }
+}
+
+/** Variables that undici reads, with an internal error where it cannot. */
+const PROXIES = ['HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy'];
+
+function checkProxies(env: Environment, problems: string[]): void {
+  for (const name of PROXIES) {
+    const text = env[name] || 'http://none';
+    if (/^(https?|socks5?):\/\//i.test(text) && URL.canParse(text)) continue;
+    problems.push(`${name} is no URL of a proxy: write it as http://host:port`);
   }
 }
 

@@ -29,17 +29,7 @@ test('are told beside what is missing for them', () => {
 });
 
 test('of other programs are no matter', () => {
-  const others = [
-    'PATH',
-    'HOME',
-    'LANG',
-    'PGHOST',
-    'HOSTNAME',
-    'TZ',
-    'HTTPS_PROXY',
-    'NO_PROXY',
-    'NODE_OPTIONS',
-  ];
+  const others = ['PATH', 'HOME', 'LANG', 'PGHOST', 'HOSTNAME', 'TZ', 'NO_PROXY', 'NODE_OPTIONS'];
   const more = [
     'NODE_EXTRA_CA_CERTS',
     'DATABASE_PASSWORD',
@@ -61,4 +51,15 @@ test.each([
   ['WA_REPLICA_SCHEMA_FILE', /no setting/],
 ])('%s is an error', (name, problem) => {
   expect(problemsOf({ [name]: 'x' })).toEqual([expect.stringMatching(problem)]);
+});
+
+test.each(['HTTPS_PROXY', 'http_proxy'])('%s is a URL, or empty', (name) => {
+  for (const text of ['http://proxy:3128', 'HTTPS://me:secret@proxy', 'socks5://proxy', '']) {
+    loadSettings({ [name]: text }, NONE);
+  }
+  for (const text of ['proxy:3128', '127.0.0.1:3128', 'http://secret:x', 'ftp://proxy']) {
+    expect(problemsOf({ [name]: text })).toEqual([
+      `${name} is no URL of a proxy: write it as http://host:port`,
+    ]);
+  }
 });
