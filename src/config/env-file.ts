@@ -1,12 +1,12 @@
 import { parseEnv } from 'node:util';
 
 /** An entry as Node reads it: what stands in quotes may have several lines; quotes that do not end are part of the value. */
-const ENTRY = /[ \t]*(?:export[ \t]+)?[A-Za-z_]\w*[ \t]*=[ \t]*(?:"[^"]*"|'[^']*'|`[^`]*`)?[^\n]*\n/y;
+const ENTRY = /[ \t]*(?:export[ \t]+)?[A-Za-z_][\w.-]*[ \t]*=[ \t]*(?:"[^"]*"|'[^']*'|`[^`]*`)?[^\n]*\n/y;
 const NOTHING = /[ \t]*(?:#[^\n]*)?\n/y;
 const LINE = /[^\n]*\n/y;
 
 /** Behind a `=` with nothing but blanks after it Node takes the next line for the value. */
-const EMPTY = /^([ \t]*(?:export[ \t]+)?[A-Za-z_]\w*[ \t]*=)[ \t]+$/gm;
+const EMPTY = /^([ \t]*(?:export[ \t]+)?[A-Za-z_][\w.-]*[ \t]*=)[ \t]+$/gm;
 
 export interface EnvFile {
   readonly values: Readonly<Record<string, string | undefined>>;

@@ -16,12 +16,21 @@ test('every line that sets nothing is told of, by its number alone', () => {
     'E F=secret',
     'G="\u2028"',
     '\t# comment',
+    'com.docker.x=1',
+    'my-app= ',
     '-----BEGIN secret-----',
   ].join('\n');
   const { values, warnings } = readEnvFile(text);
   const told = (line: number) => `.env, line ${line}: is not of the form NAME=value, and sets nothing`;
-  expect(warnings).toEqual([2, 4, 8, 11, 14].map(told));
-  expect(values).toMatchObject({ A: '1', C: 'one\nin = quotes\n# two', D: "'x", G: '\u2028' });
+  expect(warnings).toEqual([2, 4, 8, 11, 16].map(told));
+  expect(values).toMatchObject({
+    A: '1',
+    C: 'one\nin = quotes\n# two',
+    D: "'x",
+    G: '\u2028',
+    'com.docker.x': '1',
+    'my-app': '',
+  });
   expect(readEnvFile(text.replaceAll('\n', '\r\n'))).toEqual({ values, warnings });
 });
 
