@@ -180,9 +180,10 @@ describe('what takes time or room', () => {
     await expectNothingUntilHealed(fault, 'timeout');
     const [first, second] = gaps(seen.filter((request) => request.fault !== null));
     for (const gap of [first, second]) {
-      expect(gap).toBeGreaterThanOrEqual(REQUEST_TIMEOUT - 5);
-      // BACKOFF_MAX comes on top of it, and a busy machine.
-      expect(gap).toBeLessThan(REQUEST_TIMEOUT + 200 + 500);
+      // It begins before the upstream sees the request; on a busy machine, long before.
+      expect(gap).toBeGreaterThan(REQUEST_TIMEOUT / 2);
+      // Without it, the trickle would go on for minutes, the hang for ever.
+      expect(gap).toBeLessThan(REQUEST_TIMEOUT + 10_000);
     }
   });
 

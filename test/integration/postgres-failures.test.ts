@@ -54,7 +54,7 @@ const lines = () =>
 
 /** Does nothing, and ends this long after the signal. What a daemon does at its end has bounds that would make a second
  * more, each after the other. */
-const WITNESS = `process.on('SIGTERM', () => setTimeout(process.exit, ${SHUTDOWN_TIMEOUT + 500}));
+const WITNESS = `process.on('SIGTERM', () => setTimeout(process.exit, ${SHUTDOWN_TIMEOUT + 900}));
   console.error('{"msg":"up"}');
   setInterval(() => {}, 60_000);`;
 
