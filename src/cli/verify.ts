@@ -151,7 +151,8 @@ function progressOn(
       told = now;
       const { checked, drift } = sums(counts);
       const took = humanDuration((now - begun) / 1000);
-      const line = `${connectionId}: ${conversations}/${ofConversations} conversations, ${plural(checked, 'record')}, ${plural(requests, 'request')}, ${drift} differ, ${took}`;
+      const done = `${conversations}/${ofConversations} conversations, ${plural(checked, 'record')}`;
+      const line = `${connectionId}: ${done}, ${plural(requests, 'request')}, ${drift} differ, ${took}`;
       // One that is as wide as the terminal would go on in the next, and leave itself behind.
       const shown = line.slice(0, Math.max(0, (stream.columns || 80) - 1));
       stream.write(stream.isTTY ? `\r\u001b[K${shown}` : `${line}\n`);

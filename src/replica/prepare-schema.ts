@@ -13,8 +13,8 @@ import { requireErasureKey } from './writing.ts';
  * @param onStale called where the indexes may be out of order.
  * @param patience how long without it, in milliseconds.
  * @returns the migrations that were run.
- * @throws ReplicaError `database` where the server cannot be used, `database_unfit` where it never can; the schema's errors of `migrator.ts`. ConfigError
- * where ERASURE_KEY is not that of the erasures.
+ * @throws ReplicaError `database` where the server cannot be used, `database_unfit` where it never can; the schema's
+ * errors of `migrator.ts`. ConfigError where ERASURE_KEY is not that of the erasures.
  */
 export async function prepareSchema(
   replica: Replica,

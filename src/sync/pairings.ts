@@ -17,6 +17,7 @@ const PAIRING_TIMEOUT = 5_000;
 const PAIRING_BYTES = 4_096;
 /** What one may take where connections wait for it, in milliseconds. */
 const NAMING_TIMEOUT = 30_000;
+
 /** Which account is paired with which connection, as the upstream tells it. */
 export class Pairings {
   readonly #context: PairingsContext;

@@ -1,33 +1,18 @@
 /** The functions of the change feed: the loop that is told of them, what they refuse, and whose they are. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
-import pg from 'pg';
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import { migrateToLatest } from '../../src/store/migrator.ts';
-import { useTestDatabase } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
-import { message, read } from './consumers.ts';
+import { message, read, useFeed } from './consumers.ts';
 
-const database = useTestDatabase({ migrated: true });
-let pool: pg.Pool;
-beforeAll(() => {
-  pool = new pg.Pool({ connectionString: database.url, max: 6 });
-});
-afterAll(async () => {
-  await pool.end();
-});
-beforeEach(async () => {
-  await database.query(`truncate whatsapp.changes, whatsapp.change_consumers, whatsapp.change_positions,
-    whatsapp.sync_state, whatsapp.messages, whatsapp.contacts`);
-});
-
-const page = (connection: string, cursor: number, ...ids: number[]) =>
-  applyAnswer(database.db, { cursor, messages: ids.map((id) => message(id, cursor)) }, {}, connection);
+const feed = useFeed();
+const { database, page } = feed;
 
 test('the loop of docs/changes.md works as it stands there', async () => {
   const text = readFileSync(path.join(import.meta.dirname, '../../docs/changes.md'), 'utf8');
   const loop = /```sql\n(begin;\n[\s\S]*?commit;\n)```/.exec(text)![1]!;
-  await pool.query(`create schema crm; create table crm.inbox (connection_id text, message_id text, body text,
+  await feed.pool.query(`create schema crm; create table crm.inbox (connection_id text, message_id text, body text,
     primary key (connection_id, message_id))`);
   const incoming = { ...message(1, 1), direction: 'incoming' };
   await applyAnswer(
@@ -42,17 +27,17 @@ test('the loop of docs/changes.md works as it stands there', async () => {
     'a',
   );
   await applyAnswer(database.db, { cursor: 1, messages: [incoming] }, {}, 'b');
-  for (let times = 0; times < 2; times++) await pool.query(loop);
+  for (let times = 0; times < 2; times++) await feed.pool.query(loop);
   const late = { ...message(3, 2), direction: 'incoming' };
   const edited = { ...message(1, 2), direction: 'incoming' };
   await applyAnswer(database.db, { cursor: 2, messages: [late, edited] }, {}, 'a');
-  await pool.query(loop);
-  expect((await pool.query('select * from crm.inbox order by 1, 2')).rows).toEqual([
+  await feed.pool.query(loop);
+  expect((await feed.pool.query('select * from crm.inbox order by 1, 2')).rows).toEqual([
     { connection_id: 'a', message_id: 'm1', body: '1' },
     { connection_id: 'a', message_id: 'm3', body: '2' },
     { connection_id: 'b', message_id: 'm1', body: '1' },
   ]);
-  expect((await pool.query('select change_no from whatsapp.change_positions order by 1')).rows).toEqual([
+  expect((await feed.pool.query('select change_no from whatsapp.change_positions order by 1')).rows).toEqual([
     { change_no: '1' },
     { change_no: '6' },
   ]);
@@ -60,9 +45,12 @@ test('the loop of docs/changes.md works as it stands there', async () => {
 
 test('what cannot be done is an error with a code', async () => {
   await page('a', 1, 1, 2);
-  expect(await read(pool, 'crm', 1)).toHaveLength(1);
+  expect(await read(feed.pool, 'crm', 1)).toHaveLength(1);
   const fails = async (statement: string, code: string) =>
-    expect([statement, await pool.query(statement).catch((error) => error.code)]).toEqual([statement, code]);
+    expect([statement, await feed.pool.query(statement).catch((error) => error.code)]).toEqual([
+      statement,
+      code,
+    ]);
   await fails(`select whatsapp.ack_changes('crm', 'a', 2)`, 'WR003');
   await fails(`select whatsapp.ack_changes('crm', 'nowhere', 1)`, 'WR003');
   await fails(`select whatsapp.ack_changes('crm', 'a', null)`, 'WR003');
@@ -83,21 +71,21 @@ test('what cannot be done is an error with a code', async () => {
     await fails(`select whatsapp.${call}('')`, '23514');
     await fails(`select whatsapp.${call}(null)`, '23502');
   }
-  expect((await pool.query('select consumer from whatsapp.change_consumers')).rows).toEqual([
+  expect((await feed.pool.query('select consumer from whatsapp.change_consumers')).rows).toEqual([
     { consumer: 'crm' },
   ]);
   const { rows } =
-    await pool.query(`select whatsapp.register_consumer('crm') as new, whatsapp.drop_consumer('crm') as gone,
+    await feed.pool.query(`select whatsapp.register_consumer('crm') as new, whatsapp.drop_consumer('crm') as gone,
     whatsapp.drop_consumer('crm') as again`);
   expect(rows).toEqual([{ new: false, gone: true, again: false }]);
-  expect((await pool.query('select from whatsapp.change_positions')).rowCount).toBe(0);
+  expect((await feed.pool.query('select from whatsapp.change_positions')).rowCount).toBe(0);
 });
 
 test('the functions are their schema’s, whatever it is called, and take no temporary table for their own', async () => {
   await migrateToLatest(database.url, 'another_one');
-  await pool.query(`insert into another_one.sync_state (connection_id, last_change_no) values ('a', 1)`);
-  await pool.query(`insert into another_one.changes values ('a', 1, 'message', 'm', 'inserted')`);
-  const client = await pool.connect();
+  await feed.pool.query(`insert into another_one.sync_state (connection_id, last_change_no) values ('a', 1)`);
+  await feed.pool.query(`insert into another_one.changes values ('a', 1, 'message', 'm', 'inserted')`);
+  const client = await feed.pool.connect();
   await client.query('create temporary table changes (like another_one.changes)');
   await client.query('create temporary table change_consumers (like another_one.change_consumers)');
   await client.query('set search_path to public');
@@ -106,10 +94,10 @@ test('the functions are their schema’s, whatever it is called, and take no tem
   // Leased, since nothing else was asked for.
   expect((await client.query(`select from another_one.read_changes('crm')`)).rowCount).toBe(0);
   await client.query(`select another_one.ack_changes('crm', 'a', 1)`);
-  expect((await pool.query('select change_no from another_one.change_positions')).rows).toEqual([
+  expect((await feed.pool.query('select change_no from another_one.change_positions')).rows).toEqual([
     { change_no: '1' },
   ]);
-  expect((await pool.query('select from whatsapp.change_consumers')).rowCount).toBe(0);
+  expect((await feed.pool.query('select from whatsapp.change_consumers')).rowCount).toBe(0);
   await client.query(`select another_one.restart_consumer('crm', 'a', 'start')`);
   expect((await client.query(`select from another_one.read_changes('crm')`)).rowCount).toBe(1);
   client.release(true);
