@@ -7,7 +7,8 @@ type Callback = (error: Error | undefined, client: pg.PoolClient | undefined, do
 /** pg's pool of {@link PgClient}s, whose failures have a code too: pg tells by text alone that none came free in time. */
 export class PgPool extends pg.Pool {
   constructor(config: pg.PoolConfig) {
-    super({ ...config, Client: PgClient });
+    // Statements go out when they are asked for (`session.ts` says which before the ones before them are answered).
+    super({ ...config, Client: PgClient, pipeline: true });
   }
 
   override connect(): Promise<pg.PoolClient>;

@@ -8,6 +8,9 @@ import type pg from 'pg';
  * transaction may be in another one (R15). So names are given only where the process that answers is the one that
  * answered the login; a pooler makes up the id that it greets with. Each time they are planned anew, but where
  * `transaction.ts` says otherwise.
+ * There, what begins a transaction is not waited for either, but goes out with its first statement
+ * (https://node-postgres.com/features/pipelining): of six ways to Postgres and back that a page takes, two are saved.
+ * Whether every pooler bears with that is not known.
  */
 
 /** How often a text must have come before it gets a name. */
@@ -19,6 +22,13 @@ const MOST_TEXTS = 100;
 
 /** SQLSTATEs of a name that is not what it was: unknown, taken, or of a statement whose columns have changed. */
 const ASTRAY: readonly unknown[] = ['26000', '42P05', '0A000'];
+
+/** What begins a transaction and sets its limits (`transaction.ts`): of its answer nothing is wanted but that it is good. */
+const OPENING = /^(?:start transaction|select set_config\()/;
+/** What may be sent before it is known that the transaction has begun. Anything else would be committed by itself where
+ * the server has refused to begin one, as it does where somebody cancels just then. */
+const READING = /^\s*select\s/;
+const NO_ROWS = { command: '', rowCount: 0, rows: [] };
 
 const times = new Map<string, number>();
 const names = new Map<string, string>();
@@ -64,12 +74,16 @@ async function isDirect(client: pg.PoolClient, patient: boolean): Promise<boolea
 
 class Session implements PostgresPoolClient {
   readonly #client: pg.PoolClient;
+  readonly #direct: boolean;
   #named: boolean;
+  /** Answers that are still to come, of what opens the transaction. */
+  readonly #opening: Promise<unknown>[] = [];
   #plannedSince = performance.now();
 
-  constructor(client: pg.PoolClient, named: boolean) {
+  constructor(client: pg.PoolClient, direct: boolean) {
     this.#client = client;
-    this.#named = named;
+    this.#direct = direct;
+    this.#named = direct;
   }
 
   get processID(): number {
@@ -89,6 +103,20 @@ class Session implements PostgresPoolClient {
 
   /** Cursors, the other form of it, are not used. */
   readonly query = (async (text: string, values: readonly unknown[] = []) => {
+    if (this.#direct && OPENING.test(text)) {
+      const answer = this.#send(text, values);
+      // told by the statement that comes next
+      answer.catch(() => {});
+      this.#opening.push(answer);
+      return NO_ROWS;
+    }
+    const opening = this.#opening.splice(0);
+    if (!READING.test(text)) await Promise.all(opening);
+    const [result] = await Promise.all([this.#send(text, values), ...opening]);
+    return result;
+  }) as unknown as PostgresPoolClient['query'];
+
+  async #send(text: string, values: readonly unknown[]): Promise<unknown> {
     const name = this.#named && values.length > 0 ? nameOf(text) : undefined;
     if (name === undefined) return await this.#client.query(text, [...values]);
     try {
@@ -97,7 +125,7 @@ class Session implements PostgresPoolClient {
       if (ASTRAY.includes((error as { code?: unknown }).code)) this.#named = false;
       throw error;
     }
-  }) as unknown as PostgresPoolClient['query'];
+  }
 }
 
 /** The same for a text in all sessions; undefined where it has none. */
