@@ -34,20 +34,9 @@ export function messageCounts(connectionId: ConnectionId, numbering: number): Ra
   const final = (column: string) => `case when b.older then coalesce(j.old_${column}, j.${column})
           else j.${column} end as ${column}`;
   return sql`,
-    counted as materialized (
-      select c.conversation_id, ${raw(otherJid('c.'))} as jid,
-        coalesce(c.is_from_me, c.direction = 'outgoing', false) as from_me, c.sent_at, 1 as n
-      from judged j
-      cross join lateral (
-        select coalesce((${numbering}::integer, j.seq) < (j.old_numbering, j.old_seq), false) as older
-      ) b
-      cross join lateral (select ${raw(COUNTED.map(final).join(', '))}) c
-      where j.outcome in ('inserted', 'updated', 'amended')
-        and (j.outcome = 'inserted' or (${raw(COUNTED.map((c) => `c.${c}`).join(', '))})
-          is distinct from (${raw(COUNTED.map((c) => `j.old_${c}`).join(', '))}))
-      union all
-      select j.old_conversation_id, ${raw(otherJid('j.', 'old_'))},
-        coalesce(j.old_is_from_me, j.old_direction = 'outgoing', false), null, -1
+    -- What counts under something else now.
+    recounted as materialized (
+      select c.*, ${raw(COUNTED.map((c) => `j.old_${c}`).join(', '))}
       from judged j
       cross join lateral (
         select coalesce((${numbering}::integer, j.seq) < (j.old_numbering, j.old_seq), false) as older
@@ -56,6 +45,19 @@ export function messageCounts(connectionId: ConnectionId, numbering: number): Ra
       where j.outcome in ('updated', 'amended')
         and (${raw(COUNTED.map((c) => `c.${c}`).join(', '))})
           is distinct from (${raw(COUNTED.map((c) => `j.old_${c}`).join(', '))})
+    ),
+    counted as materialized (
+      select j.conversation_id, ${raw(otherJid('j.'))} as jid,
+        coalesce(j.is_from_me, j.direction = 'outgoing', false) as from_me, j.sent_at, 1 as n
+      from judged j where j.outcome = 'inserted'
+      union all
+      select c.conversation_id, ${raw(otherJid('c.'))},
+        coalesce(c.is_from_me, c.direction = 'outgoing', false), c.sent_at, 1
+      from recounted c
+      union all
+      select c.old_conversation_id, ${raw(otherJid('c.', 'old_'))},
+        coalesce(c.old_is_from_me, c.old_direction = 'outgoing', false), null, -1
+      from recounted c
     ),
     jids_heard_of as (
       insert into ${sql.table('jids')} (connection_id, jid, phone_e164)

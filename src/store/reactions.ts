@@ -31,6 +31,7 @@ export function reactionWrites(connectionId: ConnectionId, numbering: number): R
       cross join lateral (select case when (${numbering}::integer, j.seq) < (j.old_numbering, j.old_seq)
         then coalesce(j.old_reactions, j.reactions) else j.reactions end as reactions) f
       where j.outcome in ('inserted', 'updated', 'amended') and f.reactions is distinct from j.old_reactions
+        and (f.reactions <> '{}' or j.old_reactions is not null)
     ),
     reactions_now as materialized (
       select m.message_id, r.* from reacted m cross join lateral (${sql.raw(reactionsIn('m.reactions'))}) r

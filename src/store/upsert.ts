@@ -68,10 +68,10 @@ function statement(
       select * from ${recordset(entity, rows)}
     )${members ? membershipDiff(connectionId) : sql``},
     judged as materialized (
-      select i.${raw(key)}, ${raw(incomingContent(content, partial))}, i.${raw(version)},
-        ${raw(changes ? `${changedAs(entity, content, partial)},` : '')}
-        ${raw(storedColumns(entity))}
-        ${raw(verdict(entity, partial))} as outcome
+      -- The outcome first: whoever reads only some of the rows takes no more columns of the others apart than this one.
+      select ${raw(verdict(entity, partial))} as outcome,
+        i.${raw(key)}, ${raw(incomingContent(content, partial))}, i.${raw(version)}
+        ${raw(changes ? `, ${changedAs(entity, content, partial)}` : '')}${raw(storedColumns(entity))}
       from (select *, ${numbering}::integer as numbering from incoming) i
       left join lateral (
         -- One look-up in the key's index per row whatever the statistics say, which are old when a backlog comes in: a
@@ -96,8 +96,8 @@ function statement(
 
 /** What `judged` takes along for what is written beside the rows: the stored row's is not looked up again. */
 function storedColumns(entity: Entity): string {
-  if (entity === MESSAGE) return `${replacedColumns()}, ${STORED_COUNTED}, ${STORED_REACTIONS},`;
-  return entity === CONVERSATION ? `i.participants, ${STORED_OTHER_SIDE},` : '';
+  if (entity === MESSAGE) return `, ${replacedColumns()}, ${STORED_COUNTED}, ${STORED_REACTIONS}`;
+  return entity === CONVERSATION ? `, i.participants, ${STORED_OTHER_SIDE}` : '';
 }
 
 /** What follows from the rows that are written: identities, counts, reactions, intervals. */
