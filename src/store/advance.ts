@@ -1,4 +1,4 @@
-import { sql } from 'kysely';
+import { type RawBuilder, sql } from 'kysely';
 import type { ErrorKind } from '../errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import { numberAfter } from './changes.ts';
@@ -9,7 +9,6 @@ import type { Position } from './state.ts';
 
 /** A page as the ledger keeps it. */
 export interface LedgerEntry {
-  readonly hasMore: boolean;
   readonly conversations: number;
   readonly contacts: number;
   readonly messages: number;
@@ -18,21 +17,26 @@ export interface LedgerEntry {
   readonly worker: string;
 }
 
-/** What a turn that went well leaves behind. Times are in milliseconds before now. */
-export interface Advance {
-  readonly to: Cursor;
+/** What a poll that went well leaves behind, whatever it brought. Times are in milliseconds. */
+export interface Polled {
   /** Since the request began; database time less this is `caught_up_at`, so that no clock of ours counts. */
   readonly requestedAgo: number;
+  /** Nothing more is waiting. */
   readonly caughtUp: boolean;
-  readonly changed: boolean;
-  /** Rows were written that the change feed was not told of. */
-  readonly untold: boolean;
-  readonly inserted: Readonly<Record<'conversations' | 'contacts' | 'messages', number>>;
   /** Until the next poll, where nothing more is waiting. */
   readonly nextPollIn: number;
   readonly leaseTtl: number;
   /** The upstream's memory, RETENTION_WINDOW. */
   readonly window: number;
+}
+
+/** The same of a page. */
+export interface Advance extends Polled {
+  readonly to: Cursor;
+  readonly changed: boolean;
+  /** Rows were written that the change feed was not told of. */
+  readonly untold: boolean;
+  readonly inserted: Readonly<Record<'conversations' | 'contacts' | 'messages', number>>;
 }
 
 /** What the upstream forgot before it was replicated. */
@@ -43,9 +47,8 @@ export interface Gap {
 
 /**
  * Moves the cursor by compare-and-set on `(epoch, cursor, lease_term)` and, where it moves, writes the ledger row,
- * in one statement (R1). A poll that brought nothing new only notes that it was made. `next_poll_at` keeps an
- * earlier time that somebody set while the turn ran. A catch-up that comes after the window has passed records the gap
- * with it, so that no crash can lose it (R17).
+ * in one statement (R1). `next_poll_at` keeps an earlier time that somebody set while the turn ran. A catch-up that
+ * comes after the window has passed records the gap with it, so that no crash can lose it (R17).
  * @returns the gap, where there is a new one; false where another has moved the cursor or taken the lease: nothing was
  * written then.
  */
@@ -68,27 +71,16 @@ export async function advance(
     ), state as (
       update ${sql.table('sync_state')} set
         cursor = ${move.to.toString()}::bigint,
-        caught_up_at = case when ${move.caughtUp}::boolean
-          then clock_timestamp() - ${interval(move.requestedAgo)} else caught_up_at end,
-        last_polled_at = clock_timestamp(),
+        ${polled(move)},
         last_changed_at = case when ${move.changed}::boolean then clock_timestamp() else last_changed_at end,
-        has_more = ${ledger.hasMore}::boolean,
         last_change_no = ${numberAfter(move.untold)},
-        last_error = null, last_error_kind = null, consecutive_failures = 0,
-        -- null: due, and not to be taken for a time that somebody else set
-        next_poll_at = ${unlessDueSince(
-          move.requestedAgo,
-          sql`case when not ${ledger.hasMore}::boolean then clock_timestamp() + ${interval(move.nextPollIn)} end`,
-        )},
-        lease_expires_at = clock_timestamp() + ${interval(move.leaseTtl)},
         stored_conversations = stored_conversations + ${inserted.conversations}::integer,
         stored_contacts = stored_contacts + ${inserted.contacts}::integer,
         stored_messages = stored_messages + ${inserted.messages}::integer,
         beside_conversations = beside_conversations + ${beside(inserted.conversations)}::integer,
         beside_contacts = beside_contacts + ${beside(inserted.contacts)}::integer,
         beside_messages = beside_messages + ${beside(inserted.messages)}::integer
-      where connection_id = ${connectionId} and epoch = ${at.epoch} and cursor = ${from}::bigint
-        and lease_term = ${at.term}::bigint
+      where ${stands(connectionId, at)}
       returning caught_up_at - ${interval(move.window)} as forgotten
     ), gap as (
       insert into ${sql.table('gaps')} (connection_id, gap_from, gap_to, found_by)
@@ -101,7 +93,7 @@ export async function advance(
       insert into ${sql.table('sync_pages')} (connection_id, epoch, numbering, cursor_from, cursor_to, has_more,
         conversations, contacts, messages, quarantined, body_sha256, worker)
       select ${connectionId}, ${at.epoch}::integer, ${at.numbering}::integer, ${from}::bigint,
-        ${move.to.toString()}::bigint, ${ledger.hasMore}::boolean, ${ledger.conversations}::integer,
+        ${move.to.toString()}::bigint, ${!move.caughtUp}::boolean, ${ledger.conversations}::integer,
         ${ledger.contacts}::integer, ${ledger.messages}::integer, ${ledger.quarantined}::integer,
         ${ledger.bodySha256}, ${ledger.worker}
       from state where ${moved}::boolean
@@ -111,6 +103,45 @@ export async function advance(
   if (row === undefined) return false;
   const { gap_from, gap_to } = row;
   return { gap: gap_from === null || gap_to === null ? undefined : { from: gap_from, to: gap_to } };
+}
+
+/**
+ * Notes a poll that brought nothing, by the same compare-and-set: in one statement on one row, since a connection at
+ * rest does nothing else.
+ * @returns whether it did. It leaves what is more to {@link advance}: another position, or something that the upstream
+ * may have forgotten before.
+ */
+export async function notePoll(
+  db: Db,
+  connectionId: ConnectionId,
+  at: Position,
+  poll: Polled,
+): Promise<boolean> {
+  const { rows } = await sql`
+    update ${sql.table('sync_state')} set ${polled(poll)}
+    where ${stands(connectionId, at)} and caught_up_at >= clock_timestamp() - ${interval(poll.window)}
+    returning 1`.execute(db);
+  return rows.length > 0;
+}
+
+/** SQL, for `set`: what every poll that went well leaves in the state row. */
+function polled({ requestedAgo, caughtUp, nextPollIn, leaseTtl }: Polled): RawBuilder<unknown> {
+  const next = sql`case when ${caughtUp}::boolean then clock_timestamp() + ${interval(nextPollIn)} end`;
+  return sql`
+        caught_up_at = case when ${caughtUp}::boolean
+          then clock_timestamp() - ${interval(requestedAgo)} else caught_up_at end,
+        last_polled_at = clock_timestamp(),
+        has_more = not ${caughtUp}::boolean,
+        last_error = null, last_error_kind = null, consecutive_failures = 0,
+        -- null: due, and not to be taken for a time that somebody else set
+        next_poll_at = ${unlessDueSince(requestedAgo, next)},
+        lease_expires_at = clock_timestamp() + ${interval(leaseTtl)}`;
+}
+
+/** SQL, of `sync_state`: the row, as long as nobody else has moved the cursor or taken the lease. */
+function stands(connectionId: ConnectionId, { epoch, cursor, term }: Position): RawBuilder<boolean> {
+  return sql`connection_id = ${connectionId} and epoch = ${epoch} and cursor = ${cursor.toString()}::bigint
+        and lease_term = ${term}::bigint`;
 }
 
 /** What a turn that failed leaves behind, for `status`. No text of foreign origin gets here (R18). */

@@ -28,8 +28,8 @@ export interface TransactionLimits {
  * stopped half-way (Ctrl-Z). */
 export const BESIDE: TransactionLimits = { idleTimeout: 60_000, asDefault: true };
 
-/** `anew`: planned each time. `kept`: of statements on the state row alone. `kept where large`: of messages too. */
-export type Plans = 'anew' | 'kept' | 'kept where large';
+/** `anew`: planned each time. */
+export type Plans = 'anew' | 'kept where large';
 
 /** From how many bytes on `messages` is large; some 5,000 rows. */
 const LARGE = 2 * 1024 * 1024;

@@ -1,7 +1,7 @@
 import type { Kysely } from 'kysely';
 import { refusesData } from '../errors.ts';
-import type { ConnectionId, Kind, Reject, Tally } from '../model.ts';
-import { advance, type Gap } from '../store/advance.ts';
+import { type ConnectionId, emptyTally, type Kind, type Reject, type Tally } from '../model.ts';
+import { advance, type Gap, notePoll, type Polled } from '../store/advance.ts';
 import { quarantine } from '../store/quarantine.ts';
 import type { Database } from '../store/schema.ts';
 import { isAt, lockState, type Position } from '../store/state.ts';
@@ -62,12 +62,44 @@ export async function apply(
   changes: Changes,
   plan: ApplyPlan,
 ): Promise<Applied> {
+  if (page.cursor === at.cursor && changes.batches.length === 0 && changes.rejects.length === 0) {
+    return await poll(context, connectionId, at, page, changes, plan);
+  }
   try {
     return await attempt(context, connectionId, at, page, changes, plan, false);
   } catch (error) {
     if (!refusesData(error)) throw error;
     return await attempt(context, connectionId, at, page, changes, plan, true);
   }
+}
+
+/** Notes a poll that brought nothing. Only what is more than that takes a page's transaction. */
+async function poll(
+  context: ApplyContext,
+  connectionId: ConnectionId,
+  at: Position,
+  page: Answer,
+  changes: Changes,
+  plan: ApplyPlan,
+): Promise<Applied> {
+  const nextPollIn = page.hasMore ? 0 : plan.nextPollIn(false);
+  if (!(await notePoll(context.db, connectionId, at, polled(context, page, plan, nextPollIn)))) {
+    const counted = { ...plan, nextPollIn: () => nextPollIn };
+    return await attempt(context, connectionId, at, page, changes, counted, false);
+  }
+  context.reached('committed');
+  const tally = { conversation: emptyTally(), contact: emptyTally(), message: emptyTally() };
+  return { done: true, tally, rejects: [], suppressed: NONE, gap: undefined };
+}
+
+/** @param nextPollIn milliseconds. */
+function polled(
+  { leaseTtl, window }: ApplyContext,
+  { hasMore }: Answer,
+  { requestedAt }: ApplyPlan,
+  nextPollIn: number,
+): Polled {
+  return { requestedAgo: performance.now() - requestedAt, caughtUp: !hasMore, nextPollIn, leaseTtl, window };
 }
 
 async function attempt(
@@ -104,9 +136,8 @@ async function attempt(
       context.reached('rows_written');
       const changed = hasChanged(tally) || rejects.length > 0;
       const move = {
+        ...polled(context, page, plan, page.hasMore ? 0 : plan.nextPollIn(changed)),
         to: page.cursor,
-        requestedAgo: performance.now() - plan.requestedAt,
-        caughtUp: !page.hasMore,
         changed,
         untold: !context.changes && hasChanged(tally),
         inserted: {
@@ -114,12 +145,8 @@ async function attempt(
           contacts: tally.contact.inserted,
           messages: tally.message.inserted,
         },
-        nextPollIn: page.hasMore ? 0 : plan.nextPollIn(changed),
-        leaseTtl: context.leaseTtl,
-        window: context.window,
       };
       const ledger = {
-        hasMore: page.hasMore,
         conversations: changes.came.conversation,
         contacts: changes.came.contact,
         messages: changes.came.message,
@@ -142,7 +169,6 @@ async function attempt(
 }
 
 function plansOf({ batches }: Changes): Plans {
-  if (batches.length === 0) return 'kept';
   return batches.every(({ kind }) => kind === 'message') ? 'kept where large' : 'anew';
 }
 

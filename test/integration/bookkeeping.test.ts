@@ -1,13 +1,17 @@
 /** What a page leaves behind beside its records (R1): cursor, counts, ledger, times. */
 import { createHash } from 'node:crypto';
 import { beforeEach, expect, test } from 'vitest';
+import { readPosition } from '../../src/store/state.ts';
+import { type ApplyPlan, apply as applyPage } from '../../src/sync/apply.ts';
+import { pack } from '../../src/sync/packing.ts';
+import { parsePage } from '../../src/upstream/page.ts';
 import { useTestDatabase } from '../support/database.ts';
-import { type Answer, applyAnswer, bodyOf, CONNECTION } from '../support/pages.ts';
+import { type Answer, applyAnswer, bodyOf, CONNECTION, contextOf } from '../support/pages.ts';
 
 const database = useTestDatabase({ migrated: true });
 beforeEach(async () => {
   await database.query(
-    'truncate whatsapp.messages, whatsapp.conversations, whatsapp.conversation_participants, whatsapp.contacts, whatsapp.sync_state, whatsapp.sync_pages',
+    'truncate whatsapp.messages, whatsapp.conversations, whatsapp.conversation_participants, whatsapp.contacts, whatsapp.sync_state, whatsapp.sync_pages, whatsapp.gaps',
   );
 });
 
@@ -88,4 +92,49 @@ test('a replay writes no row', async () => {
   const { tally } = await apply(page);
   expect(tally.message.unchanged + tally.contact.unchanged + tally.conversation.unchanged).toBe(4);
   expect(await snapshot()).toEqual(before);
+});
+
+/** Applies an answer; returns how many statements it took, beside those that begin and end a transaction. */
+async function statementsOf(answer: Answer, plan: Partial<ApplyPlan> = {}): Promise<number> {
+  let count = 0;
+  const counting = database.db.withPlugin({
+    transformQuery: ({ node }) => {
+      count++;
+      return node;
+    },
+    transformResult: async ({ result }) => result,
+  });
+  const at = (await readPosition(database.db, CONNECTION))!;
+  const page = parsePage(bodyOf(answer), at.cursor);
+  const timing = { requestedAt: performance.now(), nextPollIn: () => 60_000, ...plan };
+  const { changes } = pack(page);
+  expect(await applyPage(contextOf(counting), CONNECTION, at, page, changes, timing)).toMatchObject({
+    done: true,
+  });
+  return count;
+}
+
+test('a poll that brought nothing is noted in one statement', async () => {
+  await apply({ cursor: 5, has_more: false });
+  await database.query(`update whatsapp.sync_state set consecutive_failures = 3, last_error_kind = 'network',
+    last_error = 'gone', has_more = true, lease_expires_at = null, last_changed_at = '2026-01-01'`);
+  const since = Date.now();
+  expect(await statementsOf({ cursor: 5 }, { requestedAt: performance.now() - 60_000 })).toBe(1);
+  const noted = await state();
+  expect(noted).toMatchObject({
+    ...{ consecutive_failures: 0, last_error_kind: null, last_error: null, has_more: false, cursor: '5' },
+    ...{ last_polled_at: expect.any(Date), lease_expires_at: expect.any(Date) },
+    ...{ next_poll_at: expect.any(Date), last_changed_at: new Date('2026-01-01') },
+  });
+  expect((noted.caught_up_at as Date).getTime()).toBeLessThan(since - 50_000);
+  expect(await database.query('select from whatsapp.sync_pages')).toHaveLength(1);
+});
+
+test('a poll that brought nothing and ends a gap takes the transaction that records it, and counts once', async () => {
+  await apply({ cursor: 5, has_more: false });
+  await database.query(`update whatsapp.sync_state set caught_up_at = now() - interval '31 days'`);
+  let counted = 0;
+  const statements = await statementsOf({ cursor: 5 }, { nextPollIn: () => ++counted });
+  expect([statements > 1, counted]).toEqual([true, 1]);
+  expect(await database.query('select found_by from whatsapp.gaps')).toEqual([{ found_by: 'catch_up' }]);
 });
