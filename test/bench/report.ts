@@ -69,7 +69,7 @@ export function benchMarkdown(report: Report, { bench, about, tables }: BenchRes
     lines.push(...rows.map(line), '', ...table.notes.flatMap((note) => [note, '']));
   }
   lines.push(
-    `Median (least–greatest) of ${rounds} ${rounds === 1 ? 'round' : 'interleaved rounds'}, ratios within a round; \`npm run bench -- ${bench}\` at ${machine.commit}, ${date.slice(0, 10)}, seed ${seed}, load at the start ${machine.load_at_start}.`,
+    `Median (least–greatest) of ${rounds} ${rounds === 1 ? 'round' : 'interleaved rounds'}, ratios within a round; \`npm run bench -- ${bench}\` at ${machine.commit}, ${date.slice(0, 10)}, seed ${seed}, ${machine.cores} cores (${machine.cpu}), load at the start ${machine.load_at_start}.`,
     '',
   );
   return lines.join('\n');
