@@ -9,7 +9,7 @@ import { afterAll, vi } from 'vitest';
 vi.resetModules();
 
 const listeners = new Set(process.listeners('exit'));
-const env = JSON.stringify(process.env);
+const env = { ...process.env };
 
 afterAll(() => {
   for (const listener of process.listeners('exit')) {
@@ -17,6 +17,7 @@ afterAll(() => {
     process.off('exit', listener);
     listener.call(process, 0);
   }
+  for (const name of Object.keys(process.env)) if (!(name in env)) delete process.env[name];
+  Object.assign(process.env, env);
   if (vi.isFakeTimers()) throw new Error('the file leaves false timers behind');
-  if (JSON.stringify(process.env) !== env) throw new Error('the file leaves another environment behind');
 });
