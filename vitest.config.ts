@@ -6,6 +6,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     exclude: ['dist/**', 'node_modules/**'],
     globalSetup: ['test/support/global-setup.ts'],
+    setupFiles: ['test/support/each-file.ts'],
+    isolate: false,
     sequence: { sequencer: LongestFirst },
     // Most tests wait for processes and servers: three files at a time fill two cores, where two leave a quarter idle.
     maxWorkers: 3,

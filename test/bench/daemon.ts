@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { Child } from '../support/child.ts';
+import { runCommand } from '../support/command.ts';
 import { cpuOf, type Memory, memoryOf } from './proc.ts';
 
 export interface DaemonOptions {
@@ -64,13 +65,8 @@ function startedWith(bin: string): { allocator: Record<string, string>; flags: s
   };
 }
 
-/** Runs another command of the program to its end. */
-export async function command(
-  bin: string,
-  args: readonly string[],
-  env: Readonly<Record<string, string>>,
-): Promise<void> {
-  const child = new Child([bin, ...args], env);
-  const end = await child.ended;
-  if (end !== 0) throw new Error(`wa-replica ${args.join(' ')} ended with ${end}:\n${child.stderr}`);
+/** Runs another command of the program to its end, in this process: its own start is no part of what is measured. */
+export async function command(args: readonly string[], env: Readonly<Record<string, string>>): Promise<void> {
+  const { status, stderr } = await runCommand(args, env);
+  if (status !== 0) throw new Error(`wa-replica ${args.join(' ')} ended with ${status}:\n${stderr}`);
 }

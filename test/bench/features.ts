@@ -61,7 +61,7 @@ function step(stage: Stage, upstream: Upstream, variant: string): Step {
     const database = await stage.postgres.createDatabase();
     const settings = { ...daemonSettings(upstream, database), ...env };
     // Indexes that a daemon builds after its start would come into the middle of it.
-    await command(stage.bin, ['migrate'], settings);
+    await command(['migrate'], settings);
     const first = await catchUp(stage, upstream, database, env);
     await finish(stage, first.daemon, database, backlog(variant));
     await expected(upstream, database);
@@ -69,7 +69,7 @@ function step(stage: Stage, upstream: Upstream, variant: string): Step {
       `update ${SCHEMA}.messages set body = coalesce(body, '') || ' before', seq = seq - 1`,
     );
     await database.query('vacuum (analyze)');
-    await command(stage.bin, ['resync', '--connection', id, '--yes'], settings);
+    await command(['resync', '--connection', id, '--yes'], settings);
     await database.query('checkpoint');
     const again = await catchUp(stage, upstream, database, env);
     await finish(stage, again.daemon, database, edits(variant));

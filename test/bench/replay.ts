@@ -24,7 +24,7 @@ export async function replay(stage: Stage): Promise<BenchResult> {
     await database.query('checkpoint');
     const id = upstream.connections[0]!.id;
     const around = { ...stage.env, ...daemonSettings(upstream, database) };
-    await command(stage.bin, ['resync', '--connection', id, '--yes'], around);
+    await command(['resync', '--connection', id, '--yes'], around);
     const before = await writesOf(database);
     const again = await catchUp(stage, upstream, database, env);
     await finish(stage, again.daemon, database, AGAIN);

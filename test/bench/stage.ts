@@ -64,7 +64,7 @@ const PROFILED = {
 const HASTY = { fsync: 'off', full_page_writes: 'off' };
 
 export async function openStage(options: BenchOptions, note: (line: string) => void): Promise<Stage> {
-  const program = await build(note);
+  const program = await build();
   const settings = {
     ...(options.profile && PROFILED),
     ...(options.tiny && HASTY),
