@@ -6,7 +6,7 @@ import { ownerOf } from '../media/owner.ts';
 import { checkCrm, checkSearch } from '../ops/doctor/crm.ts';
 import { checkDatabase } from '../ops/doctor/database.ts';
 import { checkErasure } from '../ops/doctor/erasure.ts';
-import { type Finding, ok, warning } from '../ops/doctor/finding.ts';
+import { type Finding, notLookedAt, ok } from '../ops/doctor/finding.ts';
 import { checkMedia } from '../ops/doctor/media.ts';
 import { checkUpstream } from '../ops/doctor/upstream.ts';
 import { givenConnections, type Replica } from '../replica/replica.ts';
@@ -45,7 +45,9 @@ async function examine(terminal: Terminal, replica: Replica, examined: Examined)
   /** Whether settings of these names are as they should be: what is wrong would lead elsewhere. */
   const sound = (names: RegExp) => !examined.problems.some((one) => names.test(one));
   tell(ofSettings(examined));
-  const found = sound(/^(DATABASE_URL|WA_REPLICA_SCHEMA)/) ? await databaseFindings(replica) : undefined;
+  const found = sound(/^(DATABASE_URL|WA_REPLICA_SCHEMA)/)
+    ? await databaseFindings(replica, sound(/^LISTEN_/))
+    : undefined;
   tell(found ?? [notLookedAt('database')]);
   if (found?.every(({ level }) => level !== 'problem') === true) {
     tell(await checkSearch(control, schema, settings.SEARCH));
@@ -71,16 +73,13 @@ function ofSettings({ problems, warnings }: Examined): Finding[] {
   return [...(wrong.length === 0 ? [ok('settings: complete and well-formed')] : wrong), ...odd];
 }
 
-function notLookedAt(what: string): Finding {
-  return warning(`${what}: not looked at`, 'mend the settings first');
-}
-
-async function databaseFindings({ settings, databaseUrl, control }: Replica): Promise<Finding[]> {
+async function databaseFindings(replica: Replica, listens: boolean): Promise<Finding[]> {
+  const { settings, databaseUrl, control } = replica;
+  const own = settings.LISTEN_DATABASE_URL;
   return await checkDatabase({
     db: control,
     schema: settings.WA_REPLICA_SCHEMA,
-    listenUrl: settings.LISTEN_DATABASE_URL ?? databaseUrl,
-    hasListenUrl: settings.LISTEN_DATABASE_URL !== undefined,
+    listen: listens ? { url: own ?? databaseUrl, own: own !== undefined } : undefined,
     changesRetention: settings.CHANGES_RETENTION,
   });
 }

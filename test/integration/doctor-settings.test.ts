@@ -62,3 +62,13 @@ test('what a wrong setting would lead to is left alone: another schema, host, ke
   const other = await examine({ DATABASE_URL: database.url, WA_REPLICA_SCHEMA: 'pg_catalog' });
   expect(other.findings).toContain('! database: not looked at');
 });
+
+test('no other place is taken for that of a LISTEN_DATABASE_URL which is refused', async () => {
+  const env = { DATABASE_URL: database.url, LISTEN_DATABASE_URL: 'http://127.0.0.1' };
+  const { findings } = await examine(env);
+  expect(findings[0]).toMatch(/^✗ settings: LISTEN_DATABASE_URL /);
+  expect(findings.slice(2)).toEqual([
+    ...OF_DATABASE.slice(0, -1),
+    ...['! listen: not looked at', '! upstream: not looked at'],
+  ]);
+});
