@@ -1,6 +1,7 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
 import { type Examined, examineSettings } from '../config/load.ts';
+import { showsColours } from '../lib/colours.ts';
 import { plural } from '../lib/plural.ts';
 import { ownerOf } from '../media/owner.ts';
 import { checkCrm, checkSearch } from '../ops/doctor/crm.ts';
@@ -34,7 +35,7 @@ async function examine(terminal: Terminal, replica: Replica, examined: Examined)
   const { stdout, signal } = terminal;
   const { settings, upstream, control, directory } = replica;
   const schema = settings.WA_REPLICA_SCHEMA;
-  const colour = stdout.isTTY === true;
+  const colour = showsColours(stdout);
   let problems = 0;
   const tell = (findings: readonly Finding[]) => {
     for (const finding of findings) {
