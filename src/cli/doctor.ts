@@ -51,7 +51,7 @@ async function examine(terminal: Terminal, replica: Replica, examined: Examined)
     : undefined;
   tell(found ?? [notLookedAt('database')]);
   if (found?.every(({ level }) => level !== 'problem') === true) {
-    tell(await checkSearch(control, schema, settings.SEARCH));
+    if (sound(/^SEARCH/)) tell(await checkSearch(control, schema, settings.SEARCH));
     if (sound(/^ERASURE_KEY/)) tell(await checkErasure(control, forgettingOf(settings).key));
   }
   const country = settings.CRM_DEFAULT_COUNTRY;
