@@ -1,12 +1,13 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
 import { type Examined, examineSettings } from '../config/load.ts';
+import { showsColours } from '../lib/colours.ts';
 import { plural } from '../lib/plural.ts';
 import { ownerOf } from '../media/owner.ts';
 import { checkCrm, checkSearch } from '../ops/doctor/crm.ts';
 import { checkDatabase } from '../ops/doctor/database.ts';
 import { checkErasure } from '../ops/doctor/erasure.ts';
-import { type Finding, ok, warning } from '../ops/doctor/finding.ts';
+import { type Finding, notLookedAt, ok } from '../ops/doctor/finding.ts';
 import { checkMedia } from '../ops/doctor/media.ts';
 import { checkUpstream } from '../ops/doctor/upstream.ts';
 import { givenConnections, type Replica } from '../replica/replica.ts';
@@ -34,7 +35,7 @@ async function examine(terminal: Terminal, replica: Replica, examined: Examined)
   const { stdout, signal } = terminal;
   const { settings, upstream, control, directory } = replica;
   const schema = settings.WA_REPLICA_SCHEMA;
-  const colour = stdout.isTTY === true;
+  const colour = showsColours(stdout);
   let problems = 0;
   const tell = (findings: readonly Finding[]) => {
     for (const finding of findings) {
@@ -45,10 +46,12 @@ async function examine(terminal: Terminal, replica: Replica, examined: Examined)
   /** Whether settings of these names are as they should be: what is wrong would lead elsewhere. */
   const sound = (names: RegExp) => !examined.problems.some((one) => names.test(one));
   tell(ofSettings(examined));
-  const found = sound(/^(DATABASE_URL|WA_REPLICA_SCHEMA)/) ? await databaseFindings(replica) : undefined;
+  const found = sound(/^(DATABASE_URL|WA_REPLICA_SCHEMA)/)
+    ? await databaseFindings(replica, sound(/^LISTEN_/))
+    : undefined;
   tell(found ?? [notLookedAt('database')]);
   if (found?.every(({ level }) => level !== 'problem') === true) {
-    tell(await checkSearch(control, schema, settings.SEARCH));
+    if (sound(/^SEARCH/)) tell(await checkSearch(control, schema, settings.SEARCH));
     if (sound(/^ERASURE_KEY/)) tell(await checkErasure(control, forgettingOf(settings).key));
   }
   const country = settings.CRM_DEFAULT_COUNTRY;
@@ -71,16 +74,13 @@ function ofSettings({ problems, warnings }: Examined): Finding[] {
   return [...(wrong.length === 0 ? [ok('settings: complete and well-formed')] : wrong), ...odd];
 }
 
-function notLookedAt(what: string): Finding {
-  return warning(`${what}: not looked at`, 'mend the settings first');
-}
-
-async function databaseFindings({ settings, databaseUrl, control }: Replica): Promise<Finding[]> {
+async function databaseFindings(replica: Replica, listens: boolean): Promise<Finding[]> {
+  const { settings, databaseUrl, control } = replica;
+  const own = settings.LISTEN_DATABASE_URL;
   return await checkDatabase({
     db: control,
     schema: settings.WA_REPLICA_SCHEMA,
-    listenUrl: settings.LISTEN_DATABASE_URL ?? databaseUrl,
-    hasListenUrl: settings.LISTEN_DATABASE_URL !== undefined,
+    listen: listens ? { url: own ?? databaseUrl, own: own !== undefined } : undefined,
     changesRetention: settings.CHANGES_RETENTION,
   });
 }

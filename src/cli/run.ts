@@ -73,11 +73,12 @@ export function runCommand(terminal: Terminal): Command {
         ];
         return severalListeners(eventLog(log), ...others);
       };
-      await withReplica(terminal, { ...options, needsUpstream: true, listen }, async (replica, log) => {
+      const needs = { ...options, needsUpstream: true, listen };
+      await withReplica(terminal, needs, async (replica, log, signal) => {
         started = replica;
         // The server that runs with it ends after it, and takes the time that it needs.
         if (options.embedded === undefined) endAnyway(terminal.signal, replica.settings.SHUTDOWN_TIMEOUT);
-        await run(replica, log, terminal.signal, { metrics: metrics!, schema, gaps, media });
+        await run(replica, log, signal, { metrics: metrics!, schema, gaps, media });
       });
     });
 }

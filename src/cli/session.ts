@@ -1,5 +1,6 @@
 import { loadSettings, type Needs } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
+import { EmbeddedPostgresError } from '../embedded/errors.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/server.ts';
 import { recognize } from '../errors.ts';
 import { createLogger, errorFields, type Logger } from '../ops/logger.ts';
@@ -32,6 +33,8 @@ function loggerFor(terminal: Terminal, settings: Settings): Logger {
 /**
  * Runs `work` with a replica put together from the settings, and closes everything after it. With `--embedded` a
  * Postgres of its own is started first and stopped last.
+ * @param work is told to end by the terminal's signal, and by the end of that Postgres.
+ * @throws EmbeddedPostgresError where that has ended.
  */
 export async function withReplica<T>(
   terminal: Terminal,
@@ -41,7 +44,7 @@ export async function withReplica<T>(
     settings?: Settings;
     listen?: (log: Logger, settings: Settings) => Listener;
   },
-  work: (replica: Replica, log: Logger) => Promise<T>,
+  work: (replica: Replica, log: Logger, signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
   const { embedded } = options;
   const needs = { database: !embedded, upstream: options.needsUpstream };
@@ -53,6 +56,9 @@ export async function withReplica<T>(
     server = await startEmbeddedPostgres({ dir, log: (line) => terminal.stderr.write(`${line}\n`) });
     terminal.stderr.write(`Postgres: ${server.url}\nto look at the tables: ${server.psqlLine}\n`);
   }
+  const done = new AbortController();
+  const watching = AbortSignal.any([terminal.signal, done.signal]);
+  const lost = server === undefined ? done.signal : endOf(server, log, watching);
   try {
     const replica = assemble({
       settings,
@@ -62,15 +68,31 @@ export async function withReplica<T>(
       onIdleError: (error) => log.debug(errorFields(error), 'an idle connection to Postgres ended'),
     });
     try {
-      return await work(replica, log);
+      const result = await work(replica, log, AbortSignal.any([terminal.signal, lost]));
+      lost.throwIfAborted();
+      return result;
     } catch (error) {
+      lost.throwIfAborted();
       throw recognize(error) ?? error;
     } finally {
       await replica.close();
     }
   } finally {
+    done.abort();
     await server?.stop();
   }
+}
+
+/** Aborted when the server has ended, unless the signal came first. */
+function endOf(server: EmbeddedPostgres, log: Logger, signal: AbortSignal): AbortSignal {
+  const ended = new AbortController();
+  void server.gone(signal).then((gone) => {
+    if (!gone) return;
+    log.fatal({ pid: server.pid }, 'the Postgres of --embedded has ended');
+    const remedy = 'Start this anew: it starts that, too.';
+    ended.abort(new EmbeddedPostgresError('The Postgres of --embedded has ended.', remedy));
+  });
+  return ended.signal;
 }
 
 /**

@@ -1,6 +1,7 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
 import { codeOf, mayPass, remedy } from '../errors.ts';
+import { showsColours } from '../lib/colours.ts';
 import { roughDuration } from '../lib/durations.ts';
 import { plural } from '../lib/plural.ts';
 import { sleep } from '../lib/wait.ts';
@@ -51,7 +52,7 @@ async function told({ stdout }: Terminal, { db, settings }: Replica, json: boole
     leaseTtl: settings.LEASE_TTL,
     window: settings.RETENTION_WINDOW,
   });
-  return json ? `${JSON.stringify(report)}\n` : describe(report, stdout.isTTY === true);
+  return json ? `${JSON.stringify(report)}\n` : describe(report, showsColours(stdout));
 }
 
 /** What a table may take of a terminal, in columns. */

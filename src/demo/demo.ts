@@ -1,9 +1,10 @@
+import { existsSync, rmSync } from 'node:fs';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Options, Presets, SingleBar } from 'cli-progress';
 import type { Kysely } from 'kysely';
-import { startEmbeddedPostgres } from '../embedded/server.ts';
+import { destroyEmbeddedPostgres, startEmbeddedPostgres } from '../embedded/server.ts';
 import { codeOf } from '../errors.ts';
 import { sleep } from '../lib/wait.ts';
 import { DEFAULT_API_KEY } from '../simulator/options.ts';
@@ -59,14 +60,21 @@ export async function demo(
   const ending = new AsyncDisposableStack();
   try {
     const dir = await mkdtemp(join(tmpdir(), 'wa-replica-demo-'));
+    const begun: Begun = { dir };
+    const abandon = () => endAtOnce(begun);
+    process.on('exit', abandon);
+    ending.defer(() => void process.off('exit', abandon));
     ending.defer(() => rm(dir, { recursive: true, force: true }));
     // The server may have to run as another user, who has to get in.
     await chmod(dir, 0o755);
     out.write(`starting: a simulated upstream (seed ${options.seed}), PostgreSQL, and the daemon\n`);
     const simulator = await startSimulator({ ...options, live: 0 });
     ending.defer(() => simulator.close());
-    const postgres = await startEmbeddedPostgres({ dir: join(dir, 'postgres') });
-    ending.defer(() => postgres.stop());
+    const home = join(dir, 'postgres');
+    // It may have its place elsewhere, where its account gets in.
+    ending.defer(() => destroyEmbeddedPostgres(home));
+    const postgres = await startEmbeddedPostgres({ dir: home });
+    begun.postgres = postgres.pid;
     const db = openDatabase({
       url: postgres.url,
       schema: SCHEMA,
@@ -78,6 +86,7 @@ export async function demo(
     const logFile = join(dir, 'daemon.log');
     const startedAt = performance.now();
     const daemon = startDaemon(environment(simulator, postgres.url), logFile, dir);
+    begun.daemon = daemon.process.pid;
     ending.defer(() => daemon.stop());
     let total = 0;
     for (const id of simulator.world.connections.keys()) {
@@ -98,6 +107,34 @@ export async function demo(
   } finally {
     await ending.disposeAsync();
     out.write('ended\n');
+  }
+}
+
+/** What would go on without this process. */
+interface Begun {
+  readonly dir: string;
+  /** Their process ids. */
+  postgres?: number;
+  daemon?: number | undefined;
+}
+
+/** For a second Ctrl-C, which ends the process where it stands. */
+function endAtOnce({ dir, postgres, daemon }: Begun): void {
+  attempt(() => daemon !== undefined && process.kill(daemon, 'SIGKILL'));
+  attempt(() => postgres !== undefined && process.kill(postgres, 'SIGQUIT'));
+  // The server takes a moment to end, and writes and removes files meanwhile.
+  for (let tries = 0; tries < 100 && existsSync(dir); tries++) {
+    attempt(() => rmSync(dir, { recursive: true, force: true }));
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 10);
+  }
+}
+
+/** Nobody is left to be told. */
+function attempt(work: () => unknown): void {
+  try {
+    work();
+  } catch {
+    // It has ended already, or cannot be removed yet.
   }
 }
 

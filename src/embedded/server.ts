@@ -1,9 +1,10 @@
 import { rmdir } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { type Cluster, dataFolder, openCluster, removeCluster } from './cluster.ts';
 import { errorCode } from './errors.ts';
 import { findOrLaunch, logFileOf, type Started } from './launch.ts';
-import { ROLE, serverPid, signalAndWait } from './postmaster.ts';
+import { isAlive, ROLE, serverPid, signalAndWait } from './postmaster.ts';
 
 export interface EmbeddedPostgresOptions {
   /** The folder to keep everything in; made where it does not exist. */
@@ -29,6 +30,9 @@ export interface EmbeddedPostgres {
   readonly psqlLine: string;
   /** It was running already, and `stop` leaves it running. */
   readonly reused: boolean;
+  /** Waits until it is gone, whoever ended it.
+   * @returns false where the signal came first. */
+  gone(signal: AbortSignal): Promise<boolean>;
   /** Stops it and waits until it is gone. Harmless when called again, or when the server died. */
   stop(mode?: StopMode): Promise<void>;
   /** Kills the postmaster with SIGKILL, as a power cut would, and waits until it is gone. For tests. */
@@ -38,6 +42,8 @@ export interface EmbeddedPostgres {
 }
 
 const STOP_DEADLINE_MS = 60_000;
+/** How often it is looked whether a server is still there: one that was found running is no child of ours. */
+const GONE_WATCH_MS = 500;
 
 /**
  * Starts a PostgreSQL of one's own in a folder, from the programs in the npm package, and makes the
@@ -92,6 +98,13 @@ function handle(cluster: Cluster, dir: string, { pid, port, reused, child }: Sta
     pid,
     psqlLine: `psql 'postgresql://${ROLE}@127.0.0.1:${port}/${ROLE}?passfile=${kept}'`,
     reused,
+    async gone(signal) {
+      while (!signal.aborted) {
+        if (!(await isAlive(pid))) return true;
+        await sleep(GONE_WATCH_MS, undefined, { signal }).catch(() => {});
+      }
+      return false;
+    },
     async stop(mode = 'fast') {
       if (!reused) await end(() => stopProcess(pid, cluster.data, mode));
     },

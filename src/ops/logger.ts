@@ -1,6 +1,7 @@
 import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
 import { codeOf, recognize } from '../errors.ts';
+import { showsColours } from '../lib/colours.ts';
 
 export type { Logger };
 
@@ -17,7 +18,7 @@ export interface LogOptions {
 export function createLogger({ level, format, stream }: LogOptions): Logger {
   const destination =
     format === 'pretty'
-      ? pretty({ destination: stream, sync: true, ignore: 'pid,hostname', colorize: true })
+      ? pretty({ destination: stream, sync: true, ignore: 'pid,hostname', colorize: showsColours(stream) })
       : stream;
   return pino(
     {

@@ -1,17 +1,25 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
+import { isAlive } from '../../src/embedded/postmaster.ts';
 import { runCli, startCli } from '../support/cli.ts';
 import { runCommand } from '../support/command.ts';
 import { waitFor } from '../support/wait.ts';
 
 test('demo --once catches up, compares every row with the truth, and exits 0', async () => {
-  const { status, stdout } = await runCli(['demo', '--once', '--messages', '600', '--seed', '7'], {});
+  // Closed to the account that a server of root's runs under: its data are elsewhere then.
+  const TMPDIR = mkdtempSync(path.join(tmpdir(), 'wa-replica-test-'));
+  onTestFinished(() => rmSync(TMPDIR, { recursive: true }));
+  const args = ['demo', '--once', '--messages', '600', '--seed', '7'];
+  const { status, stdout } = await runCli(args, { TMPDIR });
   expect(stdout).toContain('the replica agrees with the upstream');
   expect(stdout).toMatch(/200 messages, \d+ conversations, \d+ contacts: all equal to the truth/);
   expect(status).toBe(0);
+  const [, passfile] = /passfile=([^']+)/.exec(stdout)!;
+  expect(existsSync(path.dirname(decodeURIComponent(passfile!)))).toBe(false);
+  expect(readdirSync(TMPDIR)).toEqual([]);
 });
 
 test('demo shows the live table and ends cleanly on Ctrl-C', async () => {
@@ -25,6 +33,23 @@ test('demo shows the live table and ends cleanly on Ctrl-C', async () => {
   expect([status, stdout]).toEqual([0, expect.stringMatching(/ live +\d+/)]);
   expect(await demo.kill('SIGINT')).toBe(0);
   expect(demo.stdout).toMatch(/ended\n$/);
+});
+
+test('a second signal waits for nothing, and leaves nothing behind either', async () => {
+  const demo = startCli(['demo', '--messages', '300', '--connections', '1'], {});
+  await waitFor(() => /live +\d+/.test(demo.stdout), { what: 'the live table' });
+  const [, log] = /says: +(.*)/.exec(demo.stdout)!;
+  const dir = path.dirname(log!);
+  const [, daemon] = /"pid":(\d+)/.exec(readFileSync(log!, 'utf8'))!;
+  const [postgres] = readFileSync(path.join(dir, 'postgres/postgres/data/postmaster.pid'), 'utf8').split(
+    '\n',
+  );
+  // Two of one kind could come as one.
+  demo.process.kill('SIGINT');
+  expect(await demo.kill('SIGTERM')).toBe(1);
+  expect(existsSync(dir)).toBe(false);
+  for (const pid of [daemon, postgres])
+    await waitFor(async () => !(await isAlive(Number(pid))), { what: `the end of ${pid}` });
 });
 
 test('a demo whose daemon ends shows its last words, and fails', async () => {

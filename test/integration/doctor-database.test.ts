@@ -65,7 +65,7 @@ describe('no way in', () => {
   test('nobody listens', async () => {
     expect((await examine(urlWith({ port: '9' }))).lines).toEqual([
       '✗ database: not reachable (ECONNREFUSED)',
-      '    nothing listens there: check that Postgres runs, and host and port of DATABASE_URL; with --embedded, start this anew',
+      '    nothing listens there: check that Postgres runs, and host and port of DATABASE_URL',
     ]);
   });
 

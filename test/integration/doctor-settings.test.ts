@@ -62,3 +62,13 @@ test('what a wrong setting would lead to is left alone: another schema, host, ke
   const other = await examine({ DATABASE_URL: database.url, WA_REPLICA_SCHEMA: 'pg_catalog' });
   expect(other.findings).toContain('! database: not looked at');
 });
+
+test('the default is not looked at in place of a LISTEN_DATABASE_URL or a SEARCH that is refused', async () => {
+  const env = { DATABASE_URL: database.url, LISTEN_DATABASE_URL: 'http://127.0.0.1', SEARCH: 'words' };
+  const { findings } = await examine(env);
+  expect(findings.slice(0, 2).map((line) => line.split(' ')[2])).toEqual(['LISTEN_DATABASE_URL', 'SEARCH']);
+  expect(findings.slice(3)).toEqual([
+    ...OF_DATABASE.slice(0, -1),
+    ...['! listen: not looked at', '! upstream: not looked at'],
+  ]);
+});

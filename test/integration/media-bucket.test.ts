@@ -1,5 +1,6 @@
 /** What only a bucket has: the server's refusals, and a folder for files on their way to it. */
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
   existsSync,
@@ -10,11 +11,12 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:http';
+import { createServer, type IncomingHttpHeaders, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
-import { expect, test, vi } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { openMediaStore } from '../../src/media/open-store.ts';
+import { pathOf } from '../../src/media/paths.ts';
 import { sweep } from '../../src/media/sweep.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { mediaFolder } from '../support/media.ts';
@@ -46,6 +48,25 @@ const failing = async (more: { endpoint?: URL; bucket?: string }) => {
     });
 };
 
+/** A server in a bucket's place, and a store that takes it for one. */
+async function standIn(answer: RequestListener, idleTimeout?: number) {
+  Object.assign(process.env, S3_CREDENTIALS);
+  const server = createServer(answer).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const endpoint = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const options = { endpoint, region: undefined, account: process.geteuid?.() };
+  const store = await openMediaStore(
+    { kind: 's3', bucket: 'archive', prefix: 'a' },
+    { ...options, ...(idleTimeout === undefined ? {} : { idleTimeout }) },
+  );
+  onTestFinished(() => {
+    store.close();
+    server.closeAllConnections();
+    server.close();
+  });
+  return store;
+}
+
 test('what is wrong is told with its code and a remedy, without addresses', async () => {
   expect(await failing({})).toBeUndefined();
   expect(await failing({ bucket: 'no-such-bucket' })).toMatchObject({
@@ -59,31 +80,18 @@ test('what is wrong is told with its code and a remedy, without addresses', asyn
 
 test('a file that the server refuses is kept neither open nor on the disk, and told of once', async (context) => {
   context.skip(process.platform !== 'linux', 'needs /proc');
-  Object.assign(process.env, S3_CREDENTIALS);
   const told = vi.spyOn(console, 'warn');
+  onTestFinished(() => told.mockRestore());
   // It answers before it has read all of the file, as S3 does.
-  const server = createServer((request, response) =>
+  const store = await standIn((request, response) =>
     response.writeHead(request.method === 'HEAD' ? 404 : 403).end(),
-  );
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  const store = await openMediaStore(
-    { kind: 's3', bucket: 'archive', prefix: '' },
-    { endpoint: new URL(`http://127.0.0.1:${port}`), region: undefined, account: process.geteuid?.() },
   );
   const isOpen = () =>
     readdirSync('/proc/self/fd').some((fd) => openFile(fd)?.startsWith(store.incoming) === true);
-  try {
-    await expect(put(store, Buffer.alloc(5_000_000))).rejects.toMatchObject({ kind: 'media_store' });
-    await waitFor(() => !isOpen(), { what: 'the file to be closed' });
-    expect(readdirSync(store.incoming)).toEqual([]);
-    expect(told).not.toHaveBeenCalled();
-  } finally {
-    told.mockRestore();
-    store.close();
-    server.close();
-  }
+  await expect(put(store, Buffer.alloc(5_000_000))).rejects.toMatchObject({ kind: 'media_store' });
+  await waitFor(() => !isOpen(), { what: 'the file to be closed' });
+  expect(readdirSync(store.incoming)).toEqual([]);
+  expect(told).not.toHaveBeenCalled();
 });
 
 function openFile(fd: string): string | undefined {
@@ -131,21 +139,63 @@ test('a bucket under an account without a name, as containers have them', (conte
 });
 
 test('a bucket that takes requests and does not answer is not waited for', async () => {
-  Object.assign(process.env, S3_CREDENTIALS);
-  const server = createServer(() => {});
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const endpoint = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-  const store = await openMediaStore(
-    { kind: 's3', bucket: 'archive', prefix: '' },
-    { endpoint, region: undefined, account: process.geteuid?.(), idleTimeout: 500 },
-  );
-  try {
-    const location = store.locationOf('0'.repeat(64), null);
-    await expect(store.has(location)).rejects.toMatchObject({ kind: 'media_store', code: 'TimeoutError' });
-  } finally {
-    store.close();
-    server.closeAllConnections();
-    server.close();
+  const store = await standIn(() => {}, 500);
+  const location = store.locationOf('0'.repeat(64), null);
+  await expect(store.has(location)).rejects.toMatchObject({ kind: 'media_store', code: 'TimeoutError' });
+});
+
+test('what is put carries its type and its checksum, and is looked at once it is there', async () => {
+  const content = Buffer.from('a file');
+  const puts: IncomingHttpHeaders[] = [];
+  const store = await standIn((request, response) => {
+    if (request.method === 'PUT') puts.push(request.headers);
+    // It takes all, and keeps half.
+    const head = puts.length === 0 ? [404] : [200, { 'content-length': content.length / 2 }];
+    request.resume().on('end', () => {
+      if (request.method === 'HEAD') response.writeHead(...(head as [number])).end();
+      else response.end();
+    });
+  });
+  await expect(put(store, content)).rejects.toMatchObject({ kind: 'media_store', code: 'MISMATCH' });
+  expect(puts).toMatchObject([
+    {
+      'content-type': 'image/jpeg',
+      'x-amz-checksum-sha256': createHash('sha256').update(content).digest('base64'),
+    },
+  ]);
+});
+
+test('a bucket that has more than one answer lists is read to its end', async () => {
+  const keys = ['0', '1', '2'].map((digit) => `a/${pathOf(digit.repeat(64), '.jpg')}`);
+  const store = await standIn((request, response) => {
+    const token = new URL(request.url!, 'http://here').searchParams.get('continuation-token');
+    const page = token === null ? 0 : Number(token.slice(1));
+    const next = page < 2 ? `<NextContinuationToken>/${page + 1}</NextContinuationToken>` : '';
+    response.end(`<ListBucketResult><IsTruncated>${page < 2}</IsTruncated>${next}<Contents><Key>${keys[page]}</Key>
+      <LastModified>2026-11-01T00:00:00.000Z</LastModified></Contents></ListBucketResult>`);
+  });
+  const found: string[] = [];
+  for await (const { location } of store.keptBefore(new Date('2026-11-02'))) {
+    found.push(location);
+    if (found.length > keys.length) break;
   }
+  expect(found).toEqual(keys.map((key) => `s3://archive/${key}`));
+});
+
+test.each([
+  [503, 'SlowDown'],
+  [403, 'AccessDenied'],
+])('a bucket that answers %i is refused by that', async (status, code) => {
+  const store = await standIn((request, response) => {
+    request.resume();
+    response.writeHead(status).end(`<Error><Code>${code}</Code><Message>secret</Message></Error>`);
+  });
+  const refused = (error: unknown) => {
+    expect(error).toMatchObject({ kind: 'media_store', code: `${code} ${status}` });
+    expect(JSON.stringify(error)).not.toContain('secret');
+    return 'refused';
+  };
+  expect(await store.check(anOwner('me')).catch(refused)).toBe('refused');
+  expect(await store.keptBefore(new Date())[Symbol.asyncIterator]().next().catch(refused)).toBe('refused');
+  expect(await store.remove(store.locationOf('0'.repeat(64), null)).catch(refused)).toBe('refused');
 });

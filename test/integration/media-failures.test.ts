@@ -1,11 +1,8 @@
-/** What may go wrong with an attachment, its connection and its store; none of it is the messages' matter. */
-import { execFileSync } from 'node:child_process';
+/** What may go wrong with an attachment and its connection; none of it is the messages' matter. */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { sql } from 'kysely';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import type { Fault } from '../../src/simulator/faults.ts';
 import { retryMedia } from '../../src/store/media-report.ts';
 import { contentOf } from '../support/media.ts';
@@ -21,6 +18,11 @@ test.each<[string, Fault, string]>([
   ['no answer', { kind: 'hang' }, 'timeout'],
   ['a body that stands still', { kind: 'trickle', bytes: 10, delayMs: 60_000 }, 'timeout'],
   ['500', { kind: 'internal' }, 'upstream'],
+  [
+    '500 that asks for a day',
+    { kind: 'answer', status: 500, headers: { 'retry-after': '86400' } },
+    'upstream',
+  ],
   ["a proxy's page", { kind: 'html' }, 'protocol'],
   [
     'a file that was compressed unasked',
@@ -87,17 +89,20 @@ test('429 holds the key back; attachments find its rate again where no live loop
   expect(kinds('held')).toEqual(['rate_limited']);
 });
 
-test('a 404 is believed only of a connection that is reached', async () => {
+test.each([
+  [404, 'not_found'],
+  [410, 'bad_request'],
+])('a %i is believed only of a connection that is reached', async (status, kind) => {
   const { connection, id } = scene.served[0]!;
   const notFound: Fault = { kind: 'answer', status: 404 };
   scene.simulator.faults.script(notFound, 3, { route: 'status', connection: connection.id });
-  fails(notFound, 4);
+  fails({ kind: 'answer', status }, 4);
   await queue();
   await start();
   await becomes('unavailable');
   // Four of them, each judged by how the connection stands.
   expect(kinds('held')).toEqual(['not_found', 'not_found', 'not_found']);
-  expect(await rows()).toMatchObject([{ message_id: id, attempts: 1, error_kind: 'not_found' }]);
+  expect(await rows()).toMatchObject([{ message_id: id, attempts: 1, error_kind: kind }]);
 });
 
 test('an attachment that is too large fails once and for all, until somebody says otherwise', async () => {
@@ -117,6 +122,15 @@ test('an attachment that is too large fails once and for all, until somebody say
   await becomes('stored', 2);
 });
 
+test('one that is too large shows all the same that its connection is reached', async () => {
+  fails({ kind: 'answer', status: 401 });
+  fails({ kind: 'answer', status: 200, body: randomBytes(5_000) });
+  await queue();
+  await start({ MEDIA_MAX_BYTES: '4096' });
+  await told('gone');
+  expect(scene.archive.events.map(({ type }) => type)).toEqual(['held', 'released', 'gone']);
+});
+
 test('what is not what its message tells of is asked for once more, and then taken at its word', async () => {
   fails({ kind: 'truncate' });
   await queue();
@@ -130,6 +144,22 @@ test('what is not what its message tells of is asked for once more, and then tak
   await becomes('stored', 2);
   const row = (await rows()).find((one) => one.message_id === scene.served[1]!.id)!;
   expect((await contentOf(row.location!)).toString()).toBe('another file');
+  expect(await scene.folder.incoming()).toEqual([]);
+});
+
+test('a file that another takes the place of goes with it', async () => {
+  await queue();
+  await start();
+  await becomes('stored');
+  fails({ kind: 'answer', status: 200, body: 'another file' }, 2);
+  await scene.database.query(`update whatsapp.media set state = 'pending'`);
+  scene.archive.archive.wake();
+  const alone = async () => {
+    const files = await scene.folder.files();
+    return files.length === 1 && (await rows())[0]!.location!.endsWith(files[0]!) && files[0];
+  };
+  const [first] = await scene.folder.files();
+  await waitFor(async () => ((await alone()) || first) !== first, { what: 'the other file alone' });
 });
 
 test('two that are neither alike nor what the message tells of are tried again', async () => {
@@ -138,6 +168,7 @@ test('two that are neither alike nor what the message tells of are tried again',
   await start();
   await becomes('stored');
   expect(kinds('again')).toEqual(['protocol']);
+  expect(await scene.folder.incoming()).toEqual([]);
   expect((await contentOf((await rows())[0]!.location!)).equals(scene.served[0]!.bytes)).toBe(true);
 });
 
@@ -148,57 +179,6 @@ test('a file that takes longer than MEDIA_TIMEOUT delays itself alone', async ()
   await becomes('stored');
   expect(kinds('again')).toEqual(['timeout']);
   expect(kinds('stopped')).toEqual([]);
-});
-
-test('a store that is out of reach holds attachments up, and comes back by itself', async () => {
-  const inTheWay = path.join(scene.folder.path, 'archive');
-  writeFileSync(inTheWay, '');
-  await queue(...scene.served.slice(0, 3));
-  const asked = scene.simulator.stats.served['media 200'] ?? 0;
-  await start({ MEDIA_STORE: `${scene.folder.url}/archive` });
-  await told('stopped');
-  expect(kinds('stopped')[0]).toBe('media_store');
-  // Nothing is asked for that could not be kept.
-  expect(scene.simulator.stats.served['media 200'] ?? 0).toBe(asked);
-  rmSync(inTheWay);
-  // It may be quicker.
-  mkdirSync(inTheWay, { recursive: true });
-  await becomes('stored', 3);
-  await told('resumed');
-});
-
-test('a disk that fills leaves no wrong row and no piece of a file', async (context) => {
-  const disk = path.join(scene.folder.path, 'disk');
-  mkdirSync(disk);
-  const mount = (...args: string[]) => execFileSync('mount', [...args, disk], { stdio: 'ignore' });
-  try {
-    mount('-t', 'tmpfs', '-o', 'size=64k', 'tmpfs');
-  } catch {
-    context.skip('only root may mount a disk that is small');
-  }
-  try {
-    const body = randomBytes(100_000);
-    fails({ kind: 'answer', status: 200, body }, 1_000);
-    await queue();
-    await start({ MEDIA_STORE: `${scene.folder.url}/disk` });
-    await waitFor(() => kinds('stopped').length >= 2, { what: 'the disk to be full twice' });
-    // It tries again and again: what is left is seen between two tries.
-    const between = async () => {
-      expect(await rows()).toMatchObject([
-        { state: 'pending', attempts: 0, location: null, claimed_by: null },
-      ]);
-      const pieces = execFileSync('find', [disk, '-type', 'f', '-size', '+0'], { encoding: 'utf8' });
-      expect(pieces.trim().split('\n')).toEqual([path.join(disk, '.wa-replica-store')]);
-      return true;
-    };
-    await waitFor(between, { what: 'nothing to be left of a try' });
-    mount('-o', 'remount,size=1m', 'tmpfs');
-    await becomes('stored');
-    expect((await contentOf((await rows())[0]!.location!)).equals(body)).toBe(true);
-  } finally {
-    await stop();
-    execFileSync('umount', [disk]);
-  }
 });
 
 test.each<[Fault, string]>([
@@ -225,6 +205,18 @@ test('a page that brings another attachment takes the download that is under way
   await becomes('stored');
   expect(await rows()).toMatchObject([{ attempts: 1 }]);
   await waitFor(async () => (await scene.folder.incoming()).length === 0, { what: 'the first file to go' });
+});
+
+test('what takes long is held as long', async () => {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+  onTestFinished(() => void vi.useRealTimers());
+  fails({ kind: 'hang' });
+  await queue();
+  await start({ REQUEST_TIMEOUT: '1m' });
+  const until = async () => ((await rows())[0]?.claimed_until as Date | null)?.getTime() ?? 0;
+  const first = await waitFor(until, { what: 'the claim' });
+  vi.advanceTimersByTime(20_000);
+  await waitFor(async () => (await until()) > first, { what: 'the claim to be renewed' });
 });
 
 test('what is in hand when it is told to stop is given back, and is no try, though it waits for Postgres then', async () => {

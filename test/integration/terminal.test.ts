@@ -99,6 +99,19 @@ test.skipIf(noTerminal).each([
   expect(await database.query('select epoch from whatsapp.sync_state')).toEqual([{ epoch: 1 }]);
 });
 
+// `run` logs a line before it finds that this schema is not there.
+test.skipIf(noTerminal).each(['status', 'doctor', 'run'])(
+  '%s has colours on a terminal that shows them, unless nobody wants any',
+  async (command) => {
+    const given = `MIGRATE_ON_START=false WA_REPLICA_SCHEMA=${command === 'run' ? 'none' : 'whatsapp'}`;
+    const coloured = async (more: string) =>
+      (await shell(onTerminal(`${given} ${more} ${BIN} ${command}`))).output.includes('\u001b[3');
+    expect(await coloured('TERM=xterm')).toBe(true);
+    expect(await coloured('TERM=xterm NO_COLOR=1')).toBe(false);
+    expect(await coloured('TERM=dumb')).toBe(false);
+  },
+);
+
 test.skipIf(noTerminal)('progress stays on its line, on a narrow terminal too', async () => {
   const command = onTerminal(`stty cols 40; VERIFY_RATE=1000 ${BIN} verify`);
   const { status, output } = await shell(command);

@@ -4,7 +4,10 @@ import { upkeepJobs } from '../../src/cli/jobs.ts';
 import { loadSettings } from '../../src/config/load.ts';
 import { createLogger } from '../../src/ops/logger.ts';
 import { assemble } from '../../src/replica/replica.ts';
+import { startSimulator } from '../../src/simulator/server.ts';
+import { runCommand } from '../support/command.ts';
 import { useTestDatabase } from '../support/database.ts';
+import { logLines } from '../support/log-lines.ts';
 import { quickSettings } from '../support/replica.ts';
 
 const database = useTestDatabase({ migrated: true });
@@ -41,4 +44,29 @@ test("the daemon's jobs tell of what there was to do, and of nothing else", asyn
   expect(await told()).toEqual(done);
   expect(await database.query('select worker_id from whatsapp.workers')).toEqual([{ worker_id: 'alive' }]);
   expect(await told()).toEqual([]);
+});
+
+test('a connection that goes to another worker while it is verified is verified no further, and not done', async () => {
+  const simulator = await startSimulator({ connections: ['conn_a'], messages: 20 });
+  onTestFinished(() => simulator.close());
+  const env = {
+    ...quickSettings(database.url, simulator.url),
+    VERIFY_CRON: '* * * * *',
+    VERIFY_RATE: '1000',
+  };
+  expect(await runCommand(['sync'], env)).toMatchObject({ status: 0 });
+  const { settings } = loadSettings(env, { database: true, upstream: true });
+  // A worker that has not begun holds nothing.
+  const replica = assemble({ settings, env, listen: () => {}, onIdleError: () => {} });
+  onTestFinished(() => replica.close());
+  await replica.discovery.look(new AbortController().signal);
+  const { log, lines } = logLines();
+  const verify = upkeepJobs(replica, log).find(({ name }) => name === 'verify');
+  expect(verify?.each === 'connection' && (await verify.run('conn_a', new AbortController().signal))).toBe(
+    false,
+  );
+  expect(lines).toEqual([]);
+  expect(await database.query('select state from whatsapp.verifications')).toEqual([
+    { state: 'interrupted' },
+  ]);
 });

@@ -254,28 +254,30 @@ test('what cannot be done now waits; what is urgent does not', async () => {
   expect(begun).toEqual(['a3', 'a1']);
 });
 
-test('the end of what each worker does for itself is waited for, and being interrupted is no failure of it', async () => {
-  const begun = Promise.withResolvers<void>();
+test('what each worker does for itself is not begun twice, its end is waited for, and being interrupted is no failure of it', async () => {
+  let [begun, ticks] = [0, 0];
   let ended = false;
   const job: WorkerJob = {
     name: 'own',
     cron: '* * * * * *',
     each: 'worker',
     async run(signal) {
-      begun.resolve();
+      begun++;
       await once(signal, 'abort');
       await setImmediate();
       ended = true;
       signal.throwIfAborted();
     },
   };
+  // Due as often.
+  const tick: WorkerJob = { ...job, name: 'tick', run: async () => void ticks++ };
   const { signal } = new AbortController();
   const upkeep = new Upkeep({
-    ...{ db: database.db, jobs: [job], held: () => [], groupOf: () => KEYS.a, log, signal },
+    ...{ db: database.db, jobs: [job, tick], held: () => [], groupOf: () => KEYS.a, log, signal },
   });
   running = upkeep;
   upkeep.start();
-  await begun.promise;
+  await waitFor(() => ticks > 2, { what: 'it to be due again' });
   await upkeep.stop();
-  expect([ended, lines]).toEqual([true, []]);
+  expect([begun, ended, lines]).toEqual([1, true, []]);
 });

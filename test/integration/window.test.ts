@@ -1,5 +1,6 @@
 /** The window (R17): alarms while it closes, gaps once it has passed. */
 import { once } from 'node:events';
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { alertSender } from '../../src/ops/alerts.ts';
 import { isSigned } from '../../src/ops/http/webhook.ts';
@@ -254,6 +255,42 @@ test('a catch-up after the window records the gap once, is verified, and shown u
   expect(await shown()).toMatchObject({ status: { gaps: '0' }, metric: 0 });
   expect(await database.query('select note from whatsapp.gaps')).toEqual([{ note: 'asked around' }]);
   expect(await daemon.kill('SIGTERM')).toBe(0);
+});
+
+test('a gap is told of by whoever holds its connection, and by anybody where nobody does', async () => {
+  await behind(0);
+  await database.query('delete from whatsapp.gaps');
+  const lease = (owner: string, ends: string) =>
+    database.query(
+      `update whatsapp.sync_state set window_alert = null, lease_owner = $1, lease_expires_at = now() + $2::interval`,
+      [owner, ends],
+    );
+  const sent: string[] = [];
+  const mine = watch('me', async ({ type }) => void sent.push(type));
+  const look = async () => {
+    await mine.look(signal);
+    // What it sends begins a little later.
+    await setImmediate();
+    return sent.length;
+  };
+  for (const [owner, ends] of [
+    ['me', '1 hour'],
+    ['you', '-1 second'],
+  ] as const) {
+    sent.length = 0;
+    await database.query(
+      `insert into whatsapp.gaps (connection_id, gap_from, gap_to, reason, found_by)
+        values ($1, now() - interval '2 days', now(), 'window_passed', 'catch_up')`,
+      [ID],
+    );
+    await lease('you', '1 hour');
+    expect(await look()).toBe(0);
+    await lease(owner, ends);
+    expect(await look()).toBe(1);
+    const untold = 'select from whatsapp.gaps where alerted_at is null';
+    await waitFor(async () => (await database.query(untold)).length === 0, { what: 'it to be noted' });
+  }
+  await database.query('delete from whatsapp.gaps');
 });
 
 test('what keeps the window from being watched is told, at each doubling', async () => {

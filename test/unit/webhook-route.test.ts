@@ -35,7 +35,15 @@ beforeEach(async () => {
     events.push(id);
   };
   server = await serve(
-    [webhookRoute({ secrets: [SECRET], onEvent, count: (outcome) => counted.push(outcome), log })],
+    // While one is rotated there are two.
+    [
+      webhookRoute({
+        secrets: ['whsec_next', SECRET],
+        onEvent,
+        count: (outcome) => counted.push(outcome),
+        log,
+      }),
+    ],
     { host: '127.0.0.1', port: 0 },
     log,
   );

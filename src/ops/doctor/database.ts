@@ -7,16 +7,22 @@ import { type SchemaVersion, schemaVersion } from '../../store/migrator.ts';
 import { probeListen } from '../../store/notify.ts';
 import { type Database, TABLES } from '../../store/schema.ts';
 import { type ServerFacts, serverFacts, staleCollation, unfit } from '../../store/server.ts';
-import { clockFinding, type Finding, ok, problem, warning } from './finding.ts';
+import { clockFinding, type Finding, notLookedAt, ok, problem, warning } from './finding.ts';
 
 export interface DatabaseCheck {
   readonly db: Kysely<Database>;
   readonly schema: string;
-  /** Where LISTEN goes; `off`: nowhere. */
-  readonly listenUrl: string | undefined;
-  readonly hasListenUrl: boolean;
+  /** Undefined where its setting is refused: another place would tell nothing of it. */
+  readonly listen: ListenCheck | undefined;
   /** CHANGES_RETENTION, in milliseconds. */
   readonly changesRetention: number;
+}
+
+export interface ListenCheck {
+  /** Where LISTEN goes; `off`: nowhere. */
+  readonly url: string | undefined;
+  /** Whether that is LISTEN_DATABASE_URL. */
+  readonly own: boolean;
 }
 
 /** Checks reach, version, encoding, collation, role, privileges, schema, pooler and clock; stops at what makes the rest pointless. */
@@ -49,7 +55,7 @@ export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   findings.push(...ofSchema);
   // Without the feed's tables there is nothing to ask.
   if (ofSchema[0]?.level === 'ok') findings.push(...(await checkConsumers(check)));
-  findings.push(await checkListen(check));
+  findings.push(check.listen === undefined ? notLookedAt('listen') : await checkListen(db, check.listen));
   return findings;
 }
 
@@ -163,11 +169,11 @@ async function checkConsumers({ db, schema, changesRetention }: DatabaseCheck): 
   });
 }
 
-async function checkListen({ db, listenUrl, hasListenUrl }: DatabaseCheck): Promise<Finding> {
-  if (listenUrl === 'off') return ok('listen: off, wake-ups come with the next renewal');
+async function checkListen(db: Kysely<Database>, { url, own }: ListenCheck): Promise<Finding> {
+  if (url === 'off') return ok('listen: off, wake-ups come with the next renewal');
   try {
-    if (await probeListen(listenUrl, db)) return ok('listen: NOTIFY is heard');
-    return hasListenUrl
+    if (await probeListen(url, db)) return ok('listen: NOTIFY is heard');
+    return own
       ? problem(
           'listen: NOTIFY is not heard: another database, or a pooler in transaction mode?',
           'LISTEN_DATABASE_URL must lead to the same database, past the pooler',
@@ -178,7 +184,7 @@ async function checkListen({ db, listenUrl, hasListenUrl }: DatabaseCheck): Prom
         );
   } catch (error) {
     const code = codeOf(error);
-    const advice = hasListenUrl ? undefined : remedy('database', code);
+    const advice = own ? undefined : remedy('database', code);
     return problem(`listen: no connection (${code})`, advice ?? 'check LISTEN_DATABASE_URL');
   }
 }

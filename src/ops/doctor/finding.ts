@@ -10,6 +10,8 @@ export interface Finding {
 export const ok = (message: string): Finding => ({ level: 'ok', message });
 export const warning = (message: string, remedy: string): Finding => ({ level: 'warning', message, remedy });
 export const problem = (message: string, remedy: string): Finding => ({ level: 'problem', message, remedy });
+export const notLookedAt = (what: string): Finding =>
+  warning(`${what}: not looked at`, 'mend the settings first');
 
 /** Clocks may differ by so much, in milliseconds. */
 const MAX_SKEW = 30_000;
