@@ -144,6 +144,8 @@ test('the feed names neither a chat nor a message whose id says whose it is, nor
           participants: [{ participant_jid: EVE.phone }, { participant_jid: BOB.phone }],
           seq: 69,
         },
+        // By an id alone.
+        { ...conversations()[2], participants: [{ participant_jid: 'HERWORD', person_id: EVE.id }] },
       ],
       messages: [
         message(IN_CHAT, {
@@ -157,7 +159,7 @@ test('the feed names neither a chat nor a message whose id says whose it is, nor
   await erase(db, order());
   expect(traces(await dump(database), HERS)).toEqual([]);
   const [feed] = await database.query(
-    `select count(*) = max(change_no) as whole, count(*) filter (where record_id is null and op <> 'deleted') as odd
+    `select count(*) = max(change_no) as whole, count(*) filter (where record_id is null and op <> 'deleted' or record_id = '') as odd
       from whatsapp.changes`,
   );
   expect(feed).toEqual({ whole: true, odd: '0' });
