@@ -171,6 +171,7 @@ export async function redactLetter(db: Db, id: string, json: string, sha256: str
   await sql`
     with twin as (
       select from ${table} q join ${table} o on o.connection_id = q.connection_id and o.kind = q.kind
+        and o.conversation_id is not distinct from q.conversation_id
       where q.quarantine_id = ${id}::bigint and o.quarantine_id <> q.quarantine_id and o.record_sha256 = ${sha256}
         and o.resolved_at is null
     ), gone as (
