@@ -162,6 +162,8 @@ export interface LetterFound {
   readonly connectionId: ConnectionId;
   readonly kind: string;
   readonly recordId: string | null;
+  /** Of a participant. */
+  readonly conversationId: string | null;
   readonly json: string;
   readonly bytes: Buffer | null;
 }
@@ -170,7 +172,7 @@ export interface LetterFound {
 export async function lettersOf(db: Db, scope: Scope, records: readonly Key[]): Promise<LetterFound[]> {
   const { rows } = await sql<LetterFound>`
     select q.quarantine_id as id, q.connection_id as "connectionId", q.kind, q.record_id as "recordId",
-      q.record_json as json, q.record_bytes as bytes
+      q.conversation_id as "conversationId", q.record_json as json, q.record_bytes as bytes
     from ${sql.table('quarantine')} q
     where ${on('q', scope)} and (${mayName('q.record_json', scope)}
       -- any character may stand in it as an escape
