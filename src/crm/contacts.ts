@@ -74,9 +74,10 @@ export async function* readContacts(
     }
     const names = columns.map((_, at) => `c${at}`).join(', ');
     const texts = columns.map((_, at) => `c${at}::text`).join(', ');
-    // By bytes, as crm_links has them: so that what was linked and is not there any more is seen in passing.
+    // By bytes, as crm_links has them: so that what was linked and is not there any more is seen in passing. By those
+    // of UTF-8, whatever the database has; one of SQL_ASCII does not know what it has.
     await one(`declare contacts no scroll cursor for select ${texts} from (${query}\n) contacts (${names})
-      order by c0::text collate "C"`);
+      order by convert_to(c0::text, case getdatabaseencoding() when 'SQL_ASCII' then 'SQL_ASCII' else 'UTF8' end)`);
     for (let rows = 0; ; ) {
       if (performance.now() > until) throw tooLong();
       const { rows: read } = await one(`fetch ${BATCH} from contacts`);

@@ -22,10 +22,11 @@ const is = (columns: string, { person }: Scope) =>
 const on = (table: string, { connections }: Scope) =>
   sql`${sql.raw(table)}.connection_id = any(${[...connections]}::text[])`;
 
-/** A pattern of Postgres for the person's numbers and ids, as words of their own. */
+/** A pattern of Postgres for the person's numbers and ids, as words of their own; as `jsonb` writes them, too. */
 export function patternOf({ jids, ids }: Person): string {
   const words = [...jids].map((jid) => jid.split('@')[0]!).concat(ids.map(({ personId }) => personId));
-  const escaped = [...new Set(words)].map((word) => word.replace(/[^0-9A-Za-z]/g, '\\$&'));
+  const forms = words.flatMap((word) => [word, JSON.stringify(word).slice(1, -1)]);
+  const escaped = [...new Set(forms)].map((word) => word.replace(/[^0-9A-Za-z]/gu, '\\$&'));
   return `(^|[^0-9A-Za-z])(${escaped.join('|')})([^0-9A-Za-z]|$)`;
 }
 
@@ -161,6 +162,8 @@ export interface LetterFound {
   readonly connectionId: ConnectionId;
   readonly kind: string;
   readonly recordId: string | null;
+  /** Of a participant. */
+  readonly conversationId: string | null;
   readonly json: string;
   readonly bytes: Buffer | null;
 }
@@ -169,11 +172,11 @@ export interface LetterFound {
 export async function lettersOf(db: Db, scope: Scope, records: readonly Key[]): Promise<LetterFound[]> {
   const { rows } = await sql<LetterFound>`
     select q.quarantine_id as id, q.connection_id as "connectionId", q.kind, q.record_id as "recordId",
-      q.record_json as json, q.record_bytes as bytes
+      q.conversation_id as "conversationId", q.record_json as json, q.record_bytes as bytes
     from ${sql.table('quarantine')} q
     where ${on('q', scope)} and (${mayName('q.record_json', scope)}
-      -- digits may stand in it as escapes
-      or q.record_json like '%\\\\u00%' or q.record_bytes is not null
+      -- any character may stand in it as an escape
+      or q.record_json like '%\\\\u%' or q.record_bytes is not null
       or (q.connection_id, q.record_id) in ${keySet(records)}
       or (q.connection_id, q.conversation_id) in ${keySet(records)})`.execute(db);
   return rows;

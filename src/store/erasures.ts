@@ -125,15 +125,19 @@ export async function deleteChats(db: Db, chats: readonly Key[]): Promise<void> 
   }
 }
 
-/** Takes the person out of groups. @returns the groups that they were in at last. */
+/** Takes the person out of groups, those too that know them by an id alone, and have no JID of theirs. @returns the groups
+ * that they were in at last. */
 export async function leaveGroups(db: Db, scope: Scope): Promise<Key[]> {
   const { rows } = await sql<Key>`
-    delete from ${sql.table('conversation_participants')} p
-    where p.connection_id = any(${[...scope.connections]}::text[]) and ${memberIs('p', scope)}
-    returning connection_id as "connectionId", conversation_id as id`.execute(db);
-  await sql`delete from ${sql.table('conversation_memberships')} s where ${theirs('s', 'participant_jid', scope)}`.execute(
-    db,
-  );
+    with gone as (
+      delete from ${sql.table('conversation_participants')} p
+      where p.connection_id = any(${[...scope.connections]}::text[]) and ${memberIs('p', scope)}
+      returning p.connection_id, p.conversation_id, p.participant_jid
+    ), intervals as (
+      delete from ${sql.table('conversation_memberships')} s where ${theirs('s', 'participant_jid', scope)}
+        or (s.connection_id, s.conversation_id, s.participant_jid) in (select * from gone)
+    )
+    select connection_id as "connectionId", conversation_id as id from gone`.execute(db);
   return rows;
 }
 
@@ -167,6 +171,7 @@ export async function redactLetter(db: Db, id: string, json: string, sha256: str
   await sql`
     with twin as (
       select from ${table} q join ${table} o on o.connection_id = q.connection_id and o.kind = q.kind
+        and o.conversation_id is not distinct from q.conversation_id
       where q.quarantine_id = ${id}::bigint and o.quarantine_id <> q.quarantine_id and o.record_sha256 = ${sha256}
         and o.resolved_at is null
     ), gone as (

@@ -14,7 +14,7 @@ export function membershipIntervals(connectionId: ConnectionId): RawBuilder<unkn
     intervals_closed as (
       update ${table} t set left_at = now()
       from judged j join stored_members s on s.conversation_id = j.conversation_id
-      where j.participants is not null and j.outcome in ('inserted', 'updated', 'amended')
+      where j.outcome in ('inserted', 'updated', 'amended')
         and not exists (select from members m
           where m.conversation_id = s.conversation_id and m.participant_jid = s.participant_jid)
         and t.connection_id = ${connection} and t.conversation_id = s.conversation_id

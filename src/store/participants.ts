@@ -15,7 +15,8 @@ function of(alias: string): string {
   return FIELDS.map((field) => `${alias}.${field}`).join(', ');
 }
 
-/** `membership_diff`: the conversations among `incoming` whose membership differs from what is stored. */
+/** `membership_diff`: the conversations among `incoming` whose membership differs from what is stored. What came and what
+ * is stored (`members`, `stored_members`) are those of conversations that tell their membership alone. */
 export function membershipDiff(connectionId: ConnectionId): RawBuilder<unknown> {
   const table = sql.table('conversation_participants');
   return sql`,
@@ -58,7 +59,7 @@ export const MEMBERSHIP_CHANGES = sql.raw(`
       select 'membership', j.conversation_id || ' ' || s.participant_jid, 'deleted', null, j.seq
       from judged j
       join stored_members s on s.conversation_id = j.conversation_id
-      where j.outcome in ('inserted', 'updated', 'amended') and j.participants is not null
+      where j.outcome in ('inserted', 'updated', 'amended')
         and not exists (select from members m
           where m.conversation_id = s.conversation_id and m.participant_jid = s.participant_jid)`);
 
@@ -70,7 +71,7 @@ export function membershipWrites(connectionId: ConnectionId): RawBuilder<unknown
   return sql`,
     left_members as (
       delete from ${table} p using judged j, stored_members s
-      where j.participants is not null and j.outcome in ('inserted', 'updated', 'amended')
+      where j.outcome in ('inserted', 'updated', 'amended')
         and s.conversation_id = j.conversation_id
         and not exists (select from members m
           where m.conversation_id = s.conversation_id and m.participant_jid = s.participant_jid)

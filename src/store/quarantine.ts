@@ -16,16 +16,17 @@ export interface Origin {
 
 /**
  * Puts records that cannot be stored aside, whole (R9). An open entry is unique by connection, kind and the
- * bytes' hash: one that comes again counts up. A participant's conversation is kept beside it. Its cursors are those of
- * the last page of the ledger that brought it, where there was one.
+ * bytes' hash, and of a participant by the conversation that is kept beside it: one that comes again counts up. Its cursors
+ * are those of the last page of the ledger that brought it, where there was one.
  */
 export async function quarantine(db: Db, rejects: readonly Reject[], origin: Origin): Promise<void> {
   // The same bytes twice in one page are one entry; `on conflict` takes a row only once per statement.
   const entries = new Map<string, { reject: Reject; hash: string; times: number }>();
   for (const reject of rejects) {
     const hash = createHash('sha256').update(reject.json).digest('hex');
-    const known = entries.get(`${reject.kind} ${hash}`);
-    if (known === undefined) entries.set(`${reject.kind} ${hash}`, { reject, hash, times: 1 });
+    const entry = `${reject.kind} ${hash} ${reject.conversationId ?? ''}`;
+    const known = entries.get(entry);
+    if (known === undefined) entries.set(entry, { reject, hash, times: 1 });
     else {
       known.times++;
       // A participant has the version of the conversation it came in, not one of its own bytes.
@@ -65,9 +66,9 @@ async function insert(db: Db, rows: readonly string[], origin: Origin): Promise<
     from json_to_recordset(${`[${rows.join(',')}]`}::json) as r (kind text, record_id text, conversation_id text,
       record_json text, record_bytes text, record_sha256 text, error_code text, error text, version bigint,
       times integer)
-    on conflict (connection_id, kind, record_sha256) where resolved_at is null do update set
-      attempts = q.attempts + excluded.attempts, last_seen_at = now(), error_code = excluded.error_code,
-      error = excluded.error, conversation_id = excluded.conversation_id, version = excluded.version,
+    on conflict (connection_id, kind, record_sha256, (coalesce(conversation_id, ''))) where resolved_at is null do update
+    set attempts = q.attempts + excluded.attempts, last_seen_at = now(), error_code = excluded.error_code,
+      error = excluded.error, version = excluded.version,
       numbering = excluded.numbering, cursor_from = ${ofLedger('cursor_from')}, cursor_to = ${ofLedger('cursor_to')}`.execute(
     db,
   );

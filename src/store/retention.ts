@@ -76,7 +76,7 @@ export async function pruneMessages(
         first_message_at = (
           -- the first of the index that stays; the minimum would read the whole chat
           select m.sent_at from ${sql.table('messages')} m
-          where m.connection_id = ${connectionId} and m.conversation_id = c.conversation_id and m.sent_at is not null
+          where m.connection_id = ${connectionId} and m.conversation_id = c.conversation_id
             and m.message_id <> all (array(select g.message_id from gone g))
           order by m.sent_at limit 1)
       from chats c where n.connection_id = ${connectionId} and n.conversation_id = c.conversation_id

@@ -164,7 +164,7 @@ type JudgedLetter = ({ readonly id: string } | Survey['redactedLetters'][number]
 
 /** What becomes of an entry of the quarantine; undefined: nothing. */
 function judgeLetter(
-  { id, connectionId, kind, recordId, json, bytes }: LetterFound,
+  { id, connectionId, kind, recordId, conversationId, json, bytes }: LetterFound,
   isTheirs: IsTheirs,
   records: readonly Key[],
 ): JudgedLetter | undefined {
@@ -174,7 +174,7 @@ function judgeLetter(
   };
   const record = recordOf(reject);
   const gone = new Set(records.flatMap((one) => (one.connectionId === connectionId ? [one.id] : [])));
-  const ids = [recordId, (record as Row).message_id, (record as Row).conversation_id];
+  const ids = [recordId, conversationId, (record as Row).message_id, (record as Row).conversation_id];
   const isOfThem = ids.some((one) => typeof one === 'string' && gone.has(one));
   const moment = snapshotOf({ kind: reject.kind, row: record });
   const snapshot = moment && { connectionId, ...moment };

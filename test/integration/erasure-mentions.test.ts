@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { erase, foresee } from '../../src/sync/erase.ts';
 import { dump, traces } from '../support/dump.ts';
-import { CONNECTION } from '../support/pages.ts';
+import { applyAnswer, CONNECTION } from '../support/pages.ts';
 import {
   BOB,
   bring,
@@ -144,6 +144,8 @@ test('the feed names neither a chat nor a message whose id says whose it is, nor
           participants: [{ participant_jid: EVE.phone }, { participant_jid: BOB.phone }],
           seq: 69,
         },
+        // By an id alone.
+        { ...conversations()[2], participants: [{ participant_jid: 'HERWORD', person_id: EVE.id }] },
       ],
       messages: [
         message(IN_CHAT, {
@@ -157,7 +159,7 @@ test('the feed names neither a chat nor a message whose id says whose it is, nor
   await erase(db, order());
   expect(traces(await dump(database), HERS)).toEqual([]);
   const [feed] = await database.query(
-    `select count(*) = max(change_no) as whole, count(*) filter (where record_id is null and op <> 'deleted') as odd
+    `select count(*) = max(change_no) as whole, count(*) filter (where record_id is null and op <> 'deleted' or record_id = '') as odd
       from whatsapp.changes`,
   );
   expect(feed).toEqual({ whole: true, odd: '0' });
@@ -203,4 +205,30 @@ test('JIDs in other forms than the one that the person is known by', async () =>
   ]);
   await erase(db, order());
   expect(traces(await dump(database), HERS)).toEqual([]);
+});
+
+test('an id of the person that JSON writes otherwise, in what the tables do not know and in what cannot be stored', async () => {
+  const id = 'per_"ж\u{1f600}\\eve';
+  const [eve, bob] = contacts();
+  const escaped = '"per_\\"\\u0436\\ud83d\\ude00\\\\eve"';
+  expect(JSON.parse(escaped)).toBe(id);
+  const body = (records: string) =>
+    Buffer.from(`{"cursor": 71, "has_more": false, "contacts": [${records}]}`);
+  await bring([
+    {
+      cursor: 70,
+      contacts: [
+        { ...eve, person_id: id },
+        { ...bob, met_person_id: id, n: 1 },
+      ],
+    },
+  ]);
+  await applyAnswer(db, body(`{"person_id": "per_bad", "display_name": 7, "met_person_id": ${escaped}}`));
+  await erase(db, order());
+  expect(await database.query('select person_id, extra from whatsapp.contacts')).toEqual([
+    { person_id: BOB.id, extra: { n: 1 } },
+  ]);
+  expect(await database.query('select record_json::jsonb as json from whatsapp.quarantine')).toEqual([
+    { json: { person_id: 'per_bad', display_name: 7 } },
+  ]);
 });

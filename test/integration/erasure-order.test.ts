@@ -230,6 +230,7 @@ test('where Postgres ends it for a deadlock it is done once more, and not for ev
 
 test('consumers of the feed are told what to delete, by ids alone', async () => {
   await bring(world());
+  await bring(world(), OTHER);
   await database.query(`select whatsapp.register_consumer('crm', 'now')`);
   await erase(db, order());
   const told = await database.query(
@@ -241,7 +242,7 @@ test('consumers of the feed are told what to delete, by ids alone', async () => 
     op,
     changed_fields: field ? [field] : null,
   });
-  expect(told).toHaveLength(9);
+  expect(told).toHaveLength(18);
   expect(told).toEqual(
     expect.arrayContaining([
       ...['m_in', 'm_out', 'm_group', 'm_lid'].map((id) => change('message', id, 'deleted')),
@@ -253,7 +254,17 @@ test('consumers of the feed are told what to delete, by ids alone', async () => 
     ]),
   );
   // Her id is in what is still to be told, and nowhere else.
-  expect(traces(await dump(database), HERS)).toEqual([
-    expect.stringMatching(/^changes: .*,contact,per_eve,deleted,/),
-  ]);
+  const hers = expect.stringMatching(/^changes: .*,contact,per_eve,deleted,/);
+  expect(traces(await dump(database), HERS)).toEqual([hers, hers]);
+});
+
+test('the feed of a state row that somebody deleted goes on with its numbers', async () => {
+  await bring(world());
+  await database.query(`select whatsapp.register_consumer('crm', 'now')`);
+  await database.query('update whatsapp.sync_state set last_change_no = 0');
+  await erase(db, order());
+  expect(
+    await database.query(`select count(*) = max(change_no) as whole, max(change_no) = last_change_no as known
+      from whatsapp.changes join whatsapp.sync_state using (connection_id) group by last_change_no`),
+  ).toEqual([{ whole: true, known: true }]);
 });

@@ -7,6 +7,7 @@ import { CONNECTION, contextOf } from '../support/pages.ts';
 import {
   BOB,
   bring,
+  conversations,
   database,
   db,
   direct,
@@ -240,6 +241,17 @@ test('quarantined records that are the same without her are one, where both are 
     { open: true, record_bytes: null },
   ]);
   expect(traces(await dump(database), HERS)).toEqual([]);
+});
+
+test('what cannot be stored of others in a direct chat goes with it, although it names her nowhere', async () => {
+  const participants = [{ participant_jid: BOB.phone, person_id: 7 }];
+  const chats = () => conversations().slice(0, 2);
+  await bring([...world(), ...page({ conversations: chats().map((one) => ({ ...one, participants })) })]);
+  await erase(db, order());
+  expect(
+    await database.query(`select conversation_id from whatsapp.quarantine where kind = 'participant'
+      and conversation_id <> 'cnv_group' and conversation_id <> 'cnv_bad'`),
+  ).toEqual([{ conversation_id: 'cnv_bob' }]);
 });
 
 test('a direct chat under a JID that nobody has told the person of goes whole, and is counted and told', async () => {

@@ -1,6 +1,7 @@
 /** Gaps: recorded, listed, acknowledged, and verified after. */
 import { beforeEach, expect, test } from 'vitest';
 import { unverifiedGaps } from '../../src/store/gaps.ts';
+import { noteGapAlert, readOpenGaps } from '../../src/store/window.ts';
 import { runCommand } from '../support/command.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
@@ -43,6 +44,15 @@ test('the open ones are listed, or all, or those of a connection', async () => {
     '',
   ]);
   expect((await gaps('list', '--connection', 'c')).stdout).toBe('no gaps\n');
+});
+
+test('of several of a connection that one was told of, those that it was not are left to be told', async () => {
+  await database.query(`update whatsapp.gaps set connection_id = 'a', acknowledged_at = null`);
+  const { open, untold } = await readOpenGaps(database.db);
+  expect([open, untold.map(({ id }) => id)]).toEqual([3, ['1', '2', '3']]);
+  await noteGapAlert(database.db, untold[1]!);
+  const left = await readOpenGaps(database.db);
+  expect([left.open, left.untold.map(({ id }) => id)]).toEqual([3, ['1', '3']]);
 });
 
 test('those that are named are acknowledged, and nothing else; what is not open is told', async () => {

@@ -109,11 +109,15 @@ describe('what makes a revision: another body, type, media or deletion', () => {
     );
   });
 
-  test('the body of a partial record is kept when a whole one replaces it', async () => {
+  test('the body or the media of a partial record are kept when a whole one replaces it', async () => {
     const { message_id, version } = message();
     await bring({ message_id, seq: 1n, body: 'of the stub' });
     await bring(version({ body: 'whole' }));
     expect(await bodies(message_id)).toEqual(['of the stub']);
+    const other = message();
+    await bring({ message_id: other.message_id, seq: 1n, media: { of: 'the stub' } });
+    await bring(other.version());
+    expect(await revisionsOf(other.message_id, 'media')).toEqual([{ media: { of: 'the stub' } }]);
   });
 
   test('a new numbering alone makes none; another text does, with the numbering it had', async () => {
@@ -249,6 +253,15 @@ describe('DELETED_MESSAGES=redact blanks what a deletion for everyone replaced',
     expect(await bench.query('select body from whatsapp.messages where message_id = $1', message_id)).toEqual(
       [{ body: 'b' }],
     );
+  });
+
+  test('a stale deletion blanks nothing', async () => {
+    const { message_id, version } = message();
+    await bring(version({ body: 'a' }), REDACT);
+    const stale = version({ body: null, deleted_at: DELETED });
+    await bring(version({ body: 'b' }), REDACT);
+    await bring(stale, REDACT);
+    expect(await bodies(message_id)).toEqual(['a']);
   });
 
   test('`keep` keeps them', async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { readContacts } from '../../src/crm/contacts.ts';
 import { linkContacts } from '../../src/crm/linking.ts';
-import { SCHEMA } from '../support/database.ts';
+import { SCHEMA, useTestDatabase } from '../support/database.ts';
 import { waitFor } from '../support/wait.ts';
 import { LinkScene, NEVER } from './link-scene.ts';
 
@@ -128,5 +128,18 @@ describe('a query that cannot be', () => {
     )) as Error;
     expect(error).toMatchObject({ kind: 'crm', code: '22P02' });
     expect(`${error.message} ${error.stack} ${JSON.stringify(error)}`).not.toContain('secret-number');
+  });
+});
+
+describe.each(['WIN1252', 'SQL_ASCII'])('a CRM in another encoding: %s', (encoding) => {
+  const other = useTestDatabase({ encoding });
+
+  test('every contact is linked, once, and stays so, whatever order its bytes have there', async () => {
+    await other.query(`create table contacts as
+      select letter || n as id, '0151 1' || n as phone
+      from unnest(array['a', 'ž', 'é']) letter, generate_series(100001, 100700) n`);
+    const contacts = { url: other.url, ownDatabase: true, query: 'select id, phone from contacts' };
+    expect(await link('', { contacts })).toMatchObject({ rows: 2100, links: 2100, added: 2100, removed: 0 });
+    expect(await link('', { contacts })).toMatchObject({ links: 2100, added: 0, removed: 0 });
   });
 });

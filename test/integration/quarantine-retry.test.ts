@@ -195,6 +195,34 @@ describe('participants', () => {
     expect(await members(id)).toEqual([{ participant_jid: jid, role: 'refuse:22023' }]);
   });
 
+  test('one that is refused in several chats comes into each, and is open until it is in all', async () => {
+    const [first, second] = [newId(), newId()];
+    const jid = `${first}@lid`;
+    const entries = () =>
+      bench.query(
+        'select quarantine_id as id, conversation_id as chat, attempts, resolution from whatsapp.quarantine where record_id = $1 order by 1',
+        jid,
+      );
+    const participants = [{ participant_jid: jid, role: 'refuse:22023' }];
+    const both = (seq: number) =>
+      [first, second].map((conversation_id) => ({ conversation_id, seq, participants }));
+    await bench.bring({ conversations: both(5) });
+    await bench.bring({ conversations: both(6) });
+    const open = { attempts: 2, resolution: null };
+    expect(await entries()).toMatchObject([
+      { chat: first, ...open },
+      { chat: second, ...open },
+    ]);
+    await bringMembers(second, 7, []);
+    expect(await entries()).toMatchObject([
+      { chat: first, ...open },
+      { chat: second, resolution: 'superseded' },
+    ]);
+    await refusal(database, 'off');
+    expect(await retry(jid)).toEqual({ applied: 'inserted' });
+    expect(await members(first)).toEqual([{ participant_jid: jid, role: 'refuse:22023' }]);
+  });
+
   test.each([
     ['version', 6, async () => {}],
     ['numbering', 3, numberAnew],

@@ -29,6 +29,15 @@ describe.each(['off', 'on', 'parts'] as const)('SEARCH=%s', (kind) => {
     ['invoice -group -reminder', { connection: 'a' }, ['bert', 'ours', 'first', 'timeless']],
     ['rechn*', {}, ['third']],
     ['rechn', {}, []],
+    ['हिन्*', {}, ['odd']],
+    ['हिन्', {}, []],
+    ['Café-LA*', {}, ['odd']],
+    ['"café la*"', {}, ['odd']],
+    ['12.5* +49151*', {}, ['odd']],
+    ['re-2*', {}, ['third']],
+    ['example.com/r* or nothing', {}, ['third']],
+    ['reminder -inv*', {}, []],
+    ['october -re*', {}, ['first']],
     ['re-2026-77', {}, ['third']],
     ['example.com', {}, ['third']],
     [
@@ -48,6 +57,7 @@ describe.each(['off', 'on', 'parts'] as const)('SEARCH=%s', (kind) => {
     ['-- !! ()', {}, []],
     [`'; drop table messages; --`, {}, []],
     ["o'clock* \\* :* &", {}, []],
+    [`example.com/o'bar'x bar.com/x'y bar* bar.com/x*`, {}, []],
   ])('%s, of %j', async (query, more, found) => expect(await ids(query, more)).toEqual(found));
 
   test.each<[query: string, more: object, found: string[]]>([
