@@ -1,4 +1,5 @@
 import { type RawBuilder, sql } from 'kysely';
+import type { ErrorKind } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { isOver } from './clock.ts';
 import type { Db } from './database.ts';
@@ -12,6 +13,8 @@ export interface Lease extends Position {
   /** Until the next poll is due, in milliseconds; not above 0 where it is. */
   readonly dueIn: number;
   readonly failures: number;
+  /** How the last turn failed; null where it went well. */
+  readonly failure: ErrorKind | null;
   /** Whether the lease was taken from a worker that let it expire. */
   readonly takenOver: boolean;
 }
@@ -64,6 +67,7 @@ export async function claimLeases(
     lease_term: string;
     due_in: number;
     consecutive_failures: number;
+    last_error_kind: ErrorKind | null;
     taken_over: boolean;
   }>`
     with free as (
@@ -78,7 +82,7 @@ export async function claimLeases(
       lease_expires_at = clock_timestamp() + ${interval(ttl)}
     from free where s.connection_id = free.connection_id
     returning s.connection_id, s.epoch, s.numbering, s.cursor, s.lease_term, ${dueIn} as due_in,
-      s.consecutive_failures, free.lease_owner is not null as taken_over`.execute(db);
+      s.consecutive_failures, s.last_error_kind, free.lease_owner is not null as taken_over`.execute(db);
   return rows.map((row) => ({
     connectionId: row.connection_id,
     epoch: row.epoch,
@@ -87,6 +91,7 @@ export async function claimLeases(
     term: row.lease_term,
     dueIn: row.due_in,
     failures: row.consecutive_failures,
+    failure: row.last_error_kind,
     takenOver: row.taken_over,
   }));
 }
