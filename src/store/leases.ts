@@ -35,11 +35,13 @@ const NEXT_TERM = sql.raw(
 /** SQL, of `sync_state`: whether nobody holds it. Who lives renews a lease by what the clock says now. */
 const IS_FREE = sql.raw(`(lease_owner is null or lease_expires_at is null or ${isOver('lease_expires_at')})`);
 
-/** SQL, of `sync_state`: whether its holder, by its last heartbeat, lived when the database's clock was ahead of now. Who
- * still lives says so again at the next renewal. */
+/** SQL, of `sync_state`: whether its holder, by its last heartbeat, lived when the database's clock was ahead of now. One
+ * that has none, as of a pass, renewed the lease then, if that lasts longer than any from now. Who still lives says so
+ * again at the next renewal. */
 function isHeldAhead(ttl: number): RawBuilder<boolean> {
-  return sql`not ${IS_FREE} and exists (select from ${sql.table('workers')} w
-    where w.worker_id = lease_owner and w.heartbeat_at > clock_timestamp() + ${interval(ttl)})`;
+  return sql`not ${IS_FREE} and coalesce(
+    (select w.heartbeat_at from ${sql.table('workers')} w where w.worker_id = lease_owner), lease_expires_at
+  ) > clock_timestamp() + ${interval(ttl)}`;
 }
 
 /**
@@ -134,8 +136,8 @@ export interface LeaseSituation {
   readonly workers: number;
   /** Connections that nobody holds. */
   readonly free: number;
-  /** Those whose holder was last heard of later than now: the database's clock was put back, and the holder is dead
-   * where it stays so for a lease time. */
+  /** Those whose holder was last heard of, or has renewed them, later than now: the database's clock was put back, and
+   * the holder is dead where it stays so for a lease time. */
   readonly ahead: number;
 }
 
