@@ -5,7 +5,7 @@ import { makeDueUnlessLocked } from '../store/due.ts';
 import { claimLeases } from '../store/leases.ts';
 import { announceDue } from '../store/notify.ts';
 import { databaseTime, type Progress, readProgress } from '../store/progress.ts';
-import type { OncePolicy } from './loop.ts';
+import type { LoopEnd, OncePolicy } from './loop.ts';
 import type { Worker, WorkerOptions } from './worker.ts';
 
 /** How one connection's pass ended. */
@@ -55,7 +55,9 @@ async function pass(
     const ahead = claimedAt - begunAt > leaseTtl;
     const [lease] = await claimLeases(control, worker.id, [connectionId], leaseTtl, 1, ahead);
     if (lease !== undefined) {
-      const end = await worker.adopt({ ...lease, failures: 0 }, claimedAt, policy);
+      const end = await untilTold(worker, connectionId, signal, () =>
+        worker.adopt({ ...lease, failures: 0 }, claimedAt, policy),
+      );
       if (end === 'caught_up') return { connectionId, caughtUp: true, byHolder: false };
       if (end === 'gave_up' || signal.aborted) return await failed(options, connectionId, since, false);
       continue;
@@ -76,6 +78,24 @@ async function pass(
     if (isHopeless(progress, policy) || signal.aborted)
       return await failed(options, connectionId, since, true);
     await sleep(pause, signal);
+  }
+}
+
+/** Runs a loop of the worker's; whoever is told to end gives it back after the page in hand. */
+async function untilTold(
+  worker: Worker,
+  connectionId: ConnectionId,
+  signal: AbortSignal,
+  run: () => Promise<LoopEnd>,
+): Promise<LoopEnd> {
+  const drop = () => worker.drop(connectionId);
+  const done = run();
+  if (signal.aborted) drop();
+  signal.addEventListener('abort', drop, { once: true });
+  try {
+    return await done;
+  } finally {
+    signal.removeEventListener('abort', drop);
   }
 }
 

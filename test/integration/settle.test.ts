@@ -168,3 +168,20 @@ describe('where another has it', () => {
     });
   });
 });
+
+test('where nobody has it, whoever is told to end gives it back, whatever hangs', async () => {
+  await holder.stop();
+  const replica = await createReplica(env());
+  replica.worker.start();
+  simulator.faults.script({ kind: 'hang' }, EACH, { route: 'sync' });
+  const stop = new AbortController();
+  const waiting = settled(replica, ID, stop.signal);
+  await waitFor(() => simulator.stats.inFlight(ID) === 1, { what: 'the request that hangs' });
+  stop.abort(new Error('ends'));
+  await expect(waiting).rejects.toThrow('ends');
+  expect(await database.query('select lease_owner from whatsapp.sync_state')).toEqual([
+    { lease_owner: null },
+  ]);
+  await replica.worker.stop();
+  await replica.close();
+});
