@@ -57,7 +57,8 @@ export function verifyCommand(terminal: Terminal): Command {
 It asks the upstream VERIFY_RATE times a second for each key, at most; raise that for a quick look.
 
 missing, older and different rows are drift. Rows that the upstream serves no more are counted and left alone, and so
-are those that claim a newer version than it serves ("ahead"): delete such a row by hand, and --repair brings it back.`,
+are those that claim a newer version than it serves ("ahead"): delete such a row by hand, and --repair brings it back.
+Very many of them, since the account was paired anew: see docs/operations.md.`,
     )
     .action(async (options: Options) => {
       const offline = options.offline === true;

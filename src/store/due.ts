@@ -38,11 +38,3 @@ export async function makeDueUnlessLocked(
     where s.connection_id = any(${[...connectionIds]}::text[]) and free.connection_id is null`.execute(db);
   return rows.map((row) => row.connection_id);
 }
-
-/** Makes connections due now, whoever holds them. Rows that a page has locked come last, one by one. */
-export async function makeDue(db: Db, connectionIds: readonly ConnectionId[]): Promise<void> {
-  for (const connectionId of await makeDueUnlessLocked(db, connectionIds)) {
-    await sql`update ${sql.table('sync_state')} set next_poll_at = clock_timestamp()
-      where connection_id = ${connectionId}`.execute(db);
-  }
-}

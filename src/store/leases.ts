@@ -1,4 +1,5 @@
 import { type RawBuilder, sql } from 'kysely';
+import type { ErrorKind } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { isOver } from './clock.ts';
 import type { Db } from './database.ts';
@@ -12,6 +13,8 @@ export interface Lease extends Position {
   /** Until the next poll is due, in milliseconds; not above 0 where it is. */
   readonly dueIn: number;
   readonly failures: number;
+  /** How the last turn failed; null where it went well. */
+  readonly failure: ErrorKind | null;
   /** Whether the lease was taken from a worker that let it expire. */
   readonly takenOver: boolean;
 }
@@ -32,11 +35,13 @@ const NEXT_TERM = sql.raw(
 /** SQL, of `sync_state`: whether nobody holds it. Who lives renews a lease by what the clock says now. */
 const IS_FREE = sql.raw(`(lease_owner is null or lease_expires_at is null or ${isOver('lease_expires_at')})`);
 
-/** SQL, of `sync_state`: whether its holder, by its last heartbeat, lived when the database's clock was ahead of now. Who
- * still lives says so again at the next renewal. */
+/** SQL, of `sync_state`: whether its holder, by its last heartbeat, lived when the database's clock was ahead of now. One
+ * that has none, as of a pass, renewed the lease then, if that lasts longer than any from now. Who still lives says so
+ * again at the next renewal. */
 function isHeldAhead(ttl: number): RawBuilder<boolean> {
-  return sql`not ${IS_FREE} and exists (select from ${sql.table('workers')} w
-    where w.worker_id = lease_owner and w.heartbeat_at > clock_timestamp() + ${interval(ttl)})`;
+  return sql`not ${IS_FREE} and coalesce(
+    (select w.heartbeat_at from ${sql.table('workers')} w where w.worker_id = lease_owner), lease_expires_at
+  ) > clock_timestamp() + ${interval(ttl)}`;
 }
 
 /**
@@ -64,6 +69,7 @@ export async function claimLeases(
     lease_term: string;
     due_in: number;
     consecutive_failures: number;
+    last_error_kind: ErrorKind | null;
     taken_over: boolean;
   }>`
     with free as (
@@ -78,7 +84,7 @@ export async function claimLeases(
       lease_expires_at = clock_timestamp() + ${interval(ttl)}
     from free where s.connection_id = free.connection_id
     returning s.connection_id, s.epoch, s.numbering, s.cursor, s.lease_term, ${dueIn} as due_in,
-      s.consecutive_failures, free.lease_owner is not null as taken_over`.execute(db);
+      s.consecutive_failures, s.last_error_kind, free.lease_owner is not null as taken_over`.execute(db);
   return rows.map((row) => ({
     connectionId: row.connection_id,
     epoch: row.epoch,
@@ -87,6 +93,7 @@ export async function claimLeases(
     term: row.lease_term,
     dueIn: row.due_in,
     failures: row.consecutive_failures,
+    failure: row.last_error_kind,
     takenOver: row.taken_over,
   }));
 }
@@ -129,8 +136,8 @@ export interface LeaseSituation {
   readonly workers: number;
   /** Connections that nobody holds. */
   readonly free: number;
-  /** Those whose holder was last heard of later than now: the database's clock was put back, and the holder is dead
-   * where it stays so for a lease time. */
+  /** Those whose holder was last heard of, or has renewed them, later than now: the database's clock was put back, and
+   * the holder is dead where it stays so for a lease time. */
   readonly ahead: number;
 }
 

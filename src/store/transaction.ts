@@ -72,6 +72,11 @@ async function limit(
   await sql`select ${sql.join(set)}`.execute(trx);
 }
 
+/** Lets the statements to come in a transaction take as long as they do: its lock is had. */
+export async function liftTimeout(trx: Transaction<Database>): Promise<void> {
+  await sql`select set_config('statement_timeout', '0', true)`.execute(trx);
+}
+
 /**
  * SQL, in a list of columns: what comes now is planned anew after all, unless `condition` is true and `messages` large.
  * @param sibling `tableoid` of a row of any table in the same schema, whose name is not known here.

@@ -1,11 +1,11 @@
 import { parks } from '../errors.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import { makeDue } from '../store/due.ts';
+import { makeDueUnlessLocked } from '../store/due.ts';
 import { claimLeases } from '../store/leases.ts';
 import { announceDue } from '../store/notify.ts';
-import { databaseTime, readProgress } from '../store/progress.ts';
-import type { OncePolicy } from './loop.ts';
+import { databaseTime, type Progress, readProgress } from '../store/progress.ts';
+import type { LoopEnd, OncePolicy } from './loop.ts';
 import type { Worker, WorkerOptions } from './worker.ts';
 
 /** How one connection's pass ended. */
@@ -55,16 +55,18 @@ async function pass(
     const ahead = claimedAt - begunAt > leaseTtl;
     const [lease] = await claimLeases(control, worker.id, [connectionId], leaseTtl, 1, ahead);
     if (lease !== undefined) {
-      const end = await worker.adopt({ ...lease, failures: 0 }, claimedAt, policy);
+      const end = await untilTold(worker, connectionId, signal, () =>
+        worker.adopt({ ...lease, failures: 0 }, claimedAt, policy),
+      );
       if (end === 'caught_up') return { connectionId, caughtUp: true, byHolder: false };
       if (end === 'gave_up' || signal.aborted) return await failed(options, connectionId, since, false);
       continue;
     }
     if (!asked) {
-      asked = true;
-      await makeDue(control, [connectionId]);
+      // A row that is locked is come back to: an erasure may have it for longer than a statement may last.
+      asked = (await makeDueUnlessLocked(control, [connectionId])).length === 0;
       // Heard at once by whoever holds it, which otherwise sees it at its next renewal.
-      await announceDue(control, [connectionId]);
+      if (asked) await announceDue(control, [connectionId]);
     }
     const progress = await readProgress(control, connectionId, since);
     if (progress?.caughtUp === true) return { connectionId, caughtUp: true, byHolder: true };
@@ -73,15 +75,36 @@ async function pass(
       asked = false;
       continue;
     }
-    // What failed before may be mended: only what came of this attempt counts.
-    const hopeless =
-      progress === undefined ||
-      (progress.leased &&
-        progress.failedSince &&
-        (parks(progress.lastErrorKind!) || progress.failures >= policy.maxFailures));
-    if (hopeless || signal.aborted) return await failed(options, connectionId, since, true);
+    if (isHopeless(progress, policy) || signal.aborted)
+      return await failed(options, connectionId, since, true);
     await sleep(pause, signal);
   }
+}
+
+/** Runs a loop of the worker's; whoever is told to end gives it back after the page in hand. */
+async function untilTold(
+  worker: Worker,
+  connectionId: ConnectionId,
+  signal: AbortSignal,
+  run: () => Promise<LoopEnd>,
+): Promise<LoopEnd> {
+  const drop = () => worker.drop(connectionId);
+  const done = run();
+  if (signal.aborted) drop();
+  signal.addEventListener('abort', drop, { once: true });
+  try {
+    return await done;
+  } finally {
+    signal.removeEventListener('abort', drop);
+  }
+}
+
+/** Whether the holder of a connection that was made due has failed in a way that is not waited for. What failed before may
+ * be mended: only what came of this attempt counts. */
+export function isHopeless(progress: Progress | undefined, { maxFailures }: OncePolicy): boolean {
+  if (progress === undefined) return true;
+  const { leased, failedSince, lastErrorKind, failures } = progress;
+  return leased && failedSince && (parks(lastErrorKind!) || failures >= maxFailures);
 }
 
 async function failed(

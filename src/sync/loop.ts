@@ -3,7 +3,6 @@ import type { BackoffBounds } from '../lib/backoff.ts';
 import type { ConnectionId } from '../model.ts';
 import { noteFailure } from '../store/advance.ts';
 import type { Lease } from '../store/leases.ts';
-import { type Position, readPosition } from '../store/state.ts';
 import { Doorbell, EVENT_SPACING } from './doorbell.ts';
 import { Fetcher } from './fetcher.ts';
 import { Journal, recordsIn } from './journal.ts';
@@ -11,6 +10,7 @@ import { leastPauseAfter, longestPause, Pace, pauseAfter } from './pace.ts';
 import { PageLimit } from './page-limit.ts';
 import { Recovery, type RecoveryContext } from './recovery.ts';
 import { Standing } from './standing.ts';
+import { Tenure } from './tenure.ts';
 import { type Turn, type TurnContext, type TurnPlan, turn } from './turn.ts';
 
 /** How loops behave. Durations in milliseconds. */
@@ -30,9 +30,6 @@ export interface LoopContext extends TurnContext, RecoveryContext {
 
 /** How long a loop waits for its lease to be renewed before it looks again, in milliseconds. */
 const UNTRUSTED_PAUSE = 200;
-
-/** Share of the lease time for which a loop trusts its lease. */
-const TRUSTED = 0.9;
 
 /** Why a loop ended. */
 export type LoopEnd = 'aborted' | 'lease_lost' | 'caught_up' | 'gave_up';
@@ -57,8 +54,7 @@ export class ConnectionLoop {
   readonly #context: LoopContext;
   readonly #bell = new Doorbell();
   readonly #pace: Pace;
-  #at: Position;
-  #trustedUntil = 0;
+  readonly #tenure: Tenure;
   #asleep = false;
   #unmoved = 0;
   readonly #limit: PageLimit;
@@ -69,7 +65,7 @@ export class ConnectionLoop {
   constructor(context: LoopContext, lease: Lease) {
     this.#context = context;
     this.connectionId = lease.connectionId;
-    this.#at = lease;
+    this.#tenure = new Tenure(context, lease);
     this.#journal = new Journal(context.listen, lease.connectionId, lease.failures);
     this.standing = new Standing(lease.connectionId, this.#journal);
     const { pollInterval, pollIntervalIdle, pageLimit, pageLimitMax, maxResponseBytes } = context.settings;
@@ -81,13 +77,12 @@ export class ConnectionLoop {
   }
 
   get term(): string {
-    return this.#at.term;
+    return this.#tenure.term;
   }
 
-  /** Trusts the lease for less time than the database does, from the start of the attempt that claimed or extended it
-   * (R15): a reading of the monotonic clock. */
+  /** See `Tenure`. */
   trustFrom(attemptedAt: number): void {
-    this.#trustedUntil = Math.max(this.#trustedUntil, attemptedAt + this.#context.leaseTtl * TRUSTED);
+    this.#tenure.trustFrom(attemptedAt);
   }
 
   /** Makes the connection due now; in mid-turn, again after it. Called when something happened at the upstream: a
@@ -109,7 +104,7 @@ export class ConnectionLoop {
 
   /** Looks at once whether another has the lease, where it is not sure of it and at rest. */
   doubt(): void {
-    if (this.#asleep && performance.now() > this.#trustedUntil) this.#bell.shake();
+    if (this.#asleep && !this.#tenure.isTrusted) this.#bell.shake();
   }
 
   /** Whether it rests between two turns. */
@@ -138,9 +133,9 @@ export class ConnectionLoop {
       const rested = await this.#bell.rest(pause, signal);
       this.#asleep = false;
       if (!rested) return 'aborted';
-      if (performance.now() > this.#trustedUntil) {
+      if (!this.#tenure.isTrusted) {
         // The renewal is late: no request is made on a lease that another may have by now.
-        if (await this.#isLost()) return 'lease_lost';
+        if (await this.#tenure.isLost()) return 'lease_lost';
         pause = UNTRUSTED_PAUSE;
         continue;
       }
@@ -160,32 +155,17 @@ export class ConnectionLoop {
     }
   }
 
-  /** Goes on from what is stored, as far as it can be read: a resync may have moved the cursor, and whether a commit that
-   * failed took effect is not known.
-   * @returns whether another has the lease. A renewal tells nothing of it: it passes over what is locked, too. */
-  async #isLost(): Promise<boolean> {
-    const { db, worker } = this.#context;
-    try {
-      const stored = await readPosition(db, this.connectionId, worker);
-      if (stored?.term !== this.term) return true;
-      this.#at = stored;
-    } catch {
-      // The database is out of reach; the next page will be fenced if need be.
-    }
-    return false;
-  }
-
   /** A turn, and what can be done where it fails. */
   async #explained(signal: AbortSignal): Promise<TurnEnd> {
-    if (this.#journal.failures > 0 && (await this.#isLost())) return 'lease_lost';
+    if (this.#journal.failures > 0 && (await this.#tenure.isLost())) return 'lease_lost';
     try {
       return await this.#turn(signal);
     } catch (cause) {
       if (signal.aborted) throw cause;
       const error = ReplicaError.from('internal', cause, 'a turn');
-      const goOn = await this.#recovery.explain(error, this.#at, signal);
+      const goOn = await this.#recovery.explain(error, this.#tenure.at, signal);
       if (goOn === undefined) throw error;
-      this.#at = goOn;
+      this.#tenure.at = goOn;
       return { caughtUp: false, nextIn: 0 };
     }
   }
@@ -193,7 +173,7 @@ export class ConnectionLoop {
   async #turn(signal: AbortSignal): Promise<TurnEnd> {
     const { listen } = this.#context;
     let nextIn = 0;
-    const at = this.#at;
+    const at = this.#tenure.at;
     const startedAt = performance.now();
     const plan: TurnPlan = {
       nextPollIn: (changed) => {
@@ -210,12 +190,12 @@ export class ConnectionLoop {
       const leaseLost = applied.now?.term !== at.term;
       listen({ type: 'fenced', connectionId: this.connectionId, leaseLost });
       if (applied.now === undefined || leaseLost) return 'lease_lost';
-      this.#at = applied.now;
+      this.#tenure.at = applied.now;
       return { caughtUp: false, nextIn: 0 };
     }
-    this.#at = { ...at, cursor: page.cursor };
+    this.#tenure.at = { ...at, cursor: page.cursor };
     // The commit extended the lease, at some time after the turn began.
-    this.trustFrom(startedAt);
+    this.#tenure.trustFrom(startedAt);
     this.#journal.page(result, applied);
     this.#refuseStandstill(result);
     this.#limit.good(recordsIn(result), page.body.length, page.hasMore);
@@ -254,7 +234,7 @@ export class ConnectionLoop {
     try {
       const { kind, message } = error;
       const failure = { kind, message, failures, begunAgo: performance.now() - begunAt, nextPollIn: retryIn };
-      await noteFailure(db, connectionId, this.#at.term, failure);
+      await noteFailure(db, connectionId, this.term, failure);
     } catch {
       // The database is out of reach; the failure is told above.
     }

@@ -59,6 +59,9 @@ export function pauseAfter(
   return backoff(failures - 1, bounds, retryAfter);
 }
 
+/** However often it has failed, in milliseconds: who has mended what parked it, and says so, does not wait for long. */
+const HEARD_WITHIN = 5_000;
+
 /** How much of that nothing cuts short, in milliseconds: what the upstream asked for, and so much that many events do not
  * make many attempts. */
 export function leastPauseAfter(
@@ -66,5 +69,5 @@ export function leastPauseAfter(
   failures: number,
   { min, max }: BackoffBounds,
 ): number {
-  return Math.max(Math.min(retryAfter, max * 4), Math.min(min * failures, max));
+  return Math.max(Math.min(retryAfter, max * 4), Math.min(min * failures, max, Math.max(min, HEARD_WITHIN)));
 }

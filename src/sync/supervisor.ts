@@ -1,5 +1,6 @@
+import type { ErrorKind } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
-import { claimLeases, leaseSituation } from '../store/leases.ts';
+import { claimLeases, type Lease, leaseSituation } from '../store/leases.ts';
 import type { Worker, WorkerOptions } from './worker.ts';
 
 /**
@@ -42,6 +43,18 @@ export async function supervise(
   return await worker.stop();
 }
 
+/** Failures after which the upstream itself may have asked for the pause (R13): it lasts, whoever has the lease. */
+const MAY_BE_ASKED_FOR: ReadonlySet<ErrorKind> = new Set<ErrorKind>([
+  'rate_limited',
+  'upstream',
+  'not_ready',
+]);
+
+/** Until a connection's first turn here. After any other failure that is at once: who starts a worker may have mended it. */
+function firstIn({ dueIn, failure }: Lease): number {
+  return failure === null || MAY_BE_ASKED_FOR.has(failure) ? dueIn : 0;
+}
+
 /** Of many that are due at once, one more begins every so often, in milliseconds. */
 const START_EVERY = 20;
 
@@ -60,7 +73,7 @@ async function claim(
   // No herd at the start: those that are due begin one after the other, all within one interval.
   const step = Math.min(START_EVERY, spread / Math.max(1, leases.length));
   for (const [place, lease] of leases.entries()) {
-    const dueIn = lease.dueIn > 0 ? lease.dueIn : place * step;
+    const dueIn = Math.max(firstIn(lease), place * step);
     // A loop ends by itself; it never throws but for a fault of this program, which must not pass unseen.
     worker.adopt({ ...lease, dueIn }, claimedAt).catch((error: unknown) => {
       queueMicrotask(() => {

@@ -1,10 +1,9 @@
 import type { Kysely } from 'kysely';
-import { codeOf, POOL_BUSY, STATEMENT_TIMEOUT } from '../errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from '../store/database.ts';
 import type { Database } from '../store/schema.ts';
 import { type Forgotten, lockState } from '../store/state.ts';
-import { BESIDE, inTransaction, type TransactionLimits } from '../store/transaction.ts';
+import { inTransaction } from '../store/transaction.ts';
 import {
   noteInterrupted,
   noteVerification,
@@ -13,13 +12,14 @@ import {
 } from '../store/verifications.ts';
 import { Marks } from '../sync/marks.ts';
 import type { Forgetting } from '../sync/suppression.ts';
+import { isBusy, patient } from './patience.ts';
 
 export interface NoteContext {
   readonly db: Kysely<Database>;
   readonly forgetting: Forgetting;
   /** Apart, so that places keep no page waiting. */
   readonly maintenance: Kysely<Database>;
-  /** How long a place waits, for an erasure above all, in milliseconds: whoever is told to end does not wait for that. */
+  /** How long what is noted waits, for an erasure above all, in milliseconds: whoever is told to end waits no longer. */
   readonly notePatience: number;
 }
 
@@ -39,7 +39,7 @@ export async function note(
   const names = [conversation, before].filter((name) => name !== undefined);
   if (names.length === 0) return await noteVerification(db, connectionId, open, stands);
   try {
-    return await inTransaction(maintenance, limitsOf(notePatience), async (trx) => {
+    return await inTransaction(maintenance, patient(notePatience), async (trx) => {
       const state = await lockState(trx, connectionId);
       const gone = state !== undefined && (await wasErased(trx, connectionId, state, forgetting, names));
       return await noteVerification(trx, connectionId, open, gone ? { ...stands, position: null } : stands);
@@ -59,19 +59,10 @@ export async function noteInterruption(
 ): Promise<void> {
   try {
     const interrupted = (trx: Db) => noteInterrupted(trx, connectionId, open, requests);
-    await inTransaction(db, limitsOf(notePatience), interrupted);
+    await inTransaction(db, patient(notePatience), interrupted);
   } catch (error) {
     if (!isBusy(error)) throw error;
   }
-}
-
-function limitsOf(statementTimeout: number): TransactionLimits {
-  return { ...BESIDE, statementTimeout };
-}
-
-/** Whether others have the lock, or all of the connections, for what takes long. */
-function isBusy(error: unknown): boolean {
-  return [POOL_BUSY, STATEMENT_TIMEOUT].includes(codeOf(error));
 }
 
 /** Whether the ledger of suppressions knows any of these names; under another key than its own nobody can tell. */

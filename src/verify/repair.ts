@@ -9,11 +9,13 @@ import { neverPutAside } from '../store/put-aside.ts';
 import { quarantine } from '../store/quarantine.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
-import { BESIDE, inTransaction, type TransactionLimits } from '../store/transaction.ts';
+import { inTransaction, liftTimeout, type TransactionLimits } from '../store/transaction.ts';
 import { Suppression } from '../sync/suppression.ts';
 import { hasChanged, resolveSuperseded, type Writing, type Written, write } from '../sync/write.ts';
 import { batchesOf, type Listed } from './listed.ts';
 import { judge } from './look.ts';
+import type { NoteContext } from './note.ts';
+import { isBusy, patient } from './patience.ts';
 
 export interface RepairContext extends Writing {
   readonly db: Kysely<Database>;
@@ -101,10 +103,25 @@ function withoutMembership(written: Written, listed: readonly Listed[]): Written
   return { ...written, good };
 }
 
-/** Sets the counters of stored rows to what is there: rows that were removed by hand and brought back count twice. */
-export async function recount(db: Kysely<Database>, connectionId: ConnectionId): Promise<void> {
-  await inTransaction(db, BESIDE, async (trx) => {
-    await lockState(trx, connectionId);
-    await setCounters(trx, connectionId);
-  });
+/**
+ * Sets the counters of stored rows to what is there: rows that were removed by hand and brought back count twice.
+ * @throws the signal's reason, also while another has the state row.
+ */
+export async function recount(
+  { maintenance, notePatience }: Pick<NoteContext, 'maintenance' | 'notePatience'>,
+  connectionId: ConnectionId,
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    signal.throwIfAborted();
+    try {
+      return await inTransaction(maintenance, patient(notePatience), async (trx) => {
+        await lockState(trx, connectionId);
+        await liftTimeout(trx);
+        await setCounters(trx, connectionId);
+      });
+    } catch (error) {
+      if (!isBusy(error)) throw error;
+    }
+  }
 }

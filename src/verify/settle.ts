@@ -1,8 +1,9 @@
-import { type ErrorKind, parks, ReplicaError } from '../errors.ts';
+import { type ErrorKind, ReplicaError } from '../errors.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
+import { makeDueUnlessLocked } from '../store/due.ts';
 import { databaseTime, type Progress, readProgress } from '../store/progress.ts';
-import { catchUp } from '../sync/catch-up.ts';
+import { catchUp, isHopeless } from '../sync/catch-up.ts';
 import type { OncePolicy } from '../sync/loop.ts';
 import type { Worker, WorkerOptions } from '../sync/worker.ts';
 import { leaseLost } from './lease.ts';
@@ -28,27 +29,27 @@ export async function settle(
   const { control } = options;
   let since = await databaseTime(control);
   if (worker.holds(connectionId)) {
-    for (worker.wake(connectionId); ; await sleep(LOOK_EVERY, signal)) {
+    for (let asked = false; ; await sleep(LOOK_EVERY, signal)) {
       signal.throwIfAborted();
       if (!worker.holds(connectionId)) throw leaseLost();
+      if (!asked) {
+        // Noted, too, so that a turn that is under way does not pass for one that came of this.
+        asked = (await makeDueUnlessLocked(control, [connectionId])).length === 0;
+        worker.wake(connectionId);
+      }
       const progress = await readProgress(control, connectionId, since);
       if (progress?.caughtUp === true) return;
       if (progress?.putBack === true) {
         since = await databaseTime(control);
-        worker.wake(connectionId);
+        asked = false;
+        continue;
       }
-      if (isHopeless(progress)) throw failureOf(progress);
+      if (isHopeless(progress, POLICY)) throw failureOf(progress);
     }
   }
   const [result] = await catchUp(worker, options, [connectionId], POLICY, signal);
   signal.throwIfAborted();
   if (result?.caughtUp !== true) throw failureOf(await readProgress(control, connectionId, since));
-}
-
-function isHopeless(progress: Progress | undefined): boolean {
-  if (progress === undefined) return true;
-  const { lastErrorKind, failures } = progress;
-  return lastErrorKind !== null && (parks(lastErrorKind) || failures >= POLICY.maxFailures);
 }
 
 function failureOf(progress: Progress | undefined): ReplicaError {

@@ -30,7 +30,7 @@ export async function verify(
     await walk.all(signal);
     ledger = await checkLedger(maintenance, connectionId);
     if (order.repair && ledger.some(({ code }) => code === 'counter_differs')) {
-      await recount(maintenance, connectionId);
+      await recount(context, connectionId, signal);
       ledger = await checkLedger(maintenance, connectionId);
     }
   } catch (cause) {

@@ -53,6 +53,10 @@ test.each<[what: string, then: string]>([
     `insert into whatsapp.workers (worker_id, heartbeat_at) values ('dead', now() + interval '2 hours');
      update whatsapp.sync_state set lease_owner = 'dead', lease_expires_at = now() + interval '2 hours'`,
   ],
+  [
+    'such a lease of a `sync` that was killed',
+    `update whatsapp.sync_state set lease_owner = 'killed', lease_expires_at = now() + interval '2 hours'`,
+  ],
 ])('%s', async (_, then) => {
   await start();
   await replicated();
@@ -92,17 +96,23 @@ test('a lease of the longest time that there may be is held', async () => {
   expect(claimed.map(({ connectionId }) => connectionId)).toEqual(['conn_b']);
 });
 
-test('a lease is taken from a worker that was heard of later than now, but not unasked', async () => {
+test.each<[who: string, listed: string, alive: string]>([
+  [
+    'a worker that was heard of later than now',
+    `insert into whatsapp.workers (worker_id, heartbeat_at)
+       values ('dead', now() + interval '2 hours'), ('alive', now() + interval '50 seconds')`,
+    // The clock was put back by less than a lease time: it ends soon enough by itself.
+    '2 hours',
+  ],
+  ['one that is in no list, as of a `sync`, and ends later than it could', 'select', '1 minute'],
+])('a lease is taken from %s, but not unasked', async (_, listed, alive) => {
   const both = ['conn_a', 'conn_b'];
   await start();
   await replicated();
   await workers.pop()!.stop();
-  // The clock was put back by less than a lease time under the one: it ends soon enough by itself.
-  await database.query(`
-    insert into whatsapp.workers (worker_id, heartbeat_at)
-      values ('dead', now() + interval '2 hours'), ('alive', now() + interval '50 seconds');
-    update whatsapp.sync_state set lease_expires_at = now() + interval '2 hours',
-      lease_owner = case connection_id when 'conn_a' then 'dead' else 'alive' end`);
+  await database.query(`${listed};
+    update whatsapp.sync_state set lease_owner = case connection_id when 'conn_a' then 'dead' else 'alive' end,
+      lease_expires_at = now() + case connection_id when 'conn_a' then interval '2 hours' else interval '${alive}' end`);
   expect(await leaseSituation(database.db, both, 60_000)).toMatchObject({ free: 0, ahead: 1 });
   expect(await claimLeases(database.db, 'ours', both, 60_000, 2)).toEqual([]);
   const claimed = await claimLeases(database.db, 'ours', both, 60_000, 2, true);

@@ -109,6 +109,19 @@ describe('what is from after it', () => {
     expect(await messageIds()).not.toContain('m_between');
   });
 
+  test('of two who were erased nothing without a date is kept that is stored as later than one alone', async () => {
+    await bring(world());
+    await erase(db, order());
+    await database.query(`update whatsapp.suppressions set erased_at = erased_at - interval '2 hours'`);
+    await erase(db, order({ who: { jid: BOB.phone } }));
+    await bring(page({ messages: [message('m_new', { ...direct, ...ofEve, sent_at: soon(-60) })] }));
+    expect(await messageIds()).toContain('m_new');
+    const ofBoth = { message_id: 'm_new', sender_jid: BOB.phone, author_jid: EVE.phone };
+    await bring(page({ messages: [{ ...ofBoth, status: 'read', seq: 2_000 }] }));
+    const read = `select message_id from whatsapp.messages where status = 'read'`;
+    expect(await database.query(read)).toEqual([]);
+  });
+
   test('is no mention in a group that goes on without her, until she is back', async () => {
     await bring(world());
     await erase(db, order());

@@ -1,7 +1,7 @@
 /** Leases of connections (R15): one holder at a time, by the database's clock. */
 import { beforeEach, expect, test } from 'vitest';
 import { ensureConnections } from '../../src/store/connections.ts';
-import { makeDue } from '../../src/store/due.ts';
+import { makeDueUnlessLocked } from '../../src/store/due.ts';
 import { claimLeases, releaseLease, renewLeases } from '../../src/store/leases.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { CONNECTION } from '../support/pages.ts';
@@ -68,6 +68,6 @@ test('being made due is seen at the renewal', async () => {
   await claimLeases(database.db, 'one', [CONNECTION], 60_000, 1);
   await database.query(`update whatsapp.sync_state set next_poll_at = now() + interval '1 hour'`);
   expect((await renewLeases(database.db, 'one', 60_000))[0]!.dueIn).toBeGreaterThan(3_000_000);
-  await makeDue(database.db, [CONNECTION]);
+  await makeDueUnlessLocked(database.db, [CONNECTION]);
   expect((await renewLeases(database.db, 'one', 60_000))[0]!.dueIn).toBeLessThanOrEqual(0);
 });

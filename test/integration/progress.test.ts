@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { noteFailure } from '../../src/store/advance.ts';
-import { makeDue } from '../../src/store/due.ts';
+import { makeDueUnlessLocked } from '../../src/store/due.ts';
 import { databaseTime, readProgress } from '../../src/store/progress.ts';
 import { useTestDatabase } from '../support/database.ts';
 
@@ -15,7 +15,7 @@ test('a failure counts for whoever made the connection due, where its turn began
   };
   await fails(0);
   const since = await databaseTime(db);
-  await makeDue(db, ['a']);
+  await makeDueUnlessLocked(db, ['a']);
   const failed = async () => (await readProgress(db, 'a', since))?.failedSince;
   expect(await failed()).toBe(false);
   await fails(60_000);

@@ -3,12 +3,14 @@ import { beforeEach, expect, test } from 'vitest';
 import { CONTACT, type Entity, MESSAGE } from '../../src/entities.ts';
 import { type CompareTarget, readBefore } from '../../src/store/comparison.ts';
 import { databaseTime } from '../../src/store/progress.ts';
+import { lockState } from '../../src/store/state.ts';
 import { BESIDE } from '../../src/store/transaction.ts';
 import { parseList } from '../../src/upstream/lists.ts';
 import { readListed } from '../../src/verify/listed.ts';
-import { repair } from '../../src/verify/repair.ts';
+import { recount, repair } from '../../src/verify/repair.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { applyAnswer, CONNECTION } from '../support/pages.ts';
+import { waitFor } from '../support/wait.ts';
 
 const database = useTestDatabase({ migrated: true });
 const message = (id: string, seq: number, more = {}) => ({
@@ -77,4 +79,33 @@ test('what cannot be stored is put aside once, and closed where a newer version 
     { record_id: 'bad', resolution: null, ...at },
     { record_id: 'both', resolution: 'superseded', ...at },
   ]);
+});
+
+test('the counters are set right once an erasure gives the row free, for which whoever ends does not wait', async () => {
+  const counted = 'stored_messages as stored from whatsapp.sync_state';
+  await database.query('update whatsapp.sync_state set stored_messages = 7');
+  let statements = 0;
+  const maintenance = database.db.withPlugin({
+    transformQuery({ node }) {
+      statements++;
+      return node;
+    },
+    transformResult: async ({ result }) => result,
+  });
+  const context = { maintenance, notePatience: 100 };
+  let waiting = Promise.resolve();
+  await database.db.transaction().execute(async (erasure) => {
+    await lockState(erasure, CONNECTION);
+    const stop = new AbortController();
+    const ended = recount(context, CONNECTION, stop.signal);
+    stop.abort(new Error('ends'));
+    await expect(ended).rejects.toThrow('ends');
+    statements = 0;
+    waiting = recount(context, CONNECTION, new AbortController().signal);
+    // Of one attempt there are two until the lock is had.
+    await waitFor(() => statements > 2, { what: 'another attempt' });
+    expect(await rows(counted)).toEqual([{ stored: '7' }]);
+  });
+  await waiting;
+  expect(await rows(counted)).toEqual([{ stored: '1' }]);
 });

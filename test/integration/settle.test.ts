@@ -1,6 +1,7 @@
 /** How a verification waits until everything is replicated that changed until now. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { lockState } from '../../src/store/state.ts';
 import { settle } from '../../src/verify/settle.ts';
 import { useFreshDatabase } from '../support/database.ts';
 import { createReplica, quickSettings, type TestReplica } from '../support/replica.ts';
@@ -28,7 +29,13 @@ afterEach(async () => {
 /** Of itself nothing is polled for. */
 const env = () => ({
   ...quickSettings(database.url, simulator.url),
-  ...{ POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', LEASE_TTL: '5s', BACKOFF_MAX: '1h' },
+  ...{
+    POLL_INTERVAL: '1h',
+    POLL_INTERVAL_IDLE: '1h',
+    LEASE_TTL: '5s',
+    BACKOFF_MAX: '1h',
+    REQUEST_TIMEOUT: '1h',
+  },
 });
 const settled = (replica: TestReplica = holder, id = ID, until = signal) =>
   settle(replica.worker, replica.workerOptions, id, until);
@@ -64,6 +71,27 @@ describe('where the worker has the connection', () => {
     simulator.faults.script({ kind: 'answer', status: 503 }, EACH, { route: 'sync' });
     await expect(settled()).rejects.toMatchObject({ kind: 'not_ready' });
     expect(simulator.faults.scripted).toBeLessThanOrEqual(EACH - 5);
+  });
+
+  test('one of before, which may be mended by now, is no reason to give up', async () => {
+    simulator.faults.script({ kind: 'answer', status: 402 }, 1, { route: 'sync' });
+    await expect(settled()).rejects.toMatchObject({ kind: 'payment_required' });
+    const isStored = say();
+    await settled();
+    expect(await isStored()).toBe(true);
+  });
+
+  test('nor is one of a turn that was under way: it is noted when it was made due', async () => {
+    simulator.faults.script({ kind: 'hang' }, 1, { route: 'sync' });
+    holder.worker.wake(ID);
+    await waitFor(() => simulator.stats.inFlight(ID) === 1, { what: 'the request that hangs' });
+    const due = 'select from whatsapp.sync_state where next_poll_at <= clock_timestamp()';
+    expect(await database.query(due)).toEqual([]);
+    const stop = new AbortController();
+    const waiting = settled(holder, ID, stop.signal);
+    await waitFor(async () => (await database.query(due)).length === 1, { what: 'it to be due' });
+    stop.abort(new Error('ends'));
+    await expect(waiting).rejects.toThrow('ends');
   });
 
   test('it is not waited for once that has lost it', async () => {
@@ -129,4 +157,31 @@ describe('where another has it', () => {
     setImmediate(() => stop.abort(new Error('ends')));
     await expect(waiting).rejects.toThrow('ends');
   });
+
+  test('nor does he for an erasure, which has the row for as long as it takes', async () => {
+    const stop = new AbortController();
+    await database.db.transaction().execute(async (erasure) => {
+      await lockState(erasure, ID);
+      const waiting = settled(other, ID, stop.signal);
+      setImmediate(() => stop.abort(new Error('ends')));
+      await expect(waiting).rejects.toThrow('ends');
+    });
+  });
+});
+
+test('where nobody has it, whoever is told to end gives it back, whatever hangs', async () => {
+  await holder.stop();
+  const replica = await createReplica(env());
+  replica.worker.start();
+  simulator.faults.script({ kind: 'hang' }, EACH, { route: 'sync' });
+  const stop = new AbortController();
+  const waiting = settled(replica, ID, stop.signal);
+  await waitFor(() => simulator.stats.inFlight(ID) === 1, { what: 'the request that hangs' });
+  stop.abort(new Error('ends'));
+  await expect(waiting).rejects.toThrow('ends');
+  expect(await database.query('select lease_owner from whatsapp.sync_state')).toEqual([
+    { lease_owner: null },
+  ]);
+  await replica.worker.stop();
+  await replica.close();
 });

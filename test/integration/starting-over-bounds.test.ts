@@ -209,4 +209,34 @@ describe('an account that is paired again, and numbered anew, between a 409 and 
     expect(await runCommand(['verify', '--repair'], env)).toMatchObject({ status: 0 });
     expect(await scene.agrees()).toBe(true);
   });
+
+  test('where some are lower than those stored, they are ahead, until somebody raises the numbering', async () => {
+    await scene.upstream();
+    const { connection } = scene;
+    connection.sync.ahead = 'lower';
+    const [first, edited] = connection.messages;
+    connection.editMessage(edited!, 'as it is stored');
+    await scene.replicate();
+    await waitFor(scene.agrees, { what: 'the backlog' });
+    await scene.stop();
+    const reached = connection.newest;
+    connection.editMessage(edited!, 'as it is now');
+    connection.restartNumbering(reached - 1_000n);
+    while (connection.newest <= reached) connection.touch(first!);
+    // Longer ago than lists may be behind the stream.
+    await scene.database.query(`update whatsapp.messages set synced_at = now() - interval '1 day'`);
+    const env = { ...quickSettings(scene.database.url, scene.simulator.url), VERIFY_RATE: '1000' };
+    const verified = await runCommand(['verify', '--repair'], env);
+    expect(verified.stdout).toMatch(/nothing differs[\s\S]*messages: \d{3} ahead/);
+    const resync = () => runCommand(['resync', '--connection', ID, '--yes'], env);
+    expect([await resync(), await runCommand(['sync'], env)]).toMatchObject([{ status: 0 }, { status: 0 }]);
+    expect(await scene.agrees()).toBe(false);
+    await scene.database.query(
+      `update whatsapp.sync_state set numbering = numbering + 1 where connection_id = $1`,
+      [ID],
+    );
+    expect([await resync(), await runCommand(['sync'], env)]).toMatchObject([{ status: 0 }, { status: 0 }]);
+    expect(await scene.agrees()).toBe(true);
+    expect(await runCommand(['verify'], env)).toMatchObject({ status: 0 });
+  });
 });

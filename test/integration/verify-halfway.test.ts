@@ -93,6 +93,17 @@ test.each([
   expect(result.counts.message.checked).toBeGreaterThanOrEqual(120);
 });
 
+test('a page that ends where the one before it did is not the end, nor is it read for ever', async () => {
+  const { id, messages } = chats[0]!;
+  // The first page ends there.
+  const last = { message_id: connection.messageId(messages[30]!.index), conversation_id: id, seq: 1 };
+  const body = JSON.stringify({ messages: [last], has_more: true });
+  afterPages(1, () =>
+    simulator.faults.script({ kind: 'answer', status: 200, body }, 1, { route: 'messages' }),
+  );
+  expect(await check()).toMatchObject({ state: 'failed', error: { kind: 'stalled' } });
+});
+
 test('what goes back to a message that has left the window meanwhile is at its end', async () => {
   afterPages(1, () => simulator.faults.script({ kind: 'answer', status: 404 }, 1, { route: 'messages' }));
   // The first page ends some 20 hours ago.

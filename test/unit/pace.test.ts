@@ -111,10 +111,17 @@ describe('the pause after a failure', () => {
   test.each([
     ['the first', failure('network'), 1, 1],
     ['the third', failure('network'), 3, 3],
-    ['any later one', failure('network'), 500, 60],
+    ['any later one', failure('network'), 500, 5],
+    ['one of what has been parked for long', failure('unauthorized'), 50_000, 5],
     ['with a Retry-After', failure('network', 90 * SECOND), 3, 90],
     ['with an absurd one', failure('network', 9_000 * SECOND), 3, 240],
   ])('is not cut short below its least: %s', (_, error, failures, seconds) => {
     expect(leastPauseAfter(error, failures, bounds)).toBe(seconds * SECOND);
+  });
+
+  test('is not cut short below BACKOFF_MIN, nor is one that is shorter than that made longer', () => {
+    const least = (min: number, max: number) =>
+      leastPauseAfter(failure('network'), 50_000, { min: min * SECOND, max: max * SECOND });
+    expect([least(20, 60), least(1, 2)]).toEqual([20 * SECOND, 2 * SECOND]);
   });
 });
