@@ -89,7 +89,11 @@ export class PgClient extends pg.Client {
     const state = sqlstate(error) ?? '';
     if (ENDS_THE_SESSION.test(state)) this.#endedFor = state;
     const over = this.#over || this.#insides.stream.destroyed;
-    return coded(error, over ? (this.#endedFor ?? CONNECTION_LOST) : 'ETIMEDOUT');
+    if (over && this.#endedFor !== undefined && state === '') {
+      // What the network says of a statement that was sent after the end (ECONNRESET, EPIPE) tells less.
+      return Object.assign(coded(error, this.#endedFor), { code: this.#endedFor });
+    }
+    return coded(error, over ? CONNECTION_LOST : 'ETIMEDOUT');
   }
 
   /** Of one that did not begin. */
