@@ -1,6 +1,6 @@
 import { type Kysely, sql } from 'kysely';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { type Advance, advance, type LedgerEntry, noteFailure } from '../../src/store/advance.ts';
+import { type Advance, advance, type LedgerEntry, noteFailure, notePoll } from '../../src/store/advance.ts';
 import { ensureConnections } from '../../src/store/connections.ts';
 import { claimLeases } from '../../src/store/leases.ts';
 import type { Database } from '../../src/store/schema.ts';
@@ -32,8 +32,8 @@ const message = { message_id: 'm', conversation_id: 'c', seq: 1 };
 /** How far pages came, in order. */
 let reached: string[] = [];
 
-function write(at: Position, to = 10, into = database.db) {
-  const page = parsePage(bodyOf({ cursor: to, messages: [message] }), at.cursor);
+function write(at: Position, to = 10, into = database.db, messages: readonly object[] = [message]) {
+  const page = parsePage(bodyOf({ cursor: to, messages }), at.cursor);
   const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
   reached = [];
   const context = contextOf(into, { reached: (point) => void reached.push(point) });
@@ -63,6 +63,14 @@ describe('a page whose position is not the stored one writes nothing (R1)', () =
     const at = (await readPosition(database.db, CONNECTION))!;
     await database.query('update whatsapp.sync_state set cursor = 5');
     expect(await write(at)).toMatchObject({ done: false, now: { cursor: 5n } });
+    await nothingWritten();
+  });
+
+  test('another has moved it while a poll brought nothing', async () => {
+    const at = (await readPosition(database.db, CONNECTION))!;
+    await database.query('update whatsapp.sync_state set cursor = 5, caught_up_at = now()');
+    const applied = await write(at, Number(at.cursor), database.db, []);
+    expect(applied).toMatchObject({ done: false, now: { cursor: 5n } });
     await nothingWritten();
   });
 
@@ -103,7 +111,7 @@ const move: Advance = {
   ...{ leaseTtl: 60_000, window: 86_400_000 },
 };
 const entry: LedgerEntry = {
-  ...{ hasMore: false, conversations: 0, contacts: 0, messages: 1, quarantined: 0 },
+  ...{ conversations: 0, contacts: 0, messages: 1, quarantined: 0 },
   ...{ bodySha256: '', worker: 'one' },
 };
 
@@ -113,6 +121,14 @@ describe.each([
     async (at: Position) => {
       const it = { ...move, requestedAgo: 5_000, nextPollIn: 60_000 };
       expect(await advance(database.db, CONNECTION, at, it, entry)).not.toBe(false);
+    },
+  ],
+  [
+    'brought nothing',
+    async (at: Position) => {
+      await database.query('update whatsapp.sync_state set caught_up_at = now()');
+      const it = { ...move, requestedAgo: 5_000, nextPollIn: 60_000 };
+      expect(await notePoll(database.db, CONNECTION, at, it)).toBe(true);
     },
   ],
   [
@@ -150,6 +166,24 @@ test('the cursor moves by compare-and-set, whatever was looked at before', async
   // The lease goes on with it.
   const extended = `select from whatsapp.sync_state where lease_expires_at > now() + interval '50 seconds'`;
   expect(await database.query(extended)).toHaveLength(1);
+});
+
+test('a poll that brought nothing is noted by the same, and only where the upstream has forgotten nothing', async () => {
+  const row = async () => (await database.query('select * from whatsapp.sync_state'))[0];
+  const at = (await readPosition(database.db, CONNECTION))!;
+  const note = async (other: Partial<Position> = {}, window = move.window) => {
+    const before = await row();
+    const noted = await notePoll(database.db, CONNECTION, { ...at, ...other }, { ...move, window });
+    if (!noted) expect(await row()).toEqual(before);
+    return noted;
+  };
+  // It may be the first catch-up, which ends a gap, too.
+  expect(await note()).toBe(false);
+  await database.query(`update whatsapp.sync_state set caught_up_at = now() - interval '2 minutes'`);
+  for (const other of [{ epoch: 2 }, { cursor: 5n }, { term: '7' }]) expect(await note(other)).toBe(false);
+  expect(await note({}, 60_000)).toBe(false);
+  expect(await note({}, 180_000)).toBe(true);
+  expect(await row()).toMatchObject({ last_polled_at: expect.any(Date), cursor: '0' });
 });
 
 test('a start from 0 is due at once; one without a person counts for an hour', async () => {
