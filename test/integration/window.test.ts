@@ -1,6 +1,5 @@
 /** The window (R17): alarms while it closes, gaps once it has passed. */
 import { once } from 'node:events';
-import { setImmediate } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { alertSender } from '../../src/ops/alerts.ts';
 import { isSigned } from '../../src/ops/http/webhook.ts';
@@ -257,42 +256,6 @@ test('a catch-up after the window records the gap once, is verified, and shown u
   expect(await daemon.kill('SIGTERM')).toBe(0);
 });
 
-test('a gap is told of by whoever holds its connection, and by anybody where nobody does', async () => {
-  await behind(0);
-  await database.query('delete from whatsapp.gaps');
-  const lease = (owner: string, ends: string) =>
-    database.query(
-      `update whatsapp.sync_state set window_alert = null, lease_owner = $1, lease_expires_at = now() + $2::interval`,
-      [owner, ends],
-    );
-  const sent: string[] = [];
-  const mine = watch('me', async ({ type }) => void sent.push(type));
-  const look = async () => {
-    await mine.look(signal);
-    // What it sends begins a little later.
-    await setImmediate();
-    return sent.length;
-  };
-  for (const [owner, ends] of [
-    ['me', '1 hour'],
-    ['you', '-1 second'],
-  ] as const) {
-    sent.length = 0;
-    await database.query(
-      `insert into whatsapp.gaps (connection_id, gap_from, gap_to, reason, found_by)
-        values ($1, now() - interval '2 days', now(), 'window_passed', 'catch_up')`,
-      [ID],
-    );
-    await lease('you', '1 hour');
-    expect(await look()).toBe(0);
-    await lease(owner, ends);
-    expect(await look()).toBe(1);
-    const untold = 'select from whatsapp.gaps where alerted_at is null';
-    await waitFor(async () => (await database.query(untold)).length === 0, { what: 'it to be noted' });
-  }
-  await database.query('delete from whatsapp.gaps');
-});
-
 test('what keeps the window from being watched is told, at each doubling', async () => {
   await database.query('alter table whatsapp.gaps rename to elsewhere');
   const ending = new AbortController();
@@ -310,23 +273,4 @@ test('what keeps the window from being watched is told, at each doubling', async
     await watching;
     await database.query('alter table whatsapp.elsewhere rename to gaps');
   }
-});
-
-test('a gap of a connection that is removed is no alarm, until it is listed again', async () => {
-  const alerts: (string | undefined)[] = [];
-  const watcher = watch('me', async ({ connectionId }) => void alerts.push(connectionId));
-  const openGaps = async () => {
-    await watcher.look(signal);
-    return watcher.alarms.gaps;
-  };
-  const others = await openGaps();
-  await database.query(
-    `insert into whatsapp.connections (connection_id, removed_at) values ('conn_gone', now())`,
-  );
-  await database.query(`insert into whatsapp.gaps (connection_id, gap_from, gap_to, found_by)
-    values ('conn_gone', now() - interval '2 days', now() - interval '1 day', 'catch_up')`);
-  expect(await openGaps()).toBe(others);
-  await database.query(`update whatsapp.connections set removed_at = null where connection_id = 'conn_gone'`);
-  expect(await openGaps()).toBe(others + 1);
-  await waitFor(() => alerts.filter((id) => id === 'conn_gone').length === 1, { what: 'the alert' });
 });
