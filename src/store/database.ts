@@ -15,7 +15,7 @@ import {
 import type pg from 'pg';
 import { PgPool } from './pool.ts';
 import { type Database, TABLES } from './schema.ts';
-import { naming } from './session.ts';
+import { sessionsOf } from './session.ts';
 import { cutWhenSilent } from './silence.ts';
 
 /** What the functions of the store take: the pool, or the transaction that the caller has open. */
@@ -64,7 +64,7 @@ export function openDatabase(options: DatabaseOptions): Kysely<Database> {
   });
   dropReadOnly(pool);
   const db = new Kysely<Database>({
-    dialect: new PooledDialect({ pool: naming(pool, options.silenceTimeout === undefined) }),
+    dialect: new PooledDialect({ pool: sessionsOf(pool, options.silenceTimeout === undefined) }),
     plugins: [new SchemaPlugin(options.schema)],
   });
   pools.set(db, pool);

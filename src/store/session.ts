@@ -34,11 +34,11 @@ const times = new Map<string, number>();
 const names = new Map<string, string>();
 
 /**
- * A pool as Kysely wants it, whose sessions give names to statements where that is safe.
+ * A pool as Kysely wants it, whose sessions name statements, and begin transactions without waiting, where that is safe.
  * @param patient whether statements may take however long, whatever statement_timeout the role has: building an index, a
  * migration. Behind a pooler the role's counts.
  */
-export function naming(pool: pg.Pool, patient: boolean): PostgresPool {
+export function sessionsOf(pool: pg.Pool, patient: boolean): PostgresPool {
   const sessions = new WeakMap<pg.PoolClient, Session>();
   return {
     options: pool.options,

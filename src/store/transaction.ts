@@ -37,6 +37,7 @@ const LARGE = 2 * 1024 * 1024;
 /**
  * Does `work` in a transaction in which each statement sees what was committed before it, whatever the role or the
  * database has for a default: who has waited for a lock goes on with what its holder has written.
+ * A `select` that comes first may be sent before the transaction is known to have begun (`session.ts`).
  */
 export async function inTransaction<T>(
   db: Kysely<Database>,

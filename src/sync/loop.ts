@@ -5,12 +5,12 @@ import { noteFailure } from '../store/advance.ts';
 import type { Lease } from '../store/leases.ts';
 import { Doorbell, EVENT_SPACING } from './doorbell.ts';
 import { Fetcher } from './fetcher.ts';
+import { HeldLease } from './held-lease.ts';
 import { Journal, recordsIn } from './journal.ts';
 import { leastPauseAfter, longestPause, Pace, pauseAfter } from './pace.ts';
 import { PageLimit } from './page-limit.ts';
 import { Recovery, type RecoveryContext } from './recovery.ts';
 import { Standing } from './standing.ts';
-import { Tenure } from './tenure.ts';
 import { type Turn, type TurnContext, type TurnPlan, turn } from './turn.ts';
 
 /** How loops behave. Durations in milliseconds. */
@@ -54,7 +54,7 @@ export class ConnectionLoop {
   readonly #context: LoopContext;
   readonly #bell = new Doorbell();
   readonly #pace: Pace;
-  readonly #tenure: Tenure;
+  readonly #lease: HeldLease;
   #asleep = false;
   #unmoved = 0;
   readonly #limit: PageLimit;
@@ -65,7 +65,7 @@ export class ConnectionLoop {
   constructor(context: LoopContext, lease: Lease) {
     this.#context = context;
     this.connectionId = lease.connectionId;
-    this.#tenure = new Tenure(context, lease);
+    this.#lease = new HeldLease(context, lease);
     this.#journal = new Journal(context.listen, lease.connectionId, lease.failures);
     this.standing = new Standing(lease.connectionId, this.#journal);
     const { pollInterval, pollIntervalIdle, pageLimit, pageLimitMax, maxResponseBytes } = context.settings;
@@ -77,12 +77,12 @@ export class ConnectionLoop {
   }
 
   get term(): string {
-    return this.#tenure.term;
+    return this.#lease.term;
   }
 
-  /** See `Tenure`. */
+  /** See `HeldLease`. */
   trustFrom(attemptedAt: number): void {
-    this.#tenure.trustFrom(attemptedAt);
+    this.#lease.trustFrom(attemptedAt);
   }
 
   /** Makes the connection due now; in mid-turn, again after it. Called when something happened at the upstream: a
@@ -104,7 +104,7 @@ export class ConnectionLoop {
 
   /** Looks at once whether another has the lease, where it is not sure of it and at rest. */
   doubt(): void {
-    if (this.#asleep && !this.#tenure.isTrusted) this.#bell.shake();
+    if (this.#asleep && !this.#lease.isTrusted) this.#bell.shake();
   }
 
   /** Whether it rests between two turns. */
@@ -133,9 +133,9 @@ export class ConnectionLoop {
       const rested = await this.#bell.rest(pause, signal);
       this.#asleep = false;
       if (!rested) return 'aborted';
-      if (!this.#tenure.isTrusted) {
+      if (!this.#lease.isTrusted) {
         // The renewal is late: no request is made on a lease that another may have by now.
-        if (await this.#tenure.isLost()) return 'lease_lost';
+        if (await this.#lease.isLost()) return 'lease_lost';
         pause = UNTRUSTED_PAUSE;
         continue;
       }
@@ -157,15 +157,15 @@ export class ConnectionLoop {
 
   /** A turn, and what can be done where it fails. */
   async #explained(signal: AbortSignal): Promise<TurnEnd> {
-    if (this.#journal.failures > 0 && (await this.#tenure.isLost())) return 'lease_lost';
+    if (this.#journal.failures > 0 && (await this.#lease.isLost())) return 'lease_lost';
     try {
       return await this.#turn(signal);
     } catch (cause) {
       if (signal.aborted) throw cause;
       const error = ReplicaError.from('internal', cause, 'a turn');
-      const goOn = await this.#recovery.explain(error, this.#tenure.at, signal);
+      const goOn = await this.#recovery.explain(error, this.#lease.at, signal);
       if (goOn === undefined) throw error;
-      this.#tenure.at = goOn;
+      this.#lease.at = goOn;
       return { caughtUp: false, nextIn: 0 };
     }
   }
@@ -173,7 +173,7 @@ export class ConnectionLoop {
   async #turn(signal: AbortSignal): Promise<TurnEnd> {
     const { listen } = this.#context;
     let nextIn = 0;
-    const at = this.#tenure.at;
+    const at = this.#lease.at;
     const startedAt = performance.now();
     const plan: TurnPlan = {
       nextPollIn: (changed) => {
@@ -190,12 +190,12 @@ export class ConnectionLoop {
       const leaseLost = applied.now?.term !== at.term;
       listen({ type: 'fenced', connectionId: this.connectionId, leaseLost });
       if (applied.now === undefined || leaseLost) return 'lease_lost';
-      this.#tenure.at = applied.now;
+      this.#lease.at = applied.now;
       return { caughtUp: false, nextIn: 0 };
     }
-    this.#tenure.at = { ...at, cursor: page.cursor };
+    this.#lease.at = { ...at, cursor: page.cursor };
     // The commit extended the lease, at some time after the turn began.
-    this.#tenure.trustFrom(startedAt);
+    this.#lease.trustFrom(startedAt);
     this.#journal.page(result, applied);
     this.#refuseStandstill(result);
     this.#limit.good(recordsIn(result), page.body.length, page.hasMore);

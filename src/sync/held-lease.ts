@@ -4,7 +4,7 @@ import type { Lease } from '../store/leases.ts';
 import type { Database } from '../store/schema.ts';
 import { type Position, readPosition } from '../store/state.ts';
 
-export interface TenureContext {
+export interface HeldLeaseContext {
   readonly db: Kysely<Database>;
   /** The worker's id. */
   readonly worker: string;
@@ -16,14 +16,14 @@ export interface TenureContext {
 const TRUSTED = 0.9;
 
 /** A lease as its loop knows it: where the connection stands under it, and for how long it can be relied on. */
-export class Tenure {
+export class HeldLease {
   /** Where the connection stands, as far as this loop knows. */
   at: Position;
-  readonly #context: TenureContext;
+  readonly #context: HeldLeaseContext;
   readonly #connectionId: ConnectionId;
   #trustedUntil = 0;
 
-  constructor(context: TenureContext, lease: Lease) {
+  constructor(context: HeldLeaseContext, lease: Lease) {
     this.#context = context;
     this.#connectionId = lease.connectionId;
     this.at = lease;
