@@ -3,6 +3,7 @@ import { compareWithTruth } from '../../src/demo/compare.ts';
 import type { AccessKey } from '../../src/simulator/access.ts';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import { ensureConnections, renameConnection } from '../../src/store/connections.ts';
 import { TABLES } from '../../src/store/schema.ts';
 import { runCommand } from '../support/command.ts';
 import { useFreshDatabase } from '../support/database.ts';
@@ -258,4 +259,13 @@ describe('once ids are listed, default is renamed', () => {
     expect([one, other].filter((worker) => worker.worker.holds('conn_a'))).toHaveLength(1);
     expect(await rowsOf('default')).toEqual({});
   });
+});
+
+test('it is not renamed to an id that is taken', async () => {
+  await ensureConnections(database.db, ['default', 'conn_a']);
+  expect(await renameConnection(database.db, 'default', 'conn_a')).toBe(false);
+  expect(await database.query('select connection_id from whatsapp.sync_state order by 1')).toEqual([
+    { connection_id: 'conn_a' },
+    { connection_id: 'default' },
+  ]);
 });

@@ -19,7 +19,9 @@ import {
   ofEve,
   order,
   PHONE,
+  page,
   replay,
+  soon,
   useDatabase,
   world,
 } from './erasure-world.ts';
@@ -231,4 +233,18 @@ test('an id of the person that JSON writes otherwise, in what the tables do not 
   expect(await database.query('select record_json::jsonb as json from whatsapp.quarantine')).toEqual([
     { json: { person_id: 'per_bad', display_name: 7 } },
   ]);
+});
+
+test('in a group whose last message is from after it, and in what is no object', async () => {
+  await bring(world());
+  await erase(db, order());
+  const letters = () => ids('quarantine', 'quarantine_id');
+  const before = await letters();
+  const group = { ...conversations()[2], last_message_at: soon(), seq: 9_000, participants: undefined };
+  await bring(page({ conversations: [group], messages: [EVE.phone] }));
+  expect(traces(await dump(database), HERS)).toEqual([]);
+  expect(
+    await database.query(`select seq from whatsapp.conversations where conversation_id = 'cnv_group'`),
+  ).toEqual([{ seq: '9000' }]);
+  expect(await letters()).toEqual(before);
 });

@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import { beforeEach, expect, test } from 'vitest';
 import { createLogger } from '../../src/ops/logger.ts';
 import { WindowWatch, type WindowWatchOptions } from '../../src/ops/window-watch.ts';
+import { readWindow } from '../../src/store/window.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { waitFor } from '../support/wait.ts';
 
@@ -75,4 +76,13 @@ test('a gap of a connection that is removed is no alarm, until it is listed agai
   await database.query(`update whatsapp.connections set removed_at = null where connection_id = 'conn_gone'`);
   expect(await openGaps()).toBe(others + 1);
   await waitFor(() => alerts.filter((id) => id === 'conn_gone').length === 1, { what: 'the alert' });
+});
+
+test('nor is its window, which closes while nobody polls it', async () => {
+  await database.query(`update whatsapp.sync_state set caught_up_at = now() - interval '20 days'`);
+  const alarms = async () =>
+    (await readWindow(database.db, 30 * 86_400_000)).map(({ connectionId }) => connectionId);
+  expect(await alarms()).toEqual([ID]);
+  await database.query('update whatsapp.connections set removed_at = now()');
+  expect(await alarms()).toEqual([]);
 });

@@ -13,6 +13,8 @@ import {
   storedSince,
   suppress,
 } from '../../src/store/suppressions.ts';
+import { Judge } from '../../src/sync/judge.ts';
+import { Marks } from '../../src/sync/marks.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { applyAnswer } from '../support/pages.ts';
 import { KEY } from './erasure-world.ts';
@@ -160,4 +162,18 @@ test('a number is erased where its person is on all connections, and was heard o
   expect(erased.id).not.toBe(returned.id);
   const asked = [1, 1, 2, 3, 4, 5, 6].map(phone);
   expect(await erasedPhones(database.db, KEY, asked)).toEqual(new Set([phone(1), phone(5)]));
+});
+
+test('a person who is under several erasures comes back once heard of since all of them', async () => {
+  const here = { connectionId: undefined, hash: KEY.hash('x'), isRecord: false };
+  const all = await erasure([here]);
+  const one = await erasure([{ ...here, connectionId: 'one' }], 'one');
+  const marks = new Marks(database.db, 'one', KEY);
+  await marks.ask(['x']);
+  const judge = new Judge(marks, 0);
+  const verdict = () => judge.verdict({ kind: 'contact', row: { person_id: 'x' } });
+  judge.returned.add(all.id);
+  expect(verdict()).toBe('erased');
+  judge.returned.add(one.id);
+  expect(verdict()).toBe('keep');
 });
