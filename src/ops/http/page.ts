@@ -52,12 +52,13 @@ function escapeHtml(text: string): string {
 /**
  * The one page: where every connection stands, at a glance. Shows no text of a message and no name of a person.
  * @param activity records per minute, by connection.
- * @param maxLag READY_MAX_LAG, in milliseconds: what fails for no longer is no alarm.
+ * @param lateAfter how far behind a connection is an alarm that should not be, in milliseconds.
  */
-export function renderPage(report: StatusReport, activity: Activity, maxLag: number): RenderedPage {
+export function renderPage(report: StatusReport, activity: Activity, lateAfter: number): RenderedPage {
   const { connections, workers, version, schema_version } = report;
   const sorted = [...connections].sort(
     (a, b) =>
+      Number(isDown(b, lateAfter)) - Number(isDown(a, lateAfter)) ||
       ORDER.indexOf(a.state) - ORDER.indexOf(b.state) ||
       Number(isFine(a)) - Number(isFine(b)) ||
       (a.connection_id < b.connection_id ? -1 : 1),
@@ -69,9 +70,9 @@ export function renderPage(report: StatusReport, activity: Activity, maxLag: num
     `version ${version}`,
     `schema ${schema_version ?? '–'}`,
   ];
-  const cards = sorted.map((one) => card(one, activity.get(one.connection_id) ?? []));
+  const cards = sorted.map((one) => card(one, activity.get(one.connection_id) ?? [], lateAfter));
   const many = connections.length > FEW;
-  return document({ ...headlineOf(report, maxLag), facts: facts.join(' · '), main: cards.join(''), many });
+  return document({ ...headlineOf(report, lateAfter), facts: facts.join(' · '), main: cards.join(''), many });
 }
 
 /** The page while there is nothing to show. */
@@ -135,13 +136,10 @@ function document({ headline, alarm, facts, main, many }: Content): RenderedPage
 
 function headlineOf(
   { connections, workers }: StatusReport,
-  maxLag: number,
+  lateAfter: number,
 ): Pick<Content, 'headline' | 'alarm'> {
   const wanted = connections.filter((one) => one.state !== 'removed');
-  const failing = wanted.filter(
-    ({ state, lag_seconds: lag }) =>
-      state === 'stalled' || state === 'parked' || (state === 'backing_off' && lag * 1000 > maxLag),
-  ).length;
+  const failing = wanted.filter((one) => isDown(one, lateAfter)).length;
   const live = wanted.filter(({ state }) => state === 'live').length;
   if (wanted.length === 0) return { headline: 'No connections are known yet', alarm: false };
   if (workers.length === 0) return { headline: 'No worker is alive: nothing is replicated', alarm: true };
@@ -154,24 +152,47 @@ function headlineOf(
       headline: `${lossy} of ${all} ${lossy === 1 ? 'has' : 'have'} lost messages, or will soon`,
       alarm: true,
     };
+  if (live === 0) {
+    const headline = wanted.length === 1 ? 'The connection is on its way' : `All ${all} are on their way`;
+    return { headline, alarm: false };
+  }
   if (live < wanted.length)
     return { headline: `${live} of ${all} live, the others on their way`, alarm: false };
   return { headline: live === 1 ? 'The connection is live' : `All ${all} are live`, alarm: false };
 }
 
-function card(status: ConnectionStatus, minutes: readonly number[]): string {
+/**
+ * Whether it does not replicate, and should: it is parked or stalled, or late without being on its way. A backlog is
+ * that only in the hands of a worker; a connection that nobody asks for keeps the state that it had.
+ */
+function isDown({ state, worker, lag_seconds }: ConnectionStatus, lateAfter: number): boolean {
+  if (state === 'removed') return false;
+  if (state === 'stalled' || state === 'parked') return true;
+  const onItsWay = worker !== null && (state === 'catching_up' || state === 'starting');
+  return lag_seconds * 1000 > lateAfter && !onItsWay;
+}
+
+function card(status: ConnectionStatus, minutes: readonly number[], lateAfter: number): string {
   const { rows, state } = status;
+  const down = isDown(status, lateAfter);
   const leftClass = { error: 'alarm', warn: 'warn', none: '' }[status.window_alarm ?? 'none'];
   const idle = status.worker === null && state !== 'removed' ? ', no worker has it' : '';
   const notes = [problem(status), gaps(status), quarantined(status)].join('');
   const others = `${counted(rows.conversations, 'conversation')}, ${counted(rows.contacts, 'contact')}`;
-  return `<li class="card ${state} ${isFine(status) ? 'fine' : 'odd'}" tabindex="0">
-<h2>${escapeHtml(status.connection_id)}</h2>
-<p class="state"><span class="dot" aria-hidden="true"></span>${STATES[state]}${idle}</p>
-${notes}<dl>
-<div><dt>behind</dt><dd>${humanDuration(status.lag_seconds)}</dd></div>
+  const classes = [state, isFine(status) && !down ? 'fine' : 'odd', ...(down ? ['down'] : [])].join(' ');
+  const now = state === 'live' && down ? 'was live' : STATES[state];
+  // What is removed is not fetched any more.
+  const left =
+    state === 'removed'
+      ? ''
+      : `<div><dt>behind</dt><dd${down ? ' class="alarm"' : ''}>${humanDuration(status.lag_seconds)}</dd></div>
 <div><dt>window left</dt><dd class="${leftClass}">${humanDuration(status.window_left_seconds)}</dd></div>
-<div><dt>messages</dt><dd>${grouped(rows.messages)}</dd></div>
+`;
+  return `<li class="card ${classes}" tabindex="0">
+<h2>${escapeHtml(status.connection_id)}</h2>
+<p class="state"><span class="dot" aria-hidden="true"></span>${now}${idle}</p>
+${notes}<dl>
+${left}<div><dt>messages</dt><dd>${grouped(rows.messages)}</dd></div>
 <div><dt>verified</dt><dd>${verified(status)}</dd></div>
 </dl>
 <p class="parts">${others}</p>
@@ -184,7 +205,7 @@ function isFine(status: ConnectionStatus): boolean {
   const { state, last_error_kind, gaps: open, quarantined: aside, window_alarm } = status;
   if (state === 'removed') return true;
   const untroubled = last_error_kind === null && open === '0' && aside === '0' && window_alarm === null;
-  return state === 'live' && untroubled && isWhole(status);
+  return state === 'live' && status.worker !== null && untroubled && isWhole(status);
 }
 
 /** Whether the last verification, if there was one, found nothing amiss. */
