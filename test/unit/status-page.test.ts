@@ -174,7 +174,7 @@ describe('the cards', () => {
 
   test.each<[label: string, classes: string, Partial<ConnectionStatus>]>([
     ['live', 'live fine', {}],
-    ['live, no worker has it', 'live odd', { worker: null }],
+    ['live, no worker has it', 'live fine', { worker: null }],
     ['was live, no worker has it', 'live odd down', { worker: null, lag_seconds: LAG }],
     ['was live', 'live odd down', { lag_seconds: LAG }],
     ['needs you', 'parked odd down', { state: 'parked' }],
