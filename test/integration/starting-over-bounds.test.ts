@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { BESIDE, inTransaction } from '../../src/store/transaction.ts';
@@ -169,6 +170,28 @@ test('a resync that comes before an automatic start is none of the upstream', as
   await waitFor(scene.agrees, { what: 'everything again' });
   expect(await scene.state()).toMatchObject({ epoch: 2, numbering: 2, epoch_reason: 'resync' });
   expect(scene.worker.told('epoch')).toEqual([]);
+});
+
+test('whoever has lost the lease when it would start over gives up, and writes nothing under the term of another', async () => {
+  await scene.upstream();
+  // The lease is trusted all along: the database's clock has been put forward, say.
+  await scene.replicate({ POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', LEASE_TTL: '5m' });
+  await waitFor(scene.agrees, { what: 'the backlog' });
+  await waitFor(() => scene.worker.worker.health[0]!.interval > 0, { what: 'the end of the backlog' });
+  const mark = scene.asked.length;
+  await inTransaction(scene.db, BESIDE, async (trx) => {
+    await lockState(trx, ID);
+    scene.connection.sync.ahead = 410;
+    scene.connection.restartNumbering(1n);
+    scene.worker.worker.wake(ID);
+    await waitFor(() => scene.since(mark).includes('0 50'), { what: 'the probe' });
+    await sql`update whatsapp.sync_state set lease_owner = 'another', lease_term = lease_term + 1,
+      lease_expires_at = now() + interval '4 minutes'`.execute(trx);
+  });
+  const before = await scene.state();
+  await waitFor(() => scene.worker.told('lease_lost').length === 1, { what: 'the loop to end' });
+  expect(await scene.state()).toEqual(before);
+  expect(before).toMatchObject({ epoch: 1, numbering: 1, lease_owner: 'another' });
 });
 
 describe('an account that is paired again, and numbered anew, between a 409 and the look at its status', () => {
