@@ -233,7 +233,7 @@ describe('an account that is paired again, and numbered anew, between a 409 and 
     expect(await scene.agrees()).toBe(true);
   });
 
-  test('where some are lower than those stored, they are ahead, until somebody raises the numbering', async () => {
+  test('where some are lower than those stored, what differs is told, until somebody raises the numbering', async () => {
     await scene.upstream();
     const { connection } = scene;
     connection.sync.ahead = 'lower';
@@ -250,7 +250,12 @@ describe('an account that is paired again, and numbered anew, between a 409 and 
     await scene.database.query(`update whatsapp.messages set synced_at = now() - interval '1 day'`);
     const env = { ...quickSettings(scene.database.url, scene.simulator.url), VERIFY_RATE: '1000' };
     const verified = await runCommand(['verify', '--repair'], env);
-    expect(verified.stdout).toMatch(/nothing differs[\s\S]*messages: \d{3} ahead/);
+    expect(verified).toMatchObject({
+      status: 1,
+      stdout: expect.stringMatching(
+        /1 differ, 0 mended[\s\S]*messages: 1 conflicting, \d{3} ahead\n {2}conflicting rows claim/,
+      ),
+    });
     const resync = () => runCommand(['resync', '--connection', ID, '--yes'], env);
     expect([await resync(), await runCommand(['sync'], env)]).toMatchObject([{ status: 0 }, { status: 0 }]);
     expect(await scene.agrees()).toBe(false);
