@@ -50,14 +50,14 @@ export function migrateCommand(terminal: Terminal): Command {
 /** Builds and drops large indexes until the signal, and says what takes long of it. */
 async function tended(
   { maintenance, looks, settings }: Replica,
-  { stderr, signal }: Terminal,
+  { stdout, signal }: Terminal,
   onWaiting: (what: string) => void,
 ): Promise<Tended> {
   const { WA_REPLICA_SCHEMA: schema, SEARCH: search } = settings;
   const done = new AbortController();
   void tellOfHolders(looks, INDEX_BUILDERS, onWaiting, done.signal);
   const onBuilding = (name: string) =>
-    void stderr.write(`building ${name} beside the work; if this is interrupted, Postgres goes on\n`);
+    void stdout.write(`building ${name} beside the work; if this is interrupted, Postgres goes on\n`);
   try {
     return await unlessAborted(tendIndexes(maintenance, schema, { search }, onBuilding), signal);
   } finally {

@@ -39,7 +39,7 @@ test.each<[signal: NodeJS.Signals, status: number | string, said: string]>([
   ['SIGTERM', 1, 'wa-replica: interrupted\n'],
   ['SIGKILL', 'SIGKILL', ''],
 ])('says whom it waits for, and leaves nobody waiting behind it after %s', async (signal, status, said) => {
-  await database.query(`delete from ${SCHEMA}.kysely_migration where name like '0012%'`);
+  await database.query(`delete from ${SCHEMA}.kysely_migration where name >= '0012'`);
   const dump = await open('a dump', `select from ${SCHEMA}.quarantine`);
   const migrating = startCli(['migrate'], { DATABASE_URL: database.url });
   const line = new RegExp(
@@ -51,7 +51,7 @@ test.each<[signal: NodeJS.Signals, status: number | string, said: string]>([
   // Whoever reads that table comes after it.
   await waitFor(async () => (await waiting()).length === 0, { what: 'the server to notice' });
   await dump.end();
-  expect((await schemaVersion(database.db, SCHEMA)).pending).toEqual(['0012_participants_aside']);
+  expect((await schemaVersion(database.db, SCHEMA)).pending).toContain('0012_participants_aside');
 });
 
 test('the building of an index ends when it is asked to, and Postgres goes on with it', async () => {
@@ -61,11 +61,9 @@ test('the building of an index ends when it is asked to, and Postgres goes on wi
   );
   const migrating = startCli(['migrate'], { DATABASE_URL: database.url });
   await waitFor(() => migrating.stderr.includes(`session ${writer.pid} (a writer`), { what: 'it to wait' });
-  expect(migrating.stdout).toBe('the schema is up to date\n');
+  expect(migrating.stdout).toMatch(/^the schema is up to date\nbuilding messages_by_person .*\n$/);
   expect(await migrating.kill('SIGTERM')).toBe(1);
-  expect(migrating.stderr).toMatch(
-    /^building messages_by_person .*\nwaiting for .*\nwa-replica: interrupted\n$/,
-  );
+  expect(migrating.stderr).toMatch(/^waiting for .*\nwa-replica: interrupted\n$/);
   await writer.end();
   const stands = `select from pg_index
     where indexrelid = to_regclass('${SCHEMA}.messages_by_person') and indisvalid`;
