@@ -40,9 +40,9 @@ export async function prepareSchema(
     served = false;
     await requireFit(db);
     if (options.migrate) {
-      const onWaiting = () => {
+      const onWaiting = (what: string) => {
         served = true;
-        options.onWaiting('another migration');
+        options.onWaiting(what);
       };
       const reached = () => {
         served = true;
