@@ -14,7 +14,7 @@ const EXPECTED: Readonly<Record<string, readonly number[]>> = {
   ingest: [8],
   replay: [2],
   latency: [2, 2],
-  memory: [3, 2],
+  memory: [4, 3],
   scale: [1, 2, 1, 2],
   verify: [4],
   views: [15],
