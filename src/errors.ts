@@ -72,7 +72,8 @@ export const TRANSACTION_TIMEOUT = '25P04';
 /** What to do about a failure of Postgres, by SQLSTATE or network code, where it is known better. */
 const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nothing listens there: check that Postgres runs, and host and port of DATABASE_URL',
-  ENOTFOUND: 'the host of DATABASE_URL has no address: check its spelling and DNS',
+  ENOTFOUND:
+    'the host of DATABASE_URL has no address: check its spelling and DNS; a container has one only while it runs',
   EAI_AGAIN: 'the host of DATABASE_URL cannot be looked up now: check its spelling and DNS',
   ETIMEDOUT: 'no answer: check host and port of DATABASE_URL, and firewalls',
   EHOSTUNREACH: 'no way to the host of DATABASE_URL: check it, and the network',

@@ -112,6 +112,18 @@ test('a number that is known stays, whatever a JID looks like; that of a JID tha
   expect((await known()).slice(-2)).toEqual(['77@lid p0', '78@lid p2']);
 });
 
+test('a number that is learned reaches a chat’s JID also where the same page only moves its time', async () => {
+  const device = LID.replace('@', ':7@');
+  await page({ conversations: [direct(1)], messages: [message('m1', 2, { sender_jid: device })] });
+  expect(await known()).toEqual([`${device} p1`, `${LID} p1`]);
+  const at = '2026-11-05T00:00:00Z';
+  await page({ conversations: [direct(3, { last_message_at: at }), group(4, member(PHONE, 'p1'))] });
+  expect(await known()).toEqual([`${PHONE} p1 ${E164}`, `${device} p1 ${E164}`, `${LID} p1 ${E164}`]);
+  expect(await rows(`select last_message_at from whatsapp.jids where jid = '${LID}'`)).toEqual([
+    { last_message_at: new Date(at) },
+  ]);
+});
+
 describe('a JID with a device', () => {
   const [phone, lid] = ['4915112345678:4@s.whatsapp.net', '491701234567890:12@lid'];
   const feed = () =>

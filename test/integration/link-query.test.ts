@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { readContacts } from '../../src/crm/contacts.ts';
 import { linkContacts } from '../../src/crm/linking.ts';
 import { SCHEMA, useTestDatabase } from '../support/database.ts';
@@ -102,6 +102,18 @@ describe('a query that cannot be', () => {
     await expect(linkContacts(order, NEVER)).rejects.toMatchObject({
       ...{ kind: 'crm', code: '57014', hint: 'it takes more than 0.2 s: narrow it, or make it quicker' },
     });
+  });
+
+  test('one whose contacts are read for too long, a batch at a time', async () => {
+    await crm.query(`insert into contacts select n::text, n::text from generate_series(1, 1500) n`);
+    vi.useFakeTimers({ toFake: ['performance'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const query = { url: crm.url, ownDatabase: true, query: 'select id, phone from contacts' };
+    const contacts = readContacts(query, undefined, 60_000);
+    onTestFinished(() => void contacts.return(undefined));
+    expect((await contacts.next()).value).toHaveLength(1000);
+    vi.advanceTimersByTime(60_001);
+    await expect(contacts.next()).rejects.toMatchObject({ kind: 'crm', code: '57014' });
   });
 
   test('a database that is not there is named by its setting', async () => {

@@ -130,3 +130,16 @@ test('a device that was heard of before 0013 is its account’s', async () => {
     'd 77:5@lid',
   ]);
 });
+
+test('a JID that was left without its person’s number before 0015 has it, where there is one', async () => {
+  await makeOld(database.db as unknown as Kysely<unknown>, '0014_search_links');
+  await database.query(`insert into ${SCHEMA}.jids (connection_id, jid, person_id, phone_e164) values
+    ('c', '1@lid', 'p1', null), ('c', '49151@s.whatsapp.net', 'p1', '+49151'), ('d', '1@lid', 'p1', null),
+    ('c', '2@lid', 'p2', null), ('c', '2@s.whatsapp.net', 'p2', '+49152'), ('c', '3@s.whatsapp.net', 'p2', '+49153'),
+    ('c', '4@lid', null, null), ('c', '5@s.whatsapp.net', null, '+49155')`);
+  expect(await migrate(database.db, SCHEMA)).toContain('0015_numbers');
+  const mended =
+    await database.query(`select connection_id, jid, phone_e164 from ${SCHEMA}.jids where jid like '%@lid'
+    and phone_e164 is not null`);
+  expect(mended).toEqual([{ connection_id: 'c', jid: '1@lid', phone_e164: '+49151' }]);
+});

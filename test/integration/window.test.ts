@@ -79,15 +79,15 @@ test('each step is told once, signed, and sent again until it is taken; then tha
   await first.look(signal);
   expect(first.alarms).toEqual({ window: [], gaps: 0 });
   await behind(16);
-  alerts.statuses = [500, 429];
+  alerts.statuses = [500, 302, 429];
   for (let looks = 0; looks < 3; looks++) await first.look(signal);
   expect(first.alarms.window).toMatchObject([
     { connection_id: ID, step: 'warn', kind: 'unauthorized', what_to_do: expect.stringContaining('API_KEY') },
   ]);
   await told('warn');
-  // Three attempts of one alert.
-  expect(alerts.received.map(({ event }) => event.id)).toEqual(Array(3).fill(alerts.received[0]!.event.id));
-  const { path, headers, body, event } = alerts.received[2]!;
+  // Four attempts of one alert.
+  expect(alerts.received.map(({ event }) => event.id)).toEqual(Array(4).fill(alerts.received[0]!.event.id));
+  const { path, headers, body, event } = alerts.received[3]!;
   expect(path).toBe('/alerts?token=x');
   expect(event).toMatchObject({ type: 'wa_replica.window.warning', connection_id: ID });
   const since = Date.parse(event.payload.since);
@@ -110,7 +110,7 @@ test('each step is told once, signed, and sent again until it is taken; then tha
     `update whatsapp.sync_state set lease_owner = 'you', lease_expires_at = now() + interval '1 hour'`,
   );
   await watch().look(signal);
-  expect(alerts.received).toHaveLength(3);
+  expect(alerts.received).toHaveLength(4);
   await watch('you').look(signal);
   await told('error');
   await behind(0);
@@ -119,7 +119,7 @@ test('each step is told once, signed, and sent again until it is taken; then tha
   await told(null);
   // Told apart from what is only sent again.
   expect(new Set(alerts.received.map(({ event }) => event.id)).size).toBe(3);
-  expect(alerts.received.slice(3).map(({ event }) => event.type)).toEqual([
+  expect(alerts.received.slice(4).map(({ event }) => event.type)).toEqual([
     'wa_replica.window.error',
     'wa_replica.window.recovered',
   ]);

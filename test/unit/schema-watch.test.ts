@@ -10,7 +10,9 @@ const { log, lines, empty } = logLines();
 afterEach(empty);
 
 test('looks now and then; an outage says nothing', async () => {
-  const results = [undefined, Object.assign(new Error('terminated'), { code: '57P01' }), undefined, newer];
+  const lost = new ReplicaError('database', { where: 'using Postgres', code: 'CONNECTION_LOST' });
+  const ended = Object.assign(new Error('terminated'), { code: '57P01' });
+  const results = [undefined, ended, lost, undefined, newer];
   let looks = 0;
   const check = async () => {
     const result = results[looks++];
@@ -22,12 +24,13 @@ test('looks now and then; an outage says nothing', async () => {
 });
 
 test.each([
-  ['42P01', true],
-  ['42703', true],
-  ['42501', false],
-  ['57P01', false],
-  [undefined, false],
-])('a page that fails with %s makes it look at once: %s', async (code, looks) => {
+  ['failed', '42P01', true],
+  ['failed', '42703', true],
+  ['failed', '42501', false],
+  ['failed', '57P01', false],
+  ['failed', undefined, false],
+  ['worker_failed', '42703', true],
+] as const)('what has %s with %s makes it look at once: %s', async (type, code, looks) => {
   const watch = new SchemaWatch(3_600_000);
   const ended = new AbortController();
   let looked = false;
@@ -37,7 +40,8 @@ test.each([
   };
   const watching = watch.newer(check, log, ended.signal);
   const error = new ReplicaError('database', { where: 'writing a page', code });
-  watch.listen({ type: 'failed', connectionId: 'conn', error, failures: 1, retryIn: 1 });
+  if (type === 'worker_failed') watch.listen({ type, error, failures: 1 });
+  else watch.listen({ type, connectionId: 'conn', error, failures: 1, retryIn: 1 });
   if (looks) expect(await watching).toBe(newer);
   ended.abort();
   await watching;
