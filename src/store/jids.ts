@@ -97,7 +97,10 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
     -- Windows in place of joins: of sets that the statement makes itself the planner takes a handful of rows for granted,
     -- and would compare all with all.
     jid_claims as materialized (
-      select c.*, bool_or(c.told) over (partition by c.jid) as jid_told,
+      select c.jid, c.contact_phone, c.known_phone, c.own_phone, c.last_message_at, c.told,
+        -- of one that is told without a person: that of its sibling here, which is it, as it is known
+        coalesce(c.person_id, max(c.person_id) over (partition by c.jid)) as person_id,
+        bool_or(c.told) over (partition by c.jid) as jid_told,
         max(c.person_id) filter (where c.told) over (partition by c.jid) as told_person
       from (
         select jid, person_id, contact_phone, null::text as known_phone, own_phone, last_message_at, true as told

@@ -111,3 +111,24 @@ test('a number that is known stays, whatever a JID looks like; that of a JID tha
   });
   expect((await known()).slice(-2)).toEqual(['77@lid p0', '78@lid p2']);
 });
+
+test('a number that comes together with news of the chat holds for the chat too', async () => {
+  await page({ conversations: [direct(1)] });
+  const later = '2026-11-03T00:00:00Z';
+  await page({
+    conversations: [direct(2, { last_message_at: later }), group(3, member(PHONE, 'p1'))],
+  });
+  expect(await known()).toEqual([`${PHONE} p1 ${E164}`, `${LID} p1 ${E164}`]);
+  expect(await rows(`select last_message_at from whatsapp.jids where jid = '${LID}'`)).toEqual([
+    { last_message_at: new Date(later) },
+  ]);
+});
+
+test('of those who are nobody’s yet, each has its own number, or none', async () => {
+  await page({ conversations: [group(1, PHONE, '77@lid', '4930123456@s.whatsapp.net')] });
+  expect(await known()).toEqual([
+    '4915112345678@s.whatsapp.net +4915112345678',
+    '4930123456@s.whatsapp.net +4930123456',
+    '77@lid',
+  ]);
+});
