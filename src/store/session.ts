@@ -37,8 +37,8 @@ const names = new Map<string, string>();
 
 /**
  * A pool as Kysely wants it, whose sessions name statements, and begin transactions without waiting, where that is safe.
- * @param patient whether statements may take however long, whatever statement_timeout the role has: building an index, a
- * migration. Behind a pooler the role's counts.
+ * @param patient whether statements may take however long, whatever statement_timeout or transaction_timeout the role has:
+ * building an index, a migration. Behind a pooler the role's counts.
  */
 export function sessionsOf(pool: pg.Pool, patient: boolean): PostgresPool {
   const sessions = new WeakMap<pg.PoolClient, Session>();
@@ -64,13 +64,17 @@ export function sessionsOf(pool: pg.Pool, patient: boolean): PostgresPool {
   };
 }
 
+/** By way of the list of settings: `transaction_timeout` is known from Postgres 17 on. */
+const NO_LIMITS = `select set_config(name, '0', false) from pg_settings
+  where name in ('statement_timeout', 'transaction_timeout')`;
+
 /** Whether the session is Postgres' own, and then prepares it. */
 async function isDirect(client: pg.PoolClient, patient: boolean): Promise<boolean> {
   const { processID } = client as pg.PoolClient & { readonly processID: number | null };
   const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
   if (rows[0]?.pid !== processID) return false;
   await client.query('set plan_cache_mode = force_custom_plan');
-  if (patient) await client.query('set statement_timeout = 0');
+  if (patient) await client.query(NO_LIMITS);
   return true;
 }
 
