@@ -121,9 +121,10 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
     -- Windows in place of joins: of sets that the statement makes itself the planner takes a handful of rows for granted,
     -- and would compare all with all.
     jid_claims as materialized (
-      select c.*, bool_or(c.told and c.person_id is not null) over (partition by c.jid) as jid_told,
-        bool_or(not c.told) over (partition by c.jid) as jid_known,
-        max(c.last_message_at) over (partition by c.jid) as jid_message_at,
+      select c.jid, c.contact_phone, c.known_phone, c.own_phone, c.last_message_at, c.told,
+        -- of one that is told without a person: that of its sibling here, which is it, as it is known
+        coalesce(c.person_id, max(c.person_id) over (partition by c.jid)) as person_id,
+        bool_or(c.told) over (partition by c.jid) as jid_told,
         max(c.person_id) filter (where c.told) over (partition by c.jid) as told_person
       from (
         select jid, person_id, contact_phone, null::text as known_phone, own_phone, last_message_at, true as told
@@ -137,7 +138,7 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
       ) c
     ),
     jids_told as materialized (
-      select c.jid, c.person_id, c.jid_message_at as last_message_at, c.phone
+      select c.jid, c.person_id, c.last_message_at, c.phone
       from (
         select c.*, case when c.person_id is null then c.own_phone else
           coalesce(max(c.contact_phone) over person, max(c.known_phone) over person, max(c.own_phone) over person)
@@ -147,9 +148,7 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
         where c.told or c.told_person is null or c.told_person = c.person_id
         window person as (partition by c.person_id)
       ) c
-      -- of one that is told without a person, what is known says whose it is
-      where case when c.told then c.person_id is not null or not c.jid_known
-        else not c.jid_told and (c.known_phone is distinct from c.phone or c.jid_message_at is not null) end
+      where c.told or (not c.jid_told and c.known_phone is distinct from c.phone)
     ),
     jids_due as materialized (
       select n.jid, n.person_id, n.phone, n.last_message_at, e.place

@@ -62,6 +62,8 @@ export async function migrate(
         const session = sql`array[${(rows[0] as { pid: number }).pid}::integer]`;
         void tellOfHolders(db, session, onWaiting, done.signal);
         await lock(trx);
+        // Another program may have moved the schema on meanwhile.
+        refuseNewer(await schemaVersion(trx, schema));
         await makeSchema(trx, schema);
         const { error, results = [] } = await migrator(trx, schema, reached).migrateToLatest();
         failed = results.find((result) => result.status === 'Error')?.migrationName ?? failed;
@@ -71,8 +73,6 @@ export async function migrate(
     } catch (error) {
       // Nothing of it is left, and it is no fault of the migration's: the caller may try again.
       if (mayPass(error)) throw error;
-      // Another program may have moved the schema on while this one waited for the lock.
-      refuseNewer(await schemaVersion(db, schema));
       const where = failed === undefined ? `preparing the schema ${schema}` : `migration ${failed}`;
       throw ReplicaError.from('migration_failed', error, where);
     }

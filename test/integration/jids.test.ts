@@ -124,6 +124,27 @@ test('a number that is learned reaches a chat’s JID also where the same page o
   ]);
 });
 
+test('a number that comes together with news of the chat holds for the chat too', async () => {
+  await page({ conversations: [direct(1)] });
+  const later = '2026-11-03T00:00:00Z';
+  await page({
+    conversations: [direct(2, { last_message_at: later }), group(3, member(PHONE, 'p1'))],
+  });
+  expect(await known()).toEqual([`${PHONE} p1 ${E164}`, `${LID} p1 ${E164}`]);
+  expect(await rows(`select last_message_at from whatsapp.jids where jid = '${LID}'`)).toEqual([
+    { last_message_at: new Date(later) },
+  ]);
+});
+
+test('of those who are nobody’s yet, each has its own number, or none', async () => {
+  await page({ conversations: [group(1, PHONE, '77@lid', '4930123456@s.whatsapp.net')] });
+  expect(await known()).toEqual([
+    '4915112345678@s.whatsapp.net +4915112345678',
+    '4930123456@s.whatsapp.net +4930123456',
+    '77@lid',
+  ]);
+});
+
 describe('a JID with a device', () => {
   const [phone, lid] = ['4915112345678:4@s.whatsapp.net', '491701234567890:12@lid'];
   const feed = () =>

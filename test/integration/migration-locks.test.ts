@@ -2,7 +2,7 @@ import { sql } from 'kysely';
 import pg from 'pg';
 import { afterEach, expect, test } from 'vitest';
 import { tellOfHolders } from '../../src/store/lock-holders.ts';
-import { schemaVersion } from '../../src/store/migrator.ts';
+import { migrate, schemaVersion } from '../../src/store/migrator.ts';
 import { startCli } from '../support/cli.ts';
 import { SCHEMA, useFreshDatabase } from '../support/database.ts';
 import { waitFor } from '../support/wait.ts';
@@ -52,6 +52,33 @@ test.each<[signal: NodeJS.Signals, status: number | string, said: string]>([
   await waitFor(async () => (await waiting()).length === 0, { what: 'the server to notice' });
   await dump.end();
   expect((await schemaVersion(database.db, SCHEMA)).pending).toContain('0012_participants_aside');
+});
+
+const ANOTHER = 'select pg_advisory_xact_lock(3853314791062309107)';
+
+test('a role’s lock_timeout is for the tables, not for another migration', async () => {
+  await database.query(`alter database ${database.name} set lock_timeout = '100ms'`);
+  await database.query(`delete from ${SCHEMA}.kysely_migration where name >= '0012'`);
+  await open('a dump', `select from ${SCHEMA}.quarantine`);
+  const another = await open('another', ANOTHER);
+  const migrating = expect(migrate(database.db, SCHEMA)).rejects.toMatchObject({ code: '55P03' });
+  const long = `select from pg_stat_activity where datname = current_database() and wait_event = 'advisory'
+    and clock_timestamp() - query_start > interval '300 milliseconds'`;
+  await waitFor(async () => (await database.query(long)).length > 0, { what: 'it to wait for long' });
+  await another.end();
+  await migrating;
+});
+
+test('a program that waited for the migration of a newer one says so', async () => {
+  await database.query(`delete from ${SCHEMA}.kysely_migration where name >= '0012'`);
+  const newer = await connect('a newer one');
+  await newer.client.query(
+    `begin; ${ANOTHER}; insert into ${SCHEMA}.kysely_migration values ('9999_next', now()::text)`,
+  );
+  const migrating = expect(migrate(database.db, SCHEMA)).rejects.toMatchObject({ kind: 'schema_newer' });
+  await waitFor(async () => (await waiting()).length > 0, { what: 'it to wait' });
+  await newer.client.query('commit');
+  await migrating;
 });
 
 test('the building of an index ends when it is asked to, and Postgres goes on with it', async () => {

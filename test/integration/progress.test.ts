@@ -22,4 +22,8 @@ test('a failure counts for whoever made the connection due, where its turn began
   expect(await failed()).toBe(false);
   await fails(0);
   expect(await failed()).toBe(true);
+  // Before the database's clock was put back.
+  const ahead = `clock_timestamp() + interval '1 hour'`;
+  await database.query(`update whatsapp.sync_state set last_polled_at = ${ahead}, next_poll_at = ${ahead}`);
+  expect(await failed()).toBe(false);
 });

@@ -3,6 +3,7 @@ import { beforeEach, expect, test } from 'vitest';
 import {
   emptyCounts,
   forgetVerifications,
+  noteInterrupted,
   noteVerification,
   openVerification,
 } from '../../src/store/verifications.ts';
@@ -63,6 +64,7 @@ test('only the last is, whatever was commanded since, and only where that is ask
   expect((await open()).position).toEqual({ stage: 'contacts' });
   const last = await enter();
   await enter({ cause: 'command', state: 'finished' });
+  await enter({ connection_id: 'another' });
   expect((await open()).id).toBe(last);
   expect((await openVerification(database.db, CONNECTION, ORDER, false)).id).not.toBe(last);
 });
@@ -75,6 +77,22 @@ test('its counts go on where its place is known, and begin anew where that is fo
   expect(await open()).toEqual({ ...emptyCounts(), ...counts });
   await database.query('update whatsapp.verifications set position = null');
   expect(await open()).toEqual(emptyCounts());
+});
+
+test('once another has gone on with it, nothing is kept of whoever was at it before', async () => {
+  const { db } = database;
+  await enter();
+  const first = await openVerification(db, CONNECTION, ORDER, true);
+  const second = await openVerification(db, CONNECTION, ORDER, true);
+  expect(second.id).toBe(first.id);
+  const note = { position: null, counts: emptyCounts(), requests: 8, ledgerProblems: 0 };
+  expect(await noteVerification(db, CONNECTION, first, { state: 'finished', ...note })).toBeUndefined();
+  await noteInterrupted(db, CONNECTION, first, 8);
+  expect(await database.query('select state, requests from whatsapp.verifications')).toEqual([
+    { state: 'running', requests: '7' },
+  ]);
+  expect(await noteVerification(db, CONNECTION, second, { state: 'finished', ...note })).toBeDefined();
+  expect(await states()).toEqual(['finished']);
 });
 
 test('one that has said nothing for a quarter of an hour is interrupted', async () => {
@@ -143,6 +161,8 @@ test('old ones are forgotten, but for the last of everything that came to its en
     (await database.query('select verification_id as id from whatsapp.verifications order by 1')).map(
       ({ id }) => id,
     );
+  const other = { connection_id: 'another', updated_at: old };
+  const before = await enter({ ...other, state: 'failed' });
   await enter({ state: 'failed', updated_at: old });
   await enter({ state: 'finished', updated_at: old });
   const finished = await enter({ state: 'finished', updated_at: old });
@@ -151,6 +171,7 @@ test('old ones are forgotten, but for the last of everything that came to its en
   await enter({ state: 'finished', updated_at: old, since: young });
   await enter({ state: 'interrupted', updated_at: old });
   const kept = await enter({ state: 'failed', updated_at: young, since: young });
+  const after = [await enter({ ...other, state: 'finished' }), await enter({ ...other, state: 'failed' })];
   await forgetVerifications(database.db, CONNECTION, 10);
-  expect(await ids()).toEqual([finished, failed, kept]);
+  expect(await ids()).toEqual([before, finished, failed, kept, ...after]);
 });
