@@ -182,6 +182,8 @@ test('where nobody has it, whoever is told to end gives it back, whatever hangs'
   expect(await database.query('select lease_owner from whatsapp.sync_state')).toEqual([
     { lease_owner: null },
   ]);
+  // Nor is it taken again.
+  expect(replica.events.filter(({ type }) => type === 'lease_taken')).toHaveLength(1);
   await replica.worker.stop();
   await replica.close();
 });
