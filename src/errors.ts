@@ -66,6 +66,8 @@ export const POOL_BUSY = 'POOL_BUSY';
 
 /** SQLSTATE of a statement that took longer than its limit. */
 export const STATEMENT_TIMEOUT = '57014';
+/** SQLSTATE of a transaction that took longer than its limit (Postgres 17 and newer). */
+export const TRANSACTION_TIMEOUT = '25P04';
 
 /** What to do about a failure of Postgres, by SQLSTATE or network code, where it is known better. */
 const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
@@ -93,7 +95,7 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   '25006': 'the server is read-only (a standby?): point DATABASE_URL at the primary',
   '25P03':
     'this process stood still in a transaction, or the role has too short an idle_in_transaction_session_timeout',
-  '25P04':
+  [TRANSACTION_TIMEOUT]:
     'this process stood still in a transaction, or the role has too short a transaction_timeout: raise it',
   '53100': 'the disk of Postgres is full',
   '53300': 'Postgres has no connection free: raise max_connections, or lower DB_POOL_SIZE',

@@ -32,7 +32,7 @@ export interface DatabaseOptions {
   /**
    * A connection on which nothing comes or goes for so many milliseconds is cut. Above statement_timeout, so that it
    * meets only what Postgres cannot end itself: a network that swallows everything. Undefined: never, for statements
-   * that may take long; nor are these ended by a statement_timeout that the role has.
+   * that may take long; nor are these ended by a statement_timeout or transaction_timeout that the role has.
    */
   readonly silenceTimeout?: number;
 }

@@ -28,6 +28,8 @@ const OPENING = /^(?:start transaction|select set_config\()/;
 /** What may be sent before it is known that the transaction has begun. Anything else would be committed by itself where
  * the server has refused to begin one, as it does where somebody cancels just then. */
 const READING = /^\s*select\s/;
+/** What is sent whatever came of the beginning, which the error that leads to it need not be of. */
+const ROLLBACK = 'rollback';
 const NO_ROWS = { command: '', rowCount: 0, rows: [] };
 
 const times = new Map<string, number>();
@@ -35,8 +37,8 @@ const names = new Map<string, string>();
 
 /**
  * A pool as Kysely wants it, whose sessions name statements, and begin transactions without waiting, where that is safe.
- * @param patient whether statements may take however long, whatever statement_timeout the role has: building an index, a
- * migration. Behind a pooler the role's counts.
+ * @param patient whether statements may take however long, whatever statement_timeout or transaction_timeout the role has:
+ * building an index, a migration. Behind a pooler the role's counts.
  */
 export function sessionsOf(pool: pg.Pool, patient: boolean): PostgresPool {
   const sessions = new WeakMap<pg.PoolClient, Session>();
@@ -62,13 +64,17 @@ export function sessionsOf(pool: pg.Pool, patient: boolean): PostgresPool {
   };
 }
 
+/** By way of the list of settings: `transaction_timeout` is known from Postgres 17 on. */
+const NO_LIMITS = `select set_config(name, '0', false) from pg_settings
+  where name in ('statement_timeout', 'transaction_timeout')`;
+
 /** Whether the session is Postgres' own, and then prepares it. */
 async function isDirect(client: pg.PoolClient, patient: boolean): Promise<boolean> {
   const { processID } = client as pg.PoolClient & { readonly processID: number | null };
   const { rows } = await client.query<{ pid: number }>('select pg_backend_pid() as pid');
   if (rows[0]?.pid !== processID) return false;
   await client.query('set plan_cache_mode = force_custom_plan');
-  if (patient) await client.query('set statement_timeout = 0');
+  if (patient) await client.query(NO_LIMITS);
   return true;
 }
 
@@ -110,7 +116,8 @@ class Session implements PostgresPoolClient {
       this.#opening.push(answer);
       return NO_ROWS;
     }
-    const opening = this.#opening.splice(0);
+    const begun = this.#opening.splice(0);
+    const opening = text === ROLLBACK ? [] : begun;
     if (!READING.test(text)) await Promise.all(opening);
     const [result] = await Promise.all([this.#send(text, values), ...opening]);
     return result;

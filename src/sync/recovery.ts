@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import { ReplicaError, STATEMENT_TIMEOUT } from '../errors.ts';
+import { ReplicaError, STATEMENT_TIMEOUT, TRANSACTION_TIMEOUT } from '../errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import { notePairing } from '../store/connections.ts';
 import { reachedBefore } from '../store/ledger.ts';
@@ -72,7 +72,7 @@ export class Recovery {
     // The process was full, not the answer too large: more is reserved for it the next time.
     if (error.code === BUDGET_FULL) return at;
     if (error.kind === 'oversize') return this.#oversized(error, at);
-    if (error.kind === 'timeout' || error.code === STATEMENT_TIMEOUT) {
+    if (error.kind === 'timeout' || [STATEMENT_TIMEOUT, TRANSACTION_TIMEOUT].includes(error.code ?? '')) {
       // A smaller page is sooner there, and sooner written; the pause stays.
       this.#shrunk(error.kind, LOWEST_AFTER_REFUSAL);
       return undefined;

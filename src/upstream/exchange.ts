@@ -114,7 +114,9 @@ export class Exchange {
         },
         signal: AbortSignal.any([signal, late.signal]),
       });
-      if ((statusCode !== 200 && statusCode !== 201) || isCompressed({ headers })) {
+      // 201 is none to a mere GET, and its body would keep a socket.
+      const wanted = statusCode === 200 || (statusCode === 201 && ask.method !== undefined);
+      if (!wanted || isCompressed({ headers })) {
         // The head says it all; the text is not for logs, and a body that does not end is not waited for.
         await body.dump({ limit: 65_536, signal: AbortSignal.timeout(1_000) }).catch(() => {});
         return { status: statusCode, headers, body: undefined };

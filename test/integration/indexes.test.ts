@@ -58,13 +58,16 @@ test('what an attempt that was cut off has left is built again', async () => {
 });
 
 test('however long it takes, whatever the role has for its timeouts', async () => {
-  for (const name of ['statement_timeout', 'idle_in_transaction_session_timeout']) {
-    await database.query(`alter database ${database.name} set ${name} = '1s'`);
-  }
+  const names = ['statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'];
+  const known = await database.query<{ name: string }>('select name from pg_settings where name = any($1)', [
+    names,
+  ]);
+  for (const { name } of known) await database.query(`alter database ${database.name} set ${name} = '1s'`);
   const patient = openTestDatabase(database.url);
   const writer = new pg.Client({ connectionString: database.url });
   await writer.connect();
-  await writer.query('set idle_in_transaction_session_timeout = 0; begin');
+  for (const { name } of known) await writer.query(`set ${name} = 0`);
+  await writer.query('begin');
   await writer.query(`insert into whatsapp.messages (connection_id, message_id) values ('c', 'open')`);
   const building = buildIndexes(patient, SCHEMA, [BY_SENDER]);
   const waits = `select from pg_stat_activity where datname = current_database()

@@ -100,6 +100,16 @@ describe('a request', () => {
     await expect(page).rejects.toMatchObject({ kind: 'protocol', where: 'GET /v1/whatsapp/sync' });
     expect(asked[0]!.url).toBe('/v1/whatsapp/sync?cursor=7&limit=5');
   });
+
+  test('of an attachment is not answered by 201, which keeps no socket', async () => {
+    const one = client('', 30_000, 1);
+    answer = says('a file'.repeat(100_000), 201);
+    await expect(one.openMedia(key, 'conn_a', 'm', signal)).rejects.toMatchObject({
+      ...{ kind: 'protocol', where: 'GET /v1/whatsapp/media', code: 'HTTP 201' },
+    });
+    answer = says('{}');
+    expect(await one.me(key, signal)).toEqual({});
+  });
 });
 
 describe('what goes wrong is told by kind and place', () => {
