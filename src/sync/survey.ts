@@ -95,7 +95,7 @@ export async function survey(db: Db, scope: Scope): Promise<Survey> {
     letters: letters.flatMap((letter) => (letter === undefined || 'json' in letter ? [] : [letter.id])),
     redactedLetters: letters.flatMap((letter) => (letter !== undefined && 'json' in letter ? [letter] : [])),
     snapshots: [
-      ...(await datedAhead(db, redacted, [...chats, ...extras.filter(({ kind }) => kind !== 'contact')])),
+      ...(await datedAhead(db, redacted, [...chats, ...extras])),
       ...letters.flatMap((letter) => letter?.snapshot ?? []),
     ],
     ...(await countBeside(db, scope, chatIds, removed)),

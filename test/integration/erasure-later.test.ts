@@ -230,13 +230,26 @@ test('what was there at the erasure is from before it, although a clock that was
   const pages = [
     ...world(),
     ...page({
-      conversations: conversations(ahead),
+      conversations: [
+        ...conversations(ahead),
+        {
+          ...conversations()[1]!,
+          conversation_id: 'cnv_ahead_bob',
+          last_message_at: ahead,
+          by_jid: EVE.phone,
+        },
+      ],
       messages: [
         message('m_ahead', { ...direct, ...ofEve, sent_at: ahead }),
         message('m_ahead_group', { ...ofEve, sent_at: ahead }),
         message('m_ahead_bob', {
           sent_at: ahead,
           reactions: { [EVE.lid]: { emoji: '👍' }, [BOB.phone]: { emoji: '🎉' } },
+        }),
+        message('m_ahead_received', {
+          sent_at: undefined,
+          received_at: ahead,
+          reactions: { [EVE.lid]: { emoji: '👍' } },
         }),
         message('m_ahead_bad', { ...ofEve, sent_at: ahead, body: 7 }),
         message('m_ahead_bad_bob', { sent_at: ahead, body: 7, mentioned_jids: [EVE.phone] }),

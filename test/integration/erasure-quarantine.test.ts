@@ -16,6 +16,7 @@ import {
   HERS,
   message,
   messageIds,
+  OTHER,
   ofEve,
   order,
   page,
@@ -101,4 +102,23 @@ test('what cannot be stored of others in a direct chat goes with it, although it
     await database.query(`select conversation_id from whatsapp.quarantine where kind = 'participant'
       and conversation_id <> 'cnv_group' and conversation_id <> 'cnv_bad'`),
   ).toEqual([{ conversation_id: 'cnv_bob' }]);
+});
+
+test('what cannot be stored of a message of hers goes with it, although it names nobody; of one that has its id elsewhere, nothing', async () => {
+  await bring(world());
+  await bring(page({ messages: [{ message_id: 'm_group', body: 7, note: 'HERWORD' }] }));
+  // Any character may stand in it as an escape, so that it is read.
+  const elsewhere = '{"message_id":"m_group","body":7,"note":"\\u00e9"}';
+  await bring(page({ contacts: [] }), OTHER);
+  await database.query(
+    `insert into whatsapp.quarantine (connection_id, kind, record_id, record_json, record_sha256) values ($1, 'message', 'm_group', $2, 'x')`,
+    [OTHER, elsewhere],
+  );
+  await erase(db, order());
+  expect(traces(await dump(database), HERS)).toEqual([]);
+  expect(
+    await database.query(
+      `select connection_id, record_json from whatsapp.quarantine where record_id = 'm_group'`,
+    ),
+  ).toEqual([{ connection_id: OTHER, record_json: elsewhere }]);
 });

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { lockState } from '../../src/store/state.ts';
+import { catchUp } from '../../src/sync/catch-up.ts';
 import { settle } from '../../src/verify/settle.ts';
 import { useFreshDatabase } from '../support/database.ts';
 import { createReplica, quickSettings, type TestReplica } from '../support/replica.ts';
@@ -182,6 +183,21 @@ test('where nobody has it, whoever is told to end gives it back, whatever hangs'
   expect(await database.query('select lease_owner from whatsapp.sync_state')).toEqual([
     { lease_owner: null },
   ]);
+  // Nor is it taken again.
+  expect(replica.events.filter(({ type }) => type === 'lease_taken')).toHaveLength(1);
+  await replica.worker.stop();
+  await replica.close();
+});
+
+test('a pass of one who has been told to end before asks for nothing', async () => {
+  await holder.stop();
+  const replica = await createReplica(env());
+  replica.worker.start();
+  simulator.faults.script({ kind: 'hang' }, EACH, { route: 'sync' });
+  const told = AbortSignal.abort(new Error('ends'));
+  const passes = await catchUp(replica.worker, replica.workerOptions, [ID], { maxFailures: 5 }, told);
+  expect(passes).toMatchObject([{ caughtUp: false, byHolder: false }]);
+  expect(simulator.stats.inFlight(ID)).toBe(0);
   await replica.worker.stop();
   await replica.close();
 });

@@ -97,6 +97,15 @@ test('faults of every kind are waited out', async () => {
   expect(await differencesFromTruth(database.db, simulator)).toEqual([]);
 });
 
+test('one that has failed for long is tried as often as any other', async () => {
+  expect(await runCommand(['sync'], env)).toMatchObject({ status: 0 });
+  await database.query(
+    `update whatsapp.sync_state set consecutive_failures = 100, last_error_kind = 'network', last_error = 'before'`,
+  );
+  simulator.faults.script({ kind: 'internal', retryAfter: null }, 1, { route: 'sync' });
+  expect(await runCommand(['sync'], env)).toMatchObject({ status: 0 });
+});
+
 test('a key that is refused: exit 1, what to do, and no key in the output', async () => {
   const key = 'pa_live_wrong_0123456789';
   const { status, stdout, stderr } = await runCli(['sync'], { ...env, WHATSAPP_USE_API_KEY: key });

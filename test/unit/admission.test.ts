@@ -97,6 +97,18 @@ describe('a key that is limited', () => {
     expect(begun.slice(4)).toEqual(['a3 a', 'a4 a', 'a5 a']);
   });
 
+  test('keeps nobody of another key waiting beyond the rate of that', async () => {
+    const { ask, begun, end, limit } = scene({ rate: 10 });
+    for (const id of ['a1', 'b1']) void ask(id);
+    await settled();
+    await limit('a1', 60_000);
+    await end('b1');
+    for (const id of ['a2', 'b2']) void ask(id);
+    await vi.advanceTimersByTimeAsync(100);
+    await settled();
+    expect(begun).toEqual(['a1 a', 'b1 b', 'b2 b']);
+  });
+
   test('is limited once by those that are refused together: the wait does not grow with their number', async () => {
     const { ask, begun, limit } = scene({ concurrency: 8, backoff: { min: 100, max: 1_000_000 } });
     const ids = Array.from({ length: 8 }, (_, n) => `a${n}`);
