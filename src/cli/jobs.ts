@@ -8,10 +8,10 @@ import type { Job } from '../ops/upkeep.ts';
 import type { Replica } from '../replica/replica.ts';
 import { prunableConnections, pruneChanges } from '../store/changes.ts';
 import { unverifiedGaps } from '../store/gaps.ts';
+import { type Hazard, staleCollation } from '../store/hazards.ts';
 import { foldLedger } from '../store/ledger.ts';
 import { type MissedPosition, redactMedia } from '../store/media-queue.ts';
 import { tendSearch } from '../store/search.ts';
-import { staleCollation, type Unfit } from '../store/server.ts';
 import { neverDone, settledAmong } from '../store/upkeep.ts';
 import { forgetVerifications, sums } from '../store/verifications.ts';
 import { forgetDeadWorkers } from '../store/workers.ts';
@@ -52,7 +52,7 @@ export function upkeepJobs(replica: Replica, log: Logger, archiving?: Archiving)
       each: 'worker',
       async run() {
         const stale = await staleCollation(control);
-        if (stale !== undefined) tellOfCollation(log, stale);
+        if (stale !== undefined) tellOf(stale, log);
       },
     },
     {
@@ -82,9 +82,11 @@ export function upkeepJobs(replica: Replica, log: Logger, archiving?: Archiving)
   ];
 }
 
-/** The log's line of indexes that may be out of order. */
-export function tellOfCollation(log: Logger, { what, remedy }: Unfit): void {
-  log.error({ error: what, hint: remedy }, 'the collation has changed');
+/** The log's line of a hazard. */
+export function tellOf({ of, what, remedy }: Hazard, log: Logger): void {
+  const told = { error: what, hint: remedy };
+  if (of === 'collation') log.error(told, 'the collation has changed');
+  else log.warn(told, 'Postgres may lose what it has committed');
 }
 
 /** Every minute: little waits in the index's list then, and a backlog is not held up by clearing it row by row. */

@@ -1,6 +1,9 @@
 import { Command } from 'commander';
+import { unlessAborted } from '../lib/wait.ts';
 import { prepareSchema } from '../replica/prepare-schema.ts';
-import { tendIndexes } from '../store/indexes.ts';
+import type { Replica } from '../replica/replica.ts';
+import { INDEX_BUILDERS, type Tended, tendIndexes } from '../store/indexes.ts';
+import { tellOfHolders } from '../store/lock-holders.ts';
 import { migrationState, schemaVersion } from '../store/migrator.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
@@ -34,14 +37,30 @@ export function migrateCommand(terminal: Terminal): Command {
         }
         const onWaiting = (what: string) => void stderr.write(`waiting for ${what}\n`);
         const done = await prepareSchema(replica, { migrate: true, patience: 10_000, onWaiting }, signal);
-        const { built, dropped, left, obstacle } = await tendIndexes(replica.maintenance, schema, {
-          search: settings.SEARCH,
-        });
         stdout.write(done.length === 0 ? 'the schema is up to date\n' : `migrated: ${done.join(', ')}\n`);
+        const { built, dropped, left, obstacle } = await tended(replica, terminal, onWaiting);
         if (built.length > 0) stdout.write(`indexes built: ${built.join(', ')}\n`);
         if (dropped.length > 0) stdout.write(`indexes dropped: ${dropped.join(', ')}\n`);
         if (left.length > 0) stderr.write(`wa-replica: another process is building ${left.join(', ')}\n`);
         if (obstacle !== undefined) stderr.write(`wa-replica: ${obstacle.message}\n    ${obstacle.hint}\n`);
       });
     });
+}
+
+/** Builds and drops large indexes until the signal, and says what takes long of it. */
+async function tended(
+  { maintenance, looks, settings }: Replica,
+  { stdout, signal }: Terminal,
+  onWaiting: (what: string) => void,
+): Promise<Tended> {
+  const { WA_REPLICA_SCHEMA: schema, SEARCH: search } = settings;
+  const done = new AbortController();
+  void tellOfHolders(looks, INDEX_BUILDERS, onWaiting, done.signal);
+  const onBuilding = (name: string) =>
+    void stdout.write(`building ${name} beside the work; if this is interrupted, Postgres goes on\n`);
+  try {
+    return await unlessAborted(tendIndexes(maintenance, schema, { search }, onBuilding), signal);
+  } finally {
+    done.abort();
+  }
 }

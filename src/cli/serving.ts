@@ -38,6 +38,7 @@ export async function serveHttp(
       leaseTtl: settings.LEASE_TTL,
       window: settings.RETENTION_WINDOW,
     },
+    lateAfter: Math.max(settings.READY_MAX_LAG, 3 * settings.POLL_INTERVAL, 3 * settings.POLL_INTERVAL_IDLE),
     media: settings.MEDIA_STORE !== 'off',
     leases: () => worker.size,
     pools: () => ({ pages: poolUse(pages), leases: poolUse(leases), looks: poolUse(looks) }),

@@ -56,9 +56,10 @@ export function verifyCommand(terminal: Terminal): Command {
       `
 It asks the upstream VERIFY_RATE times a second for each key, at most; raise that for a quick look.
 
-missing, older and different rows are drift. Rows that the upstream serves no more are counted and left alone, and so
-are those that claim a newer version than it serves ("ahead"): delete such a row by hand, and --repair brings it back.
-Very many of them, since the account was paired anew: see docs/operations.md.`,
+missing, older and different rows are drift, which --repair mends. So are conflicting ones, which claim a newer version
+than the upstream serves, with other content: which of the two is right is yours to say, see docs/operations.md. Rows
+that it serves no more are counted and left alone, and so are those that are as it serves them, but for a newer version
+("ahead").`,
     )
     .action(async (options: Options) => {
       const offline = options.offline === true;
@@ -210,6 +211,7 @@ function describe({ connectionId, ledger, result }: Finding): string {
       `${plural(checked, 'record')} compared in ${plural(result.requests, 'request')}: ${found}${end}`,
     );
     lines.push(...kinds(result.counts));
+    if (Object.values(result.counts).some(({ conflicting }) => conflicting > 0)) lines.push(CONFLICTING);
     if (result.error !== undefined) {
       lines.push(`  ${result.error.kind}: ${result.error.message}`);
       if (result.error.hint !== undefined) lines.push(`  ${result.error.hint}`);
@@ -218,6 +220,9 @@ function describe({ connectionId, ledger, result }: Finding): string {
   for (const { code, detail } of ledger) lines.push(`  ledger: ${code}: ${detail}`);
   return `${connectionId}: ${lines.join('\n')}\n`;
 }
+
+const CONFLICTING =
+  '  conflicting rows claim a newer version than the upstream serves, and no repair decides that: see docs/operations.md';
 
 /** What is not as it should be, or worth knowing, kind by kind. */
 function kinds(counts: CountsByKind): string[] {

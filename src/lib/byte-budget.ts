@@ -41,10 +41,10 @@ export class ByteBudget {
     }
     let held = wanted;
     return {
-      extend: (total) => {
+      extend: (total, leave = 0) => {
         const more = total - held;
         if (more <= 0) return true;
-        if (more > this.#free) return false;
+        if (more > this.#free - leave) return false;
         this.#free -= more;
         held = total;
         return true;
@@ -73,8 +73,9 @@ export class ByteBudget {
 /** Bytes that are held until they are released. */
 export interface Reservation {
   /** Takes what is missing to `total` bytes at once, without waiting (two that wait for each other would never
-   * end). False where there is not enough: nothing is taken then. */
-  extend(total: number): boolean;
+   * end). False where there is not enough: nothing is taken then.
+   * @param leave bytes that stay free for others. */
+  extend(total: number, leave?: number): boolean;
   /** Gives all of them back; harmless when repeated. */
   release(): void;
 }

@@ -2,15 +2,16 @@ import pRetry from 'p-retry';
 import { ConfigError } from '../config/load.ts';
 import { codeOf, mayPass, ReplicaError } from '../errors.ts';
 import { unlessAborted } from '../lib/wait.ts';
+import { type Hazard, hazards } from '../store/hazards.ts';
 import { migrate, requireCurrentSchema } from '../store/migrator.ts';
-import { requireFit, staleCollation, type Unfit } from '../store/server.ts';
+import { requireFit } from '../store/server.ts';
 import type { Replica } from './replica.ts';
 import { requireErasureKey } from './writing.ts';
 
 /**
  * Brings the schema up to date, or checks that it is, and that the key of the erasures is there. A server that is not up
  * yet, or goes away meanwhile, is waited for.
- * @param onStale called where the indexes may be out of order.
+ * @param onHazard called for each.
  * @param patience how long without it, in milliseconds.
  * @returns the migrations that were run.
  * @throws ReplicaError `database` where the server cannot be used, `database_unfit` where it never can; the schema's
@@ -22,7 +23,7 @@ export async function prepareSchema(
     migrate: boolean;
     patience: number;
     onWaiting: (what: string) => void;
-    onStale?: (collation: Unfit) => void;
+    onHazard?: (hazard: Hazard) => void;
   },
   signal: AbortSignal,
 ): Promise<string[]> {
@@ -39,9 +40,9 @@ export async function prepareSchema(
     served = false;
     await requireFit(db);
     if (options.migrate) {
-      const onWaiting = () => {
+      const onWaiting = (what: string) => {
         served = true;
-        options.onWaiting('another migration');
+        options.onWaiting(what);
       };
       const reached = () => {
         served = true;
@@ -50,8 +51,7 @@ export async function prepareSchema(
       migrations.push(...(await migrate(db, schema, onWaiting, reached)));
     } else await requireCurrentSchema(db, schema);
     await requireErasureKey(replica);
-    const stale = options.onStale && (await staleCollation(db));
-    if (stale !== undefined) options.onStale?.(stale);
+    if (options.onHazard) for (const hazard of await hazards(db)) options.onHazard(hazard);
   };
   const trying = pRetry(prepare, {
     signal,

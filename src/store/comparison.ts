@@ -9,9 +9,10 @@ import { recordset } from './recordset.ts';
 /**
  * How a record that the upstream serves compares with the stored row. `older`: the stored one is. `different`: other
  * content at an equal version, or, where the record has no version of its own, other content in a row that was not
- * written since. `ahead`: the stored row claims a newer version than the upstream serves.
+ * written since. `conflicting`, `ahead`: the stored row claims a newer version than the upstream serves, with other
+ * content, or with the same.
  */
-export type Verdict = 'same' | 'missing' | 'older' | 'different' | 'ahead';
+export type Verdict = 'same' | 'missing' | 'older' | 'different' | 'conflicting' | 'ahead';
 
 /** The version of a record that came without one of its own, until it is written. */
 export const UNVERSIONED = -1n;
@@ -86,7 +87,7 @@ export async function compare(
         when newer then 'older'
         when equal then case when differs then 'different' else 'same' end
         when written_since then 'same'
-        else 'ahead' end as verdict
+        when differs then 'conflicting' else 'ahead' end as verdict
       from looked
     )
     select verdict, count(*) filter (where known)::integer as known,
@@ -96,6 +97,7 @@ export async function compare(
     missing: [],
     older: [],
     different: [],
+    conflicting: [],
     ahead: [],
   };
   let known = 0;

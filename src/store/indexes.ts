@@ -53,6 +53,9 @@ export const LARGE_INDEXES: readonly LargeIndex[] = [
   },
 ];
 
+/** SQL: the sessions that build an index in this database. */
+export const INDEX_BUILDERS = sql`array(select pid from pg_stat_progress_create_index where datname = current_database())`;
+
 /** What came of {@link tendIndexes}; indexes by their names. */
 export interface Tended {
   readonly built: string[];
@@ -67,21 +70,23 @@ export interface Tended {
  * Brings the large indexes to what the settings want: those of the search are there only for it. The extension that
  * parts of words need is made where this role may, and never dropped: others may use it.
  * @param db as {@link buildIndexes} wants it.
+ * @param onBuilding told of each that is begun.
  */
 export async function tendIndexes(
   db: Kysely<Database>,
   schema: string,
   { search }: { readonly search: SearchKind },
+  onBuilding?: (name: string) => void,
 ): Promise<Tended> {
   const unwanted = { off: [SEARCH_INDEX, PARTS_INDEX], on: [PARTS_INDEX], parts: [] }[search];
   const dropped = await dropIndexes(db, schema, unwanted);
   const wanted = [...LARGE_INDEXES, ...(search === 'off' ? [] : [SEARCH_INDEX])];
-  const built = await buildIndexes(db, schema, wanted);
+  const built = await buildIndexes(db, schema, wanted, onBuilding);
   const { schema: extension, obstacle } = search === 'parts' ? await makeTrigrams(db) : {};
   if (extension !== undefined) {
     const parts = partsIndex(extension);
     wanted.push(parts);
-    built.push(...(await buildIndexes(db, schema, [parts])));
+    built.push(...(await buildIndexes(db, schema, [parts], onBuilding)));
   }
   const standing = await valid(db, schema, wanted);
   const left = wanted.flatMap(({ name }) => (standing.has(name) ? [] : [name]));
@@ -114,12 +119,14 @@ export async function buildIndexes(
   db: Kysely<Database>,
   schema: string,
   indexes: readonly LargeIndex[] = LARGE_INDEXES,
+  onBuilding: (name: string) => void = () => {},
 ): Promise<string[]> {
   if ((await toBuild(db, schema, indexes)).length === 0) return [];
   return await alone(db, schema, async () => {
     // Asked again: another may have built them in between.
     const missing = await toBuild(db, schema, indexes);
     for (const { name, table, definition } of missing) {
+      onBuilding(name);
       // What is there is invalid; whoever still builds it is waited for.
       await sql`drop index concurrently if exists ${sql.id(schema, name)}`.execute(db);
       const way = await wayOf(db, schema, table);

@@ -12,11 +12,22 @@ import { isOf } from './places.ts';
 /** Longest JID that is followed, in bytes: what is longer is no JID, and might not fit into an index. */
 export const MAX_JID_BYTES = 1024;
 
-/** SQL: the E.164 of a phone JID, null of any other. The digits of a LID are no phone number. */
+/** SQL: the E.164 of a phone JID, with a device or without; null of any other. The digits of a LID are no phone number. */
 export function phoneOf(jid: string): string {
   // What `like` refuses is not put to the regular expression, which takes ten times as long.
-  return `case when ${jid} like '%@s.whatsapp.net' and ${jid} ~ '^[1-9][0-9]{4,14}@s\\.whatsapp\\.net$'
-    then '+' || split_part(${jid}, '@', 1) end`;
+  return `case when ${jid} like '%@s.whatsapp.net' and ${jid} ~ '^[1-9][0-9]{4,14}(:[0-9]+)?@s\\.whatsapp\\.net$'
+    then '+' || split_part(split_part(${jid}, '@', 1), ':', 1) end`;
+}
+
+/** SQL: whether a JID names a device of its account, as WhatsApp has it: `4915112345678:4@s.whatsapp.net`. The index
+ * `jids_by_account` is of these alone. */
+export function hasDevice(jid: string): string {
+  return `${jid} like '%:%@%'`;
+}
+
+/** SQL: the JID of a device's account. */
+export function accountOf(jid: string): string {
+  return `regexp_replace(${jid}, ':[0-9]+@', '@')`;
 }
 
 /** SQL: whether a JID may be a person's, not a group's or a list's. */
@@ -94,6 +105,19 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
   const table = sql.table('jids');
   const connection = sql`(select ${connectionId}::text)`;
   return sql`,
+    -- What is told of an account, of its devices too of which nothing else is told. Hardly ever there are any.
+    jids_said as materialized (
+      select * from jid_facts
+      union all
+      select d.jid, f.person_id, f.contact_phone, f.own_phone, null
+      from jid_facts f
+      cross join lateral (
+        select s.jid from ${table} s
+        where s.connection_id = ${connection} and ${sql.raw(hasDevice('s.jid'))}
+          and ${sql.raw(accountOf('s.jid'))} = f.jid offset 0
+      ) d
+      where f.person_id is not null and d.jid not in (select jid from jid_facts)
+    ),
     -- Windows in place of joins: of sets that the statement makes itself the planner takes a handful of rows for granted,
     -- and would compare all with all.
     jid_claims as materialized (
@@ -101,7 +125,7 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
         max(c.person_id) filter (where c.told) over (partition by c.jid) as told_person
       from (
         select jid, person_id, contact_phone, null::text as known_phone, own_phone, last_message_at, true as told
-        from jid_facts
+        from jids_said
         union all
         select k.jid, k.person_id, null, k.phone_e164, null, null, false
         from (select distinct person_id from jid_facts where person_id is not null) p

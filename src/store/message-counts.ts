@@ -1,6 +1,6 @@
 import { type RawBuilder, sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
-import { isPersonal, phoneOf } from './jids.ts';
+import { accountOf, hasDevice, isPersonal, phoneOf } from './jids.ts';
 import { isOf } from './places.ts';
 
 /*
@@ -60,8 +60,8 @@ export function messageCounts(connectionId: ConnectionId, numbering: number): Ra
       from recounted c
     ),
     jids_heard_of as (
-      insert into ${sql.table('jids')} (connection_id, jid, phone_e164)
-      select ${connectionId}, c.jid, ${raw(phoneOf('c.jid'))}
+      insert into ${sql.table('jids')} (connection_id, jid, person_id, phone_e164)
+      select ${connectionId}, c.jid, a.person_id, coalesce(a.phone_e164, ${raw(phoneOf('c.jid'))})
       from (
         -- looked up once each, not message by message; what a JID is like is asked only of those that are new
         select c.jid from (select distinct jid from counted where jid is not null offset 0) c
@@ -71,6 +71,12 @@ export function messageCounts(connectionId: ConnectionId, numbering: number): Ra
         ) e on true
         where e.jid is null offset 0
       ) c
+      -- a device is whose account it is of
+      left join lateral (
+        select s.person_id, s.phone_e164 from ${sql.table('jids')} s
+        where ${raw(hasDevice('c.jid'))}
+          and s.connection_id = (select ${connectionId}::text) and s.jid = ${raw(accountOf('c.jid'))} limit 1
+      ) a on true
       where ${raw(isPersonal('c.jid'))}
     ),
     -- An update of its own: an upsert would lock each row first, and note that in the log.

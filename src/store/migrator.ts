@@ -5,14 +5,12 @@ import { type Kysely, sql, type Transaction } from 'kysely';
 import { FileMigrationProvider, type Migration, type MigrationProvider, Migrator } from 'kysely/migration';
 import { mayPass, ReplicaError } from '../errors.ts';
 import { openDatabase } from './database.ts';
+import { tellOfHolders } from './lock-holders.ts';
 import type { Database } from './schema.ts';
 import { BESIDE, inTransaction } from './transaction.ts';
 
 /** Where the migrations are, in the sources and in `dist` alike. */
 const MIGRATIONS = fileURLToPath(new URL('../../migrations', import.meta.url));
-
-/** After this long behind another migration's lock, in milliseconds, somebody is told. */
-const TELL_OF_LOCK_AFTER = 3_000;
 
 export interface MigrationState {
   readonly name: string;
@@ -37,7 +35,9 @@ const LOCK = sql.lit(3853314791062309107n);
  * Brings the schema up to date, in one transaction, under an advisory lock that is the transaction's: of several that
  * start at once, one migrates and the others wait for it. Rejected: Kysely's lock, which is the session's. Behind a
  * pooler in transaction mode it is on another connection than the migration, and may stay there for ever.
- * @param onWaiting called when another's migration is waited for.
+ * Nothing is left of one whose process has ended.
+ * @param onWaiting told what is waited for, once that has lasted for some seconds: who is at another migration, or has
+ * locked what is to be changed.
  * @param reached called inside the transaction, after each migration.
  * @returns the names of the migrations that were run.
  * @throws ReplicaError `schema_newer` on a schema newer than the program; `migration_failed` when one fails; what
@@ -46,19 +46,22 @@ const LOCK = sql.lit(3853314791062309107n);
 export async function migrate(
   db: Kysely<Database>,
   schema: string,
-  onWaiting: () => void = () => {},
+  onWaiting: (what: string) => void = () => {},
   reached: () => void = () => {},
 ): Promise<string[]> {
   const before = await schemaVersion(db, schema);
   refuseNewer(before);
   if (before.pending.length === 0) return [];
-  const waiting = setTimeout(onWaiting, TELL_OF_LOCK_AFTER);
+  const done = new AbortController();
   try {
     let failed: string | undefined;
     try {
       return await inTransaction(db, BESIDE, async (trx) => {
+        await undoneWithoutUs(trx);
+        const { rows } = await sql`select pg_backend_pid() as pid`.execute(trx);
+        const session = sql`array[${(rows[0] as { pid: number }).pid}::integer]`;
+        void tellOfHolders(db, session, onWaiting, done.signal);
         await lock(trx);
-        clearTimeout(waiting);
         await makeSchema(trx, schema);
         const { error, results = [] } = await migrator(trx, schema, reached).migrateToLatest();
         failed = results.find((result) => result.status === 'Error')?.migrationName ?? failed;
@@ -74,8 +77,19 @@ export async function migrate(
       throw ReplicaError.from('migration_failed', error, where);
     }
   } finally {
-    clearTimeout(waiting);
+    done.abort();
   }
+}
+
+/**
+ * Has the server look every second whether this process is still there. It would go on waiting for a lock otherwise, with
+ * everybody else who wants that table behind it, and then run the statement to its end.
+ */
+async function undoneWithoutUs(trx: Transaction<Database>): Promise<void> {
+  // Where the server's system cannot tell, the setting is refused.
+  await sql`do $$ begin
+    perform set_config('client_connection_check_interval', '1s', true);
+  exception when invalid_parameter_value then null; end $$`.execute(trx);
 }
 
 /** Kysely goes on where it may not make it, and what then fails tells nothing. */

@@ -52,20 +52,22 @@ export async function membersPutAside(
   return new Set(rows.map((row) => row.member));
 }
 
-/** Those of these bad records of which the quarantine has never heard. */
+/** Those of these bad records of which the quarantine has never heard; of a participant, in its own conversation. */
 export async function neverPutAside(
   db: Db,
   connectionId: ConnectionId,
   rejects: readonly Reject[],
 ): Promise<Reject[]> {
-  const asked = rejects.map(({ kind, recordId, json }, place) => {
-    return { place, kind, id: recordId, hash: createHash('sha256').update(json).digest('hex') };
+  const asked = rejects.map(({ kind, recordId, conversationId, json }, place) => {
+    const hash = createHash('sha256').update(json).digest('hex');
+    return { place, kind, id: recordId, hash, within: kind === 'participant' ? conversationId : null };
   });
   const { rows } = await sql<{ place: number }>`
     select distinct r.place
-    from json_to_recordset(${JSON.stringify(asked)}::json) as r (place integer, kind text, id text, hash text)
+    from json_to_recordset(${JSON.stringify(asked)}::json) as r (place integer, kind text, id text, hash text, within text)
     join ${sql.table('quarantine')} q on q.connection_id = ${connectionId} and q.kind = r.kind
-      and (q.record_id = r.id or q.record_sha256 = r.hash)`.execute(db);
+      and (q.record_id = r.id or q.record_sha256 = r.hash)
+      and (r.within is null or q.conversation_id = r.within)`.execute(db);
   const known = new Set(rows.map((row) => row.place));
   return rejects.filter((_, place) => !known.has(place));
 }

@@ -26,9 +26,6 @@ export interface Unfit {
 /** Oldest Postgres that the tables work on. */
 const OLDEST = 140_000;
 
-/** The first that notes with which version of its collation a database was made. */
-const NOTES_COLLATION = 150_000;
-
 export async function serverFacts(db: Kysely<Database>): Promise<ServerFacts> {
   const { rows } = await sql<ServerFacts>`
     select current_setting('server_version_num')::integer as version, current_setting('server_version') as name,
@@ -58,30 +55,4 @@ export async function requireFit(db: Kysely<Database>): Promise<void> {
   const found = unfit(await serverFacts(db));
   if (found === undefined) return;
   throw new ReplicaError('database_unfit', { where: found.what, hint: found.remedy });
-}
-
-/**
- * Whether the database was made with another version of its collation than the operating system has now: an update of
- * glibc or ICU, another image, a standby of another system. Its indexes of texts, the keys among them, may then be in a
- * wrong order, and let a row in twice. Postgres itself says so at each login, to whoever reads its notices.
- * @returns undefined where the order is the same, has no versions (`C`), or the server does not note it (before 15).
- */
-export async function staleCollation(db: Kysely<Database>): Promise<Unfit | undefined> {
-  const { version, database } = await serverFacts(db);
-  if (version < NOTES_COLLATION) return undefined;
-  const { rows } = await sql<{ noted: string; actual: string }>`
-    select d.datcollversion as noted, a.actual
-    from pg_database d cross join lateral (select pg_database_collation_actual_version(d.oid) as actual) a
-    where d.datname = current_database() and a.actual <> d.datcollversion`.execute(db);
-  const [row] = rows;
-  if (row === undefined) return undefined;
-  const quoted = `"${database.replaceAll('"', '""')}"`;
-  return {
-    what:
-      `${database} was made with version ${row.noted} of its collation, and the system has ${row.actual}: ` +
-      'indexes may be out of order, keys too',
-    remedy:
-      `with all workers stopped, as the owner: REINDEX DATABASE ${quoted}; ` +
-      `ALTER DATABASE ${quoted} REFRESH COLLATION VERSION; then \`wa-replica verify\``,
-  };
 }

@@ -28,6 +28,8 @@ const OPENING = /^(?:start transaction|select set_config\()/;
 /** What may be sent before it is known that the transaction has begun. Anything else would be committed by itself where
  * the server has refused to begin one, as it does where somebody cancels just then. */
 const READING = /^\s*select\s/;
+/** What is sent whatever came of the beginning, which the error that leads to it need not be of. */
+const ROLLBACK = 'rollback';
 const NO_ROWS = { command: '', rowCount: 0, rows: [] };
 
 const times = new Map<string, number>();
@@ -114,7 +116,8 @@ class Session implements PostgresPoolClient {
       this.#opening.push(answer);
       return NO_ROWS;
     }
-    const opening = this.#opening.splice(0);
+    const begun = this.#opening.splice(0);
+    const opening = text === ROLLBACK ? [] : begun;
     if (!READING.test(text)) await Promise.all(opening);
     const [result] = await Promise.all([this.#send(text, values), ...opening]);
     return result;

@@ -11,8 +11,10 @@ export interface Counts {
   missing: number;
   older: number;
   different: number;
+  /** Stored rows that claim a newer version than the upstream serves, with other content. No repair decides that. */
+  conflicting: number;
   mended: number;
-  /** Stored rows that claim a newer version than the upstream serves; no drift. */
+  /** The same with equal content; no drift. */
   ahead: number;
   /** Not counted as drift, because they are not to be there: see `verify/exemptions.ts`. */
   exempt: number;
@@ -24,10 +26,20 @@ export type CountsByKind = Record<Kind, Counts>;
 
 export function emptyCounts(): CountsByKind {
   const none = () => ({
-    ...{ checked: 0, missing: 0, older: 0, different: 0 },
+    ...{ checked: 0, missing: 0, older: 0, different: 0, conflicting: 0 },
     ...{ mended: 0, ahead: 0, exempt: 0, not_served: 0 },
   });
   return { conversation: none(), contact: none(), message: none() };
+}
+
+/** Counts as they were noted; an older version has noted fewer. */
+function completed(noted: Partial<CountsByKind>): CountsByKind {
+  const { conversation, contact, message } = emptyCounts();
+  return {
+    conversation: { ...conversation, ...noted.conversation },
+    contact: { ...contact, ...noted.contact },
+    message: { ...message, ...noted.message },
+  };
 }
 
 /** Where an interrupted verification goes on. */
@@ -84,7 +96,7 @@ export async function openVerification(
       verification_id: string;
       noted_at: string;
       position: ResumeAt | null;
-      counts: CountsByKind;
+      counts: Partial<CountsByKind>;
       requests: string;
     }>`
       with latest as (
@@ -105,7 +117,7 @@ export async function openVerification(
         notedAt: row.noted_at,
         position: row.position ?? FIRST,
         // Without a position it begins anew (see `forgetPositions`), and so does what it counted.
-        counts: { ...emptyCounts(), ...(row.position === null ? {} : row.counts) },
+        counts: row.position === null ? emptyCounts() : completed(row.counts),
         requests: Number(row.requests),
       };
     }
@@ -138,9 +150,11 @@ export function sums(counts: CountsByKind): {
   not_served: number;
 } {
   const all = { checked: 0, drift: 0, mended: 0, remaining: 0, not_served: 0 };
-  for (const { checked, missing, older, different, mended, not_served } of Object.values(counts)) {
+  for (const { checked, missing, older, different, conflicting, mended, not_served } of Object.values(
+    counts,
+  )) {
     all.checked += checked;
-    all.drift += missing + older + different;
+    all.drift += missing + older + different + conflicting;
     all.mended += mended;
     all.not_served += not_served;
   }

@@ -165,6 +165,8 @@ export class ConnectionLoop {
       const error = ReplicaError.from('internal', cause, 'a turn');
       const goOn = await this.#recovery.explain(error, this.#lease.at, signal);
       if (goOn === undefined) throw error;
+      // What is stored may be under the lease of another by now.
+      if (goOn.term !== this.#lease.term) return 'lease_lost';
       this.#lease.at = goOn;
       return { caughtUp: false, nextIn: 0 };
     }

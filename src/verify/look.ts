@@ -106,7 +106,7 @@ async function compareAll(
       const refused = await halve(rows, (some) =>
         asked(db, async () => {
           const compared = await compare(db, entity, some, target, partial);
-          for (const verdict of ['missing', 'older', 'different'] as const) {
+          for (const verdict of ['missing', 'older', 'different', 'conflicting'] as const) {
             for (const id of compared.ids[verdict]) verdicts.set(id, verdict);
           }
           ahead += compared.ids.ahead.length;

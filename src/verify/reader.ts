@@ -34,8 +34,9 @@ const ATTEMPTS = 5;
  * might need. */
 const EXPECTED_BYTES = 65_536;
 
-/** A list that is not paged may be this many times as large as a page: there is no smaller one to ask for (R19). */
-const LAST_RESORT = 4;
+/** What there is no smaller one to ask for of (R19) may be this many times as large as a page. Not as large as all that
+ * may be held: whoever compares it waits for a page of the connection, which wants room, too. */
+const LAST_RESORT = 3;
 
 /** Reads one connection's lists: at the pace of verifications, behind the live loops, again where it fails for now. */
 export class ListReader {
@@ -65,6 +66,7 @@ export class ListReader {
   /** A page of a conversation's messages; what is too large, too slow or refused is asked for again with a lower limit. */
   async messages(conversationId: string, before: string | undefined, signal: AbortSignal): Promise<Read> {
     const limit = this.#limit;
+    const most = () => Math.min(limit.maxBytes, this.#most);
     const smaller = ({ kind }: ReplicaError) => {
       if (kind === 'oversize' || kind === 'timeout') return limit.shrink(1);
       if (kind !== 'bad_request') return false;
@@ -75,16 +77,19 @@ export class ListReader {
     };
     const ask = (request: ListRequest) =>
       this.#context.lists.messages(request, conversationId, before, limit.current);
-    const read = await this.#read(ask, () => limit.maxBytes, smaller, signal);
+    const read = await this.#read(ask, most, smaller, signal);
     limit.good(read.list.records.length, read.list.bytes, read.list.hasMore);
     return read;
   }
 
   /** A list that is not paged. */
   async #whole(ask: (request: ListRequest) => Promise<List>, signal: AbortSignal): Promise<Read> {
-    const most = this.#context.maxResponseBytes * LAST_RESORT;
     const smaller = () => false;
-    return await this.#read(ask, () => most, smaller, signal);
+    return await this.#read(ask, () => this.#most, smaller, signal);
+  }
+
+  get #most(): number {
+    return this.#context.maxResponseBytes * LAST_RESORT;
   }
 
   async #read(
@@ -93,7 +98,7 @@ export class ListReader {
     smaller: (error: ReplicaError) => boolean,
     signal: AbortSignal,
   ): Promise<Read> {
-    const { admission, pace, keyOf, backoff: bounds } = this.#context;
+    const { admission, pace, keyOf, maxResponseBytes: page, backoff: bounds } = this.#context;
     const connectionId = this.#connectionId;
     for (let failures = 0; ; ) {
       await pace.turn(keyOf(connectionId), signal);
@@ -101,12 +106,12 @@ export class ListReader {
       try {
         return await admission.request(
           connectionId,
-          EXPECTED_BYTES,
+          Math.min(EXPECTED_BYTES, page),
           signal,
           async (key, held) => {
             const admits = (bytes: number) => {
               if (bytes > most()) return false;
-              if (held.extend(bytes)) return true;
+              if (held.extend(bytes, page)) return true;
               throw budgetFull();
             };
             const list = await ask({ key, connectionId, admits, signal });

@@ -24,6 +24,7 @@ export async function verify(
   const since = order.since?.toISOString() ?? null;
   const open = await openVerification(db, connectionId, { ...order, since }, order.resume === true);
   const walk = new Walk(context, connectionId, order, since, open);
+  const { counts } = walk;
   let ledger: readonly LedgerProblem[] = [];
   let error: ReplicaError | undefined;
   try {
@@ -37,10 +38,10 @@ export async function verify(
     error = ReplicaError.from('internal', cause, 'comparing a list');
     if (signal.aborted || error.kind === 'lease_lost') {
       await noteInterruption(context, connectionId, walk.noted, walk.requests);
-      return { state: 'interrupted', counts: walk.kept, requests: walk.requests, ledger };
+      return { state: 'interrupted', counts, requests: walk.requests, ledger };
     }
   }
-  const { counts, requests } = walk;
+  const { requests } = walk;
   const state = error === undefined ? 'finished' : 'failed';
   await noteVerification(db, connectionId, walk.noted, {
     ...{ state, position: null, counts, requests, ledgerProblems: ledger.length },

@@ -6,7 +6,7 @@ import { databaseTime } from '../store/progress.ts';
 import type { CountsByKind, Failed, OpenVerification, ResumeAt } from '../store/verifications.ts';
 import { type CheckedPage, checkPage, type Oldest, type PageChecks } from './checked-page.ts';
 import type { VerifyContext, VerifyOrder } from './context.ts';
-import { leaseLost, requireLease } from './lease.ts';
+import { leaseLost } from './lease.ts';
 import { readListed } from './listed.ts';
 import { note } from './note.ts';
 import { ListReader, type Read } from './reader.ts';
@@ -31,7 +31,6 @@ export class Walk {
   readonly #checks: PageChecks;
   #notedAt: string;
   #position: ResumeAt;
-  #kept: CountsByKind;
   /** The first failure of {@link OF_ONE_CONVERSATION}. */
   #unread: Failed | undefined;
   #done = 0;
@@ -53,14 +52,8 @@ export class Walk {
     this.#position = open.position;
     this.#unread = open.position.unread;
     this.counts = open.counts;
-    this.#kept = structuredClone(open.counts);
     this.#reader = new ListReader(context, connectionId, open.requests);
     this.#checks = { context, connectionId, order, since, counts: open.counts };
-  }
-
-  /** The counts that belong to the position: what was compared after it will be compared again. */
-  get kept(): CountsByKind {
-    return this.#kept;
   }
 
   /** What it is noted as, and when it was last (see `noteVerification`). */
@@ -123,7 +116,6 @@ export class Walk {
 
   /** The ids of a list that is not compared. */
   async #ids(read: () => Promise<Read>): Promise<Set<string>> {
-    requireLease(this.#order);
     const { list, release } = await read();
     release();
     return new Set(readListed(CONVERSATION, list).good.map(({ id }) => id));
@@ -182,7 +174,6 @@ export class Walk {
 
   async #keep(position: ResumeAt): Promise<void> {
     this.#position = { ...position, ...(this.#unread && { unread: this.#unread }) };
-    this.#kept = structuredClone(this.counts);
     const { counts, requests } = this;
     const { stage } = position;
     this.#order.onProgress?.({

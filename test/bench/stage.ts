@@ -24,6 +24,8 @@ export interface Stage {
   readonly options: BenchOptions;
   readonly postgres: BenchPostgres;
   readonly bin: string;
+  /** The same with a Postgres of its own that has other settings than it comes with. It ends with the bench. */
+  tuned(settings: Readonly<Record<string, string>>): Promise<Stage>;
   /** A line for whoever waits. */
   readonly note: (line: string) => void;
   /** Picks by size: the bench's own, or the one for a try. */
@@ -82,10 +84,15 @@ export async function openStage(options: BenchOptions, note: (line: string) => v
     // The latest first; each tells nobody of its end, for it may have ended already.
     for (const end of ends.splice(0).reverse()) await end().catch(() => {});
   };
-  return {
+  const stage: Stage = {
     options,
     postgres,
     bin: program.bin,
+    async tuned(further) {
+      const other = await startBenchPostgres(options.dir, { ...settings, ...further }, note);
+      ends.push(() => other.destroy());
+      return { ...stage, postgres: other };
+    },
     note,
     profileDir,
     env: hasty,
@@ -109,4 +116,5 @@ export async function openStage(options: BenchOptions, note: (line: string) => v
       program.remove();
     },
   };
+  return stage;
 }

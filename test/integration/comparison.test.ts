@@ -77,7 +77,9 @@ describe('a record with a version', () => {
     ['has other content', { body: 'forged' }, 'different'],
     ['lacks content', { body: undefined }, 'different'],
     ['has a field that no column has', { more: 1 }, 'different'],
-    ['is older', { seq: 4, body: 'old' }, 'ahead'],
+    ['is older, with other content', { seq: 4, body: 'old' }, 'conflicting'],
+    ['is older, and else the same', { seq: 4 }, 'ahead'],
+    ['is older, and tells but a part', { seq: 4, conversation_id: undefined, sent_at: undefined }, 'ahead'],
     ['is not there', { message_id: 'new' }, 'missing'],
     ["is another connection's", { message_id: 'other' }, 'missing'],
     ['tells but a part, as it is', { conversation_id: undefined, sent_at: undefined }, 'same'],
@@ -91,7 +93,7 @@ describe('a record with a version', () => {
   });
 
   test('that is older than a row which was written since is not behind it', async () => {
-    expect((await verdict(MESSAGE, { ...MESSAGE_IS, seq: 4 }, unseen())).verdict).toBe('same');
+    expect((await verdict(MESSAGE, { ...MESSAGE_IS, seq: 4, body: 'x' }, unseen())).verdict).toBe('same');
   });
 
   test('of a newer numbering is newer, of an older one older', async () => {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { runCommand } from '../support/command.ts';
-import { CLOCK, Doctor, HEARD, REACHABLE, UP_TO_DATE } from './doctor.ts';
+import { CLOCK, Doctor, HEARD, linesOf, REACHABLE, UP_TO_DATE } from './doctor.ts';
 
 const doctor = Doctor.use();
 const { database } = doctor;
@@ -8,7 +8,7 @@ const { database } = doctor;
 /** How doctor ends, and its lines without what to do. */
 async function examine(env: Record<string, string>) {
   const { status, stdout, stderr } = await runCommand(['doctor'], { SEARCH: 'off', ...env });
-  return { status, stderr, findings: stdout.split('\n').filter((line) => /^[✓!✗]/.test(line)) };
+  return { status, stderr, findings: linesOf(stdout).filter((line) => /^[✓!✗]/.test(line)) };
 }
 const ALLOWED = expect.stringMatching(/^✓ privileges: \w+ may read and write the tables$/);
 const OF_DATABASE = [REACHABLE, CLOCK, ALLOWED, UP_TO_DATE, HEARD];

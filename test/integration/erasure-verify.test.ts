@@ -194,6 +194,17 @@ test('what a page or an erasure settles between look and repair is neither writt
   await database.query('drop table kept');
 });
 
+test('what cannot be stored of somebody erased is put aside by nobody, and is no drift', async () => {
+  const chat = connection.conversations.find((one) => one.direct === person)!;
+  const bad = { message_id: 'bad', conversation_id: chat.id, chat_jid: person.phoneJid, body: 7 };
+  connection.injectRaw('message', (seq) =>
+    JSON.stringify({ ...bad, sent_at: new Date(Date.now() - 3_600_000), seq: Number(seq) }),
+  );
+  await caughtUp();
+  expect(await database.query('select record_id from whatsapp.quarantine')).toEqual([]);
+  expect(sums((await check(false)).counts)).toMatchObject({ drift: 0 });
+});
+
 test('messages that are too old go, do not come back, and are no drift', async () => {
   const db = openTestDatabase(database.url);
   try {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { ensureConnections } from '../../src/store/connections.ts';
+import { makeDueUnlessLocked } from '../../src/store/due.ts';
 import { WakeUp } from '../../src/sync/wake-up.ts';
 import { useFreshDatabase } from '../support/database.ts';
 import { differencesFromTruth, quickSettings } from '../support/replica.ts';
@@ -22,10 +23,10 @@ afterEach(async () => {
 });
 
 /** A worker that polls once an hour. */
-async function start(): Promise<TestWorker> {
+async function start(more: Record<string, string> = {}): Promise<TestWorker> {
   const never = { POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h' };
   const worker = await startWorker(
-    { ...quickSettings(database.url, simulator.url), ...never },
+    { ...quickSettings(database.url, simulator.url), ...never, ...more },
     { discovers: false },
   );
   workers.push(worker);
@@ -103,14 +104,42 @@ test('a lease that the worker has no more, at the same term, is given up and had
   await replicated();
 });
 
-test('a lease of the worker without a loop, which could not be given back, is given back', async () => {
-  const { worker } = await start();
+test('a lease of the worker without a loop, which could not be given back, is given back at the second look', async () => {
+  // It renews when it is told to, and ends that with its heartbeat.
+  const { worker } = await start({ LEASE_TTL: '1h' });
+  const heartbeat = async () => (await database.query('select heartbeat_at::text from whatsapp.workers'))[0]!;
+  const renew = async () => {
+    const { heartbeat_at: before } = await heartbeat();
+    worker.renewNow();
+    await waitFor(async () => (await heartbeat()).heartbeat_at !== before, { what: 'the renewal' });
+  };
   await replicated();
   await ensureConnections(database.db, ['conn_b']);
   const mine = `update whatsapp.sync_state set lease_owner = $1, lease_expires_at = now() + interval '1 hour'
     where connection_id = 'conn_b'`;
   await database.query(mine, [worker.id]);
-  const free = `select from whatsapp.sync_state where connection_id = 'conn_b' and lease_owner is null`;
-  await waitFor(async () => (await database.query(free)).length, { what: 'the lease to be free' });
+  const owner = async () =>
+    (await database.query(`select lease_owner from whatsapp.sync_state where connection_id = 'conn_b'`))[0]!
+      .lease_owner;
+  // One that was just claimed gets its loop in a moment.
+  await renew();
+  expect(await owner()).toBe(worker.id);
+  await renew();
+  expect(await owner()).toBeNull();
   expect(worker.held).toEqual(['conn_a']);
+});
+
+test('a renewal that was asked for and failed is made up for at the next look, however long leases last', async () => {
+  const { worker, events } = await start({ LEASE_TTL: '1h' });
+  await replicated();
+  simulator.world.applyChanges(10);
+  await makeDueUnlessLocked(database.db, ['conn_a']);
+  await database.query('alter table whatsapp.sync_state rename to away');
+  const failures = () => events.filter(({ type }) => type === 'worker_failed').length;
+  const before = failures();
+  worker.renewNow();
+  // The first may be of a look that had begun before.
+  await waitFor(() => failures() >= before + 2, { what: 'the renewal to fail' });
+  await database.query('alter table whatsapp.away rename to sync_state');
+  await replicated();
 });

@@ -205,6 +205,18 @@ test('a standby without connections is ready, and takes over', async () => {
   await readiness(base, { status: 200, says: '"current":1' });
 });
 
+test('the page says so where nobody asks for a connection any more', async () => {
+  await startReady();
+  await daemons.stopAll();
+  const base = await httpOf(daemons.start({ WHATSAPP_USE_CONNECTION_IDS: 'conn_a', READY_MAX_LAG: '3s' }));
+  const says = async () => {
+    const { body } = await ask(base, { headers: bearer(TOKEN) });
+    const told = ['>1 of 2 connections does not replicate<', '</span>was live, no worker has it</p>'];
+    return told.every((part) => body.includes(part));
+  };
+  await waitFor(says, { what: 'the page to tell of conn_b' });
+});
+
 test('/status is what status --json prints', async () => {
   // After the first poll nothing moves any more but the clock.
   const calm = { POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', LEASE_TTL: '1h' };

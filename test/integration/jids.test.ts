@@ -1,5 +1,5 @@
 /** Who is behind a JID, as contacts, members and direct chats tell it (`jids`): which of them counts. */
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { direct, E164, group, LID, message, PersonPages, PHONE } from './person-pages.ts';
 
 const { page, rows } = PersonPages.use();
@@ -110,4 +110,45 @@ test('a number that is known stays, whatever a JID looks like; that of a JID tha
     ],
   });
   expect((await known()).slice(-2)).toEqual(['77@lid p0', '78@lid p2']);
+});
+
+describe('a JID with a device', () => {
+  const [phone, lid] = ['4915112345678:4@s.whatsapp.net', '491701234567890:12@lid'];
+  const feed = () =>
+    rows(`select message_id as id, person_jid, person_id, person_name, person_e164 from whatsapp.message_feed
+      order by sent_at`);
+  const own = { person_id: 'p1', phone_jid: PHONE, lid_jid: LID, display_name: 'Anna' };
+
+  test.each(['before', 'after'])('is its account’s, when that was told %s the message', async (when) => {
+    if (when === 'before') await page({ contacts: [own] });
+    await page({
+      messages: [message('m1', 1, { sender_jid: phone }), message('m2', 2, { sender_jid: lid })],
+    });
+    if (when === 'after') {
+      expect(await known()).toEqual([`${phone} ${E164}`, lid]);
+      await page({ contacts: [own] });
+    }
+    const anna = { person_id: 'p1', person_name: 'Anna', person_e164: E164 };
+    expect(await feed()).toEqual([
+      { id: 'm1', person_jid: phone, ...anna },
+      { id: 'm2', person_jid: lid, ...anna },
+    ]);
+    expect(await rows('select jids from whatsapp.people')).toEqual([{ jids: [phone, PHONE, lid, LID] }]);
+    // A group that tells of the account alone.
+    await page({ conversations: [group(3, member(LID, 'p2'), member(PHONE, 'p2'))] });
+    expect((await feed()).map(({ person_id }) => person_id)).toEqual(['p2', 'p2']);
+  });
+
+  test('follows what is told of itself before what is told of its account', async () => {
+    await page({ messages: [message('m1', 1, { sender_jid: lid })] });
+    await page({ conversations: [group(2, member(LID, 'p1'), member(lid, 'p2'))] });
+    expect(await known()).toEqual([`${lid} p2`, `${LID} p1`]);
+  });
+
+  test('of another account, or another connection, is left alone', async () => {
+    await rows(`insert into whatsapp.jids (connection_id, jid) values ('another', '${lid}')`);
+    await page({ messages: [message('m1', 1, { sender_jid: '49170:1@lid' })] });
+    await page({ contacts: [own] });
+    expect(await known()).toEqual(['49170:1@lid', lid, `${PHONE} p1 ${E164}`, `${LID} p1 ${E164}`].sort());
+  });
 });

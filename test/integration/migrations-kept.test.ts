@@ -110,3 +110,23 @@ test.each(names)('from %s', async (name) => {
     expect(await database.query(`${made}.message_reactions`)).toEqual([{ n: 1 }]);
   }
 });
+
+test('a device that was heard of before 0013 is its account’s', async () => {
+  await makeOld(database.db as unknown as Kysely<unknown>, '0012_participants_aside');
+  await database.query(`insert into ${SCHEMA}.jids (connection_id, jid, person_id, phone_e164) values
+    ('c', '49151@s.whatsapp.net', 'p1', '+49151'), ('c', '49151:4@s.whatsapp.net', null, null),
+    ('c', '77@lid', 'p1', '+49151'), ('c', '77:5@lid', null, null), ('c', '77:6@lid', 'p2', '+49152'),
+    ('d', '49151:4@s.whatsapp.net', null, null), ('d', '77:5@lid', null, null)`);
+  expect(await migrate(database.db, SCHEMA)).toContain('0013_devices');
+  const devices = await database.query<{
+    row: string;
+  }>(`select concat_ws(' ', connection_id, jid, person_id, phone_e164) as row
+    from ${SCHEMA}.jids where jid like '%:%' order by connection_id, jid collate "C"`);
+  expect(devices.map(({ row }) => row)).toEqual([
+    'c 49151:4@s.whatsapp.net p1 +49151',
+    'c 77:5@lid p1 +49151',
+    'c 77:6@lid p2 +49152',
+    'd 49151:4@s.whatsapp.net +49151',
+    'd 77:5@lid',
+  ]);
+});

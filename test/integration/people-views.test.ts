@@ -25,7 +25,8 @@ beforeAll(async () => {
     ('one', 'c1', 'direct', 'display@lid', null, null), ('one', 'c2', 'direct', '1000009@s.whatsapp.net', null, 'display'),
     ('two', 'c3', 'direct', '1000001@s.whatsapp.net', null, 'display'), ('one', 'c4', 'direct', 'unknown@lid', null, 'first'),
     ('one', 'c5', 'direct', 'stranger@lid', null, null), ('one', 'c6', 'group', '1@g.us', '', null),
-    ('one', 'c7', 'direct', '1000009@s.whatsapp.net', null, null)`);
+    ('one', 'c7', 'direct', '1000009@s.whatsapp.net', null, null), ('one', 'c8', 'group', 'c8', 'c8', null),
+    ('one', 'c9', 'group', 'c9', 'c9', null)`);
   await rows(`insert into whatsapp.conversation_counts values
     ('one', 'c1', 2, 1, '${DAY(2)}', '${DAY(3)}'), ('two', 'c3', 5, 0, '${DAY(1)}', '${DAY(1)}')`);
   await rows(
@@ -36,6 +37,10 @@ beforeAll(async () => {
     ('one', 'm1', 'c1', 'display@lid', 'push@lid', 'pushed', 'incoming', false, 'text', 'first', '${DAY(1)}'),
     ('one', 'm2', 'c1', 'display@lid', '1000004@s.whatsapp.net', '', 'outgoing', null, 'image', 'last', '${DAY(2)}'),
     ('one', 'm3', 'c1', 'display@lid', null, '', 'outgoing', true, 'text', 'timeless', null),
+    ('one', 'm5', 'c8', 'c8', null, '', 'incoming', false, 'text', 'first put in', '${DAY(1)}'),
+    ('one', 'm6', 'c8', 'c8', null, '', 'outgoing', true, 'image', 'put in later', '${DAY(1)}'),
+    ('one', 'm8', 'c9', 'c9', null, '', 'incoming', false, 'text', 'first put in', '${DAY(1)}'),
+    ('one', 'm7', 'c9', 'c9', null, '', 'outgoing', true, 'image', 'put in later', '${DAY(1)}'),
     ('one', 'm4', 'nowhere', 'chat@lid', 'nobody@lid', '', 'incoming', null, 'text', 'lost', '${DAY(1)}')`);
 });
 
@@ -63,6 +68,8 @@ test('a chat’s title is a name, a number, a subject, or its JID; its last mess
     ['c5', 'stranger@lid', null],
     ['c6', '1@g.us', null],
     ['c7', '+1000009', null],
+    ['c8', 'c8', null],
+    ['c9', 'c9', null],
   ]);
   const last =
     await rows(`select last_message_id, last_message_body, last_message_type, last_message_is_from_me, messages,
@@ -94,7 +101,7 @@ test('a chat’s title is a name, a number, a subject, or its JID; its last mess
 test('a message says who sent it, as far as anybody has told', async () => {
   expect(
     await rows(`select message_id as id, is_from_me as ours, chat_title, sender_name, sender_e164, person_jid, person_name
-      from whatsapp.message_feed order by 1`),
+      from whatsapp.message_feed where message_id <= 'm4' order by 1`),
   ).toEqual([
     {
       ...{ id: 'm1', ours: false, chat_title: 'Display', sender_name: 'push', sender_e164: '+1000003' },
@@ -174,4 +181,14 @@ test('a person is one row, by the best name that any connection has; who never w
       ...none,
     },
   ]);
+});
+
+test('of several messages of one second, a chat’s last is the first of its feed', async () => {
+  const feed =
+    await rows(`select conversation_id, message_id, body, content_type, is_from_me from whatsapp.message_feed
+    where conversation_id in ('c8', 'c9') order by sent_at desc, message_id desc`);
+  const last = await rows(`select conversation_id, last_message_id as message_id, last_message_body as body,
+      last_message_type as content_type, last_message_is_from_me as is_from_me
+    from whatsapp.conversation_list where conversation_id in ('c8', 'c9') order by conversation_id`);
+  expect(last).toEqual(['c8', 'c9'].map((id) => feed.find((one) => one.conversation_id === id)));
 });

@@ -21,6 +21,8 @@ interface Entry {
   readonly code?: string;
 }
 
+const hash = (text: string) => createHash('sha256').update(text).digest('hex');
+
 async function enter(entries: readonly Entry[]): Promise<void> {
   for (const [place, entry] of entries.entries()) {
     const { record_id, kind = 'message', connection = CONNECTION, numbering = 2, version = 5 } = entry;
@@ -87,7 +89,6 @@ test('so is a member, in its own conversation', async () => {
 });
 
 test('a bad record is known by its id or by its bytes, whatever became of it', async () => {
-  const hash = (text: string) => createHash('sha256').update(text).digest('hex');
   await enter([
     { record_id: 'by its id', resolution: 'superseded' },
     { record_id: null, sha256: hash('by its bytes') },
@@ -98,5 +99,17 @@ test('a bad record is known by its id or by its bytes, whatever became of it', a
     return { kind: 'message', recordId: text, json: Buffer.from(text), code: 'x', reason: 'x' };
   };
   const asked = ['by its id', 'by its bytes', 'of another kind', "another's", 'new'].map(reject);
+  expect(await neverPutAside(database.db, CONNECTION, asked)).toEqual(asked.slice(2));
+});
+
+test('a bad member of one conversation is not known by its like in another', async () => {
+  await enter([
+    { record_id: 'a@lid', kind: 'participant', conversation: 'c', resolution: 'superseded' },
+    { record_id: null, kind: 'participant', conversation: 'c', sha256: hash('no JID') },
+  ]);
+  const reject = (recordId: string | null, json: string, conversationId: string): Reject => {
+    return { kind: 'participant', recordId, conversationId, json: Buffer.from(json), code: 'x', reason: 'x' };
+  };
+  const asked = ['c', 'd'].flatMap((id) => [reject('a@lid', 'other bytes', id), reject(null, 'no JID', id)]);
   expect(await neverPutAside(database.db, CONNECTION, asked)).toEqual(asked.slice(2));
 });

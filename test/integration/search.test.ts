@@ -40,6 +40,11 @@ describe.each(['off', 'on', 'parts'] as const)('SEARCH=%s', (kind) => {
     ['october -re*', {}, ['first']],
     ['re-2026-77', {}, ['third']],
     ['example.com', {}, ['third']],
+    ['see https://example.com/re', {}, ['third']],
+    ['https://exam* or nothing', {}, ['third']],
+    ['rechnungen -https://example.com/re', {}, []],
+    ['https://example.com/ru', {}, []],
+    ['"see https://example.com/re" example.com:80', {}, []],
     [
       'invoice',
       { since: new Date(at(1)), before: new Date(at(5)), connection: 'a' },

@@ -128,6 +128,14 @@ test('a limit that Postgres refuses is told, and not what failed after it', asyn
   });
 });
 
+test('what fails by itself before its first statement is told, and its transaction ends', async () => {
+  const db = open(database.url);
+  const fail = () => Promise.reject(new RangeError('of its own'));
+  await expect(inTransaction(db, { idleTimeout: -1 }, fail)).rejects.toThrow('of its own');
+  const { rows } = await inTransaction(db, limits, (trx) => sql`select 1 as one`.execute(trx));
+  expect(rows).toEqual([{ one: 1 }]);
+});
+
 test('behind a pooler each statement waits for the one before it', async () => {
   let unanswered = 0;
   let most = 0;

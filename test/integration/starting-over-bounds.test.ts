@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { lockState, startEpoch } from '../../src/store/state.ts';
 import { BESIDE, inTransaction } from '../../src/store/transaction.ts';
@@ -171,6 +172,28 @@ test('a resync that comes before an automatic start is none of the upstream', as
   expect(scene.worker.told('epoch')).toEqual([]);
 });
 
+test('whoever has lost the lease when it would start over gives up, and writes nothing under the term of another', async () => {
+  await scene.upstream();
+  // The lease is trusted all along: the database's clock has been put forward, say.
+  await scene.replicate({ POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', LEASE_TTL: '5m' });
+  await waitFor(scene.agrees, { what: 'the backlog' });
+  await waitFor(() => scene.worker.worker.health[0]!.interval > 0, { what: 'the end of the backlog' });
+  const mark = scene.asked.length;
+  await inTransaction(scene.db, BESIDE, async (trx) => {
+    await lockState(trx, ID);
+    scene.connection.sync.ahead = 410;
+    scene.connection.restartNumbering(1n);
+    scene.worker.worker.wake(ID);
+    await waitFor(() => scene.since(mark).includes('0 50'), { what: 'the probe' });
+    await sql`update whatsapp.sync_state set lease_owner = 'another', lease_term = lease_term + 1,
+      lease_expires_at = now() + interval '4 minutes'`.execute(trx);
+  });
+  const before = await scene.state();
+  await waitFor(() => scene.worker.told('lease_lost').length === 1, { what: 'the loop to end' });
+  expect(await scene.state()).toEqual(before);
+  expect(before).toMatchObject({ epoch: 1, numbering: 1, lease_owner: 'another' });
+});
+
 describe('an account that is paired again, and numbered anew, between a 409 and the look at its status', () => {
   /** Until it is asked for, there is no poll. */
   const still = { POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', LEASE_TTL: '30s', RESET_CONFIRM: '0s' };
@@ -210,7 +233,7 @@ describe('an account that is paired again, and numbered anew, between a 409 and 
     expect(await scene.agrees()).toBe(true);
   });
 
-  test('where some are lower than those stored, they are ahead, until somebody raises the numbering', async () => {
+  test('where some are lower than those stored, what differs is told, until somebody raises the numbering', async () => {
     await scene.upstream();
     const { connection } = scene;
     connection.sync.ahead = 'lower';
@@ -227,7 +250,12 @@ describe('an account that is paired again, and numbered anew, between a 409 and 
     await scene.database.query(`update whatsapp.messages set synced_at = now() - interval '1 day'`);
     const env = { ...quickSettings(scene.database.url, scene.simulator.url), VERIFY_RATE: '1000' };
     const verified = await runCommand(['verify', '--repair'], env);
-    expect(verified.stdout).toMatch(/nothing differs[\s\S]*messages: \d{3} ahead/);
+    expect(verified).toMatchObject({
+      status: 1,
+      stdout: expect.stringMatching(
+        /1 differ, 0 mended[\s\S]*messages: 1 conflicting, \d{3} ahead\n {2}conflicting rows claim/,
+      ),
+    });
     const resync = () => runCommand(['resync', '--connection', ID, '--yes'], env);
     expect([await resync(), await runCommand(['sync'], env)]).toMatchObject([{ status: 0 }, { status: 0 }]);
     expect(await scene.agrees()).toBe(false);

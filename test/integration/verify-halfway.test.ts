@@ -175,9 +175,16 @@ test('one that goes on in the middle of a conversation counts none of its pages 
   afterPages(6, () => stop.abort());
   const order = { cause: 'schedule' as const, resume: true };
   expect(await check(order, context, stop.signal)).toMatchObject({ state: 'interrupted' });
+  // Stored meanwhile: it is in no page that was read, nor in one that will be.
+  const later = [ID, 'later', chats[1]!.id];
+  await database.query(
+    `insert into whatsapp.messages (connection_id, message_id, conversation_id, seq) values ($1, $2, $3, 1)`,
+    later,
+  );
   expect(await check(order)).toMatchObject({
     counts: { message: { checked: 150, missing: 3, not_served: 0 } },
   });
+  await database.query(`delete from whatsapp.messages where message_id = 'later'`);
 });
 
 test("one whose connection is another worker's asks for no further page", async () => {
@@ -230,6 +237,15 @@ test('a conversation that could not be read is told of, also where another goes 
   const order = { cause: 'schedule' as const, resume: true };
   expect(await check(order, context, stop.signal)).toMatchObject({ state: 'interrupted' });
   expect(await check(order)).toMatchObject({ state: 'failed', error: { kind: 'not_found' } });
+});
+
+test('of several conversations that could not be read, the first is told of', async () => {
+  for (const status of [404, 400])
+    simulator.faults.script({ kind: 'answer', status }, 1, { route: 'messages' });
+  expect(await check()).toMatchObject({
+    ...{ state: 'failed', error: { kind: 'not_found' } },
+    counts: { message: { checked: 50 } },
+  });
 });
 
 test('a conversation that is refused for itself leaves the limit of the key as it was', async () => {

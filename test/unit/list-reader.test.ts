@@ -84,16 +84,17 @@ const list =
     answer.end(body.padEnd(bytes));
   };
 
-test('a list that is not paged may be four times as large as a page, and no more', async () => {
+test('a list that is not paged may be three times as large as a page, and no more', async () => {
   const read = reader();
-  answers = [list(4 * MOST)];
+  answers = [list(3 * MOST)];
   const { list: whole, release } = await read.contacts(signal);
-  expect(whole.bytes).toBe(4 * MOST);
-  // Until it is compared it is in memory.
-  const late = admission.ask('another', 1, AbortSignal.timeout(50), async () => {});
-  await expect(late).rejects.toThrow();
+  expect(whole.bytes).toBe(3 * MOST);
+  // Until it is compared it is in memory. Meanwhile a page may be waited for.
+  const ask = (bytes: number) => admission.ask('another', bytes, AbortSignal.timeout(50), async () => {});
+  await expect(ask(MOST + 1)).rejects.toThrow();
+  await admission.ask('another', MOST, signal, async () => {});
   release();
-  answers = [list(4 * MOST + 1)];
+  answers = [list(3 * MOST + 1)];
   await expect(read.conversations(signal)).rejects.toMatchObject({ kind: 'oversize' });
   expect([read.requests, pace.turns]).toEqual([102, 2]);
 });
@@ -104,9 +105,20 @@ test('a page that is too large is asked for in halves, down to one record, which
   release();
   expect(page.bytes).toBe(MOST + 1);
   expect(limits).toEqual([4, 2, 1]);
-  answers = [list(4 * MOST + 1)];
+  answers = [list(3 * MOST + 1)];
   await expect(reader().messages('chat', undefined, signal)).rejects.toMatchObject({ kind: 'oversize' });
   expect(limits.slice(3)).toEqual([4, 2, 1]);
+});
+
+test('lists that are held together leave room for a page', async () => {
+  const sizes = [1.5 * MOST, 1.5 * MOST + 1, 1.5 * MOST].map((bytes) => list(bytes));
+  answers = [sizes[0]!, ...Array(5).fill(sizes[1]!), sizes[2]!];
+  const first = await reader().contacts(signal);
+  await expect(reader().contacts(signal)).rejects.toMatchObject({ code: 'budget_full' });
+  const second = await reader().contacts(signal);
+  await admission.ask('another', MOST, signal, async () => {});
+  first.release();
+  second.release();
 });
 
 test('a page that takes too long is asked for in halves; a whole list again as it is', async () => {

@@ -4,7 +4,7 @@ import type { Activity } from '../../src/store/activity.ts';
 import type { ConnectionStatus } from '../../src/store/status.ts';
 import { REPORT } from './every-event.ts';
 
-const [CALM] = REPORT.connections as [ConnectionStatus];
+const CALM: ConnectionStatus = { ...REPORT.connections[0]!, worker: 'w' };
 const LAG = 300_000;
 
 interface Page {
@@ -40,8 +40,15 @@ const verification = (changes: Partial<NonNullable<ConnectionStatus['verificatio
 
 describe('the headline', () => {
   const live = {};
+  const late = { lag_seconds: LAG / 1000 + 1 };
   const parked = { state: 'parked' } as const;
-  const removed = { ...parked, state: 'removed', gaps: '1', window_alarm: 'error' } as const;
+  const removed = {
+    ...parked,
+    state: 'removed',
+    gaps: '1',
+    window_alarm: 'error',
+    lag_seconds: 1e6,
+  } as const;
   test.each<[headline: string, alarm: boolean, connections: readonly Partial<ConnectionStatus>[]]>([
     ['No connections are known yet', false, []],
     ['No connections are known yet', false, [removed]],
@@ -51,12 +58,16 @@ describe('the headline', () => {
     ['1 of 2 connections live, the others on their way', false, [live, { state: 'catching_up' }]],
     ['1 of 1 connection does not replicate', true, [parked]],
     ['2 of 3 connections do not replicate', true, [live, parked, { state: 'stalled' }]],
-    [
-      '0 of 1 connection live, the others on their way',
-      false,
-      [{ state: 'backing_off', lag_seconds: LAG / 1000 }],
-    ],
+    ['All 2 connections are on their way', false, [{ state: 'starting' }, { state: 'catching_up' }]],
+    ['The connection is on its way', false, [{ state: 'backing_off', lag_seconds: LAG / 1000 }]],
+    ['The connection is on its way', false, [{ state: 'catching_up', lag_seconds: 1e6 }]],
+    ['The connection is on its way', false, [{ state: 'starting', lag_seconds: 1e6 }]],
     ['1 of 1 connection does not replicate', true, [{ state: 'backing_off', lag_seconds: LAG / 1000 + 1 }]],
+    // Nobody asks for it any more, or not for long: its state is of the last time.
+    ['1 of 2 connections does not replicate', true, [{ ...late, worker: null }, live]],
+    ['1 of 2 connections does not replicate', true, [late, live]],
+    ['All 2 connections are live', false, [{ worker: null }, live]],
+    ['1 of 1 connection does not replicate', true, [{ ...late, state: 'catching_up', worker: null }]],
     ['1 of 1 connection has lost messages, or will soon', true, [{ gaps: '1' }]],
     [
       '2 of 3 connections have lost messages, or will soon',
@@ -84,14 +95,20 @@ describe('the cards', () => {
     const { cards } = pageOf([
       ...[{ state: 'removed' }, { connection_id: 'z' }, { connection_id: 'y' }, { state: 'starting' }],
       ...[{ connection_id: 'zz', quarantined: '1' }, { state: 'catching_up' }, { state: 'backing_off' }],
-      ...[{ state: 'parked' }, { state: 'stalled' }],
+      ...[{ state: 'parked' }, { state: 'stalled' }, { connection_id: 'late', lag_seconds: LAG }],
     ] as Partial<ConnectionStatus>[]);
-    expect(
-      cards.map((card) => /^class="card (\w+) (\w+)".*\n<h2>(\w+)/.exec(card)!.slice(1).join(' ')),
-    ).toEqual([
-      ...['stalled odd conn_8', 'parked odd conn_7', 'backing_off odd conn_6', 'catching_up odd conn_5'],
-      ...['starting odd conn_3', 'live odd zz', 'live fine y', 'live fine z', 'removed fine conn_0'],
-    ]);
+    expect(cards.map((card) => /^class="card ([\w ]+)".*\n<h2>(\w+)/.exec(card)!.slice(1).join(' '))).toEqual(
+      [
+        ...[
+          'stalled odd down conn_8',
+          'parked odd down conn_7',
+          'live odd down late',
+          'backing_off odd conn_6',
+          'catching_up odd conn_5',
+        ],
+        ...['starting odd conn_3', 'live odd zz', 'live fine y', 'live fine z', 'removed fine conn_0'],
+      ],
+    );
   });
 
   test.each<[what: string, Partial<ConnectionStatus>, told: string | RegExp]>([
@@ -156,8 +173,26 @@ describe('the cards', () => {
     const [card] = pageOf([{ ...hindered, state: 'removed' }]).cards;
     expect(card).toContain('</span>removed</p>');
     expect(card).not.toContain('404');
-    expect(pageOf([{ worker: null }]).cards[0]).toContain('</span>live, no worker has it</p>');
-    expect(pageOf([{ worker: 'w' }]).cards[0]).toContain('</span>live</p>');
+    expect(card).not.toContain('behind');
+    expect(card).not.toContain('window left');
+  });
+
+  test.each<[label: string, classes: string, Partial<ConnectionStatus>]>([
+    ['live', 'live fine', {}],
+    ['live, no worker has it', 'live fine', { worker: null }],
+    ['was live, no worker has it', 'live odd down', { worker: null, lag_seconds: LAG }],
+    ['was live', 'live odd down', { lag_seconds: LAG }],
+    ['needs you', 'parked odd down', { state: 'parked' }],
+    ['stalled', 'stalled odd down', { state: 'stalled' }],
+    ['retrying', 'backing_off odd', { state: 'backing_off' }],
+    ['retrying', 'backing_off odd down', { state: 'backing_off', lag_seconds: LAG }],
+    ['catching up', 'catching_up odd', { state: 'catching_up', lag_seconds: LAG }],
+    ['removed', 'removed fine', { state: 'removed', worker: null, lag_seconds: LAG }],
+  ])('say %s (%s)', (label, classes, status) => {
+    const [card] = pageOf([status]).cards;
+    expect(card).toContain(`</span>${label}</p>`);
+    expect(card).toContain(`class="card ${classes}"`);
+    expect(card!.includes('<dt>behind</dt><dd class="alarm">')).toBe(classes.endsWith('down'));
   });
 
   test('show the last hour, minute by minute', () => {

@@ -3,10 +3,11 @@ import { codeOf, remedy, sqlstate } from '../../errors.ts';
 import { humanDuration } from '../../lib/durations.ts';
 import { plural } from '../../lib/plural.ts';
 import { readFeed } from '../../store/feed.ts';
+import { type Hazard, hazards } from '../../store/hazards.ts';
 import { type SchemaVersion, schemaVersion } from '../../store/migrator.ts';
 import { probeListen } from '../../store/notify.ts';
 import { type Database, TABLES } from '../../store/schema.ts';
-import { type ServerFacts, serverFacts, staleCollation, unfit } from '../../store/server.ts';
+import { type ServerFacts, serverFacts, unfit } from '../../store/server.ts';
 import { clockFinding, type Finding, notLookedAt, ok, problem, warning } from './finding.ts';
 
 export interface DatabaseCheck {
@@ -25,7 +26,7 @@ export interface ListenCheck {
   readonly own: boolean;
 }
 
-/** Checks reach, version, encoding, collation, role, privileges, schema, pooler and clock; stops at what makes the rest pointless. */
+/** Checks reach, version, encoding, collation, durability, role, privileges, schema, pooler and clock; stops at what makes the rest pointless. */
 export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   const { db, schema } = check;
   const findings: Finding[] = [];
@@ -44,8 +45,7 @@ export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
       ? ok(`database: reachable, PostgreSQL ${server.name}`)
       : problem(`database: ${wrong.what}`, wrong.remedy),
   );
-  const stale = await staleCollation(db);
-  if (stale !== undefined) findings.push(problem(`collation: ${stale.what}`, stale.remedy));
+  findings.push(...(await hazards(db)).map(hazardFinding));
   if (server.readOnly) {
     findings.push(problem('database: read-only (a standby?)', 'point DATABASE_URL at the primary'));
   }
@@ -57,6 +57,11 @@ export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   if (ofSchema[0]?.level === 'ok') findings.push(...(await checkConsumers(check)));
   findings.push(check.listen === undefined ? notLookedAt('listen') : await checkListen(db, check.listen));
   return findings;
+}
+
+/** Where rows may be there twice, that is wrong already. */
+function hazardFinding({ of, what, remedy }: Hazard): Finding {
+  return of === 'collation' ? problem(`collation: ${what}`, remedy) : warning(`durability: ${what}`, remedy);
 }
 
 async function checkPrivileges(db: Kysely<Database>, schema: string): Promise<Finding[]> {

@@ -28,7 +28,7 @@ h1 { font-size: 1rem; margin: 0; color: var(--quiet); font-weight: 600; }
 .live { border-left-color: var(--green); } .live.odd { border-left-color: var(--amber); } .live .dot { background: var(--green); }
 .catching_up, .starting, .backing_off { border-left-color: var(--amber); }
 .catching_up .dot, .starting .dot, .backing_off .dot { background: var(--amber); }
-.parked, .stalled { border-left-color: var(--red); } .parked .dot, .stalled .dot { background: var(--red); }
+.card.down { border-left-color: var(--red); } .down .dot { background: var(--red); }
 .removed h2, .removed dd { color: var(--quiet); }
 dl { display: grid; grid-template-columns: 2fr 3fr; gap: .3rem .8rem; margin: 0; }
 dt { color: var(--quiet); font-size: .8rem; } dd { margin: 0; font-variant-numeric: tabular-nums; }

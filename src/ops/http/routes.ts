@@ -21,6 +21,8 @@ export interface RouteOptions {
   readonly health: HealthOptions;
   readonly metrics: Metrics;
   readonly report: ReportOptions;
+  /** How far behind the page calls a connection late that has nothing to catch up on, in milliseconds. */
+  readonly lateAfter: number;
   /** Whether attachments are kept (MEDIA_STORE). */
   readonly media: boolean;
   readonly leases: () => number;
@@ -67,7 +69,7 @@ export function routes(options: RouteOptions): Route[] {
         return { status: 200, type: metrics.contentType, body };
       },
     },
-    { method: 'GET', path: '/', answer: () => page(report, activity, health.maxLag) },
+    { method: 'GET', path: '/', answer: () => page(report, activity, options.lateAfter) },
   ];
   return [...open, ...closed.map((route) => guarded(route, token))];
 }
@@ -99,13 +101,13 @@ async function status(report: () => Promise<StatusReport>): Promise<Reply> {
 async function page(
   report: () => Promise<StatusReport>,
   activity: () => Promise<Activity>,
-  maxLag: number,
+  lateAfter: number,
 ): Promise<Reply> {
   const answer = (status: number, { html, headers }: ReturnType<typeof renderPage>) => {
     return { status, type: 'text/html; charset=utf-8', body: html, headers };
   };
   try {
-    return answer(200, renderPage(await report(), await activity(), maxLag));
+    return answer(200, renderPage(await report(), await activity(), lateAfter));
   } catch (error) {
     return answer(503, renderOutage(outageOf(error)));
   }
