@@ -69,6 +69,12 @@ export const STATEMENT_TIMEOUT = '57014';
 /** SQLSTATE of a transaction that took longer than its limit (Postgres 17 and newer). */
 export const TRANSACTION_TIMEOUT = '25P04';
 
+/** Codes of ours, for what is known better than its kind. */
+export const WENT_BACK = 'cursor_went_back';
+export const COMPRESSED = 'compressed';
+export const RECORD_TOO_LARGE = 'record_too_large';
+export const STARTED_OVER_TWICE = 'started_over_twice';
+
 /** What to do about a failure of Postgres, by SQLSTATE or network code, where it is known better. */
 const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nothing listens there: check that Postgres runs, and host and port of DATABASE_URL',
@@ -110,6 +116,28 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   ERR_TLS_CERT_ALTNAME_INVALID: "the certificate is for another name: use the server's name in DATABASE_URL",
   CERT_HAS_EXPIRED: "the server's certificate has expired: renew it",
 };
+
+/** The same of every kind. */
+const CODE_REMEDIES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  database: DATABASE_REMEDIES,
+  protocol: {
+    [WENT_BACK]:
+      'where this stays, the upstream numbers anew: after RESET_CONFIRM all is fetched again by itself',
+    [COMPRESSED]: 'something on the way compresses what is not asked for: see what stands between',
+  },
+  stalled: {
+    [RECORD_TOO_LARGE]:
+      'raise MAX_RESPONSE_BYTES: one record of this connection does not fit into four times of it',
+    // No resync: it would take the new, lower numbers for old ones of this numbering.
+    [STARTED_OVER_TWICE]: 'look at the account at the upstream; it is tried again by itself after an hour',
+  },
+};
+
+/** SQLSTATEs of constraints (class 23) and triggers: the tables come with no trigger, and with hardly more constraints
+ * than their keys. */
+const OF_OTHERS = /^(?:23...|P0001)$/;
+const SEE_WHOSE =
+  'a trigger or a constraint on the tables refuses a row; where it is none of wa-replica, mend or drop it: the log of Postgres names it';
 
 interface Details {
   /** What failed, without values: `GET /v1/whatsapp/sync`, `apply`. */
@@ -164,9 +192,18 @@ export class ReplicaError extends Error {
 }
 
 /** What to do about a failure of this kind, and code; undefined for a kind that needs nobody. */
-export function remedy(kind: string, code?: string): string | undefined {
-  const known = kind === 'database' && code !== undefined ? DATABASE_REMEDIES[code] : undefined;
-  return known ?? REMEDIES[kind as ErrorKind];
+export function remedy(kind: string, code = ''): string | undefined {
+  const known = CODE_REMEDIES[kind]?.[code];
+  if (known !== undefined) return known;
+  return kind === 'database' && OF_OTHERS.test(code) ? SEE_WHOSE : REMEDIES[kind as ErrorKind];
+}
+
+/** The same of one that was noted: the message of a {@link ReplicaError} ends with its code. */
+export function remedyOf(failure: {
+  readonly kind: string;
+  readonly message: string | null;
+}): string | undefined {
+  return remedy(failure.kind, failure.message?.split(': ').at(-1));
 }
 
 /** Whether a failure of this kind parks its connection. */

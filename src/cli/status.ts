@@ -1,6 +1,6 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
-import { codeOf, mayPass, remedy } from '../errors.ts';
+import { codeOf, mayPass, remedyOf } from '../errors.ts';
 import { showsColours } from '../lib/colours.ts';
 import { roughDuration } from '../lib/durations.ts';
 import { plural } from '../lib/plural.ts';
@@ -137,7 +137,7 @@ function note(status: ConnectionStatus): string[] {
   // What hindered one that is removed hinders nobody, and nothing can be compared with any more.
   const gone = status.state === 'removed';
   if (status.last_error_kind !== null && !gone) {
-    const what = remedy(status.last_error_kind);
+    const what = remedyOf({ kind: status.last_error_kind, message: status.last_error });
     const advice = what === undefined ? '' : `\n    ${what}`;
     lines.push(
       `${id}: ${status.last_error_kind}: ${status.last_error}, ${plural(status.consecutive_failures, 'failure')} in a row${advice}`,

@@ -1,4 +1,4 @@
-import { remedy } from '../errors.ts';
+import { remedyOf } from '../errors.ts';
 import { plural } from '../lib/plural.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
@@ -84,7 +84,7 @@ export async function readiness(options: HealthOptions): Promise<Readiness> {
     parked: loop.failure?.parked === true,
     kind: loop.failure?.kind ?? null,
     error: loop.failure?.message ?? null,
-    what_to_do: loop.failure === undefined ? null : (remedy(loop.failure.kind) ?? null),
+    what_to_do: loop.failure === undefined ? null : (remedyOf(loop.failure) ?? null),
   }));
   const reason =
     database ??

@@ -1,6 +1,6 @@
 import type { Kysely } from 'kysely';
 import pLimit from 'p-limit';
-import { remedy } from '../errors.ts';
+import { remedyOf } from '../errors.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Database } from '../store/schema.ts';
@@ -132,7 +132,7 @@ export class WindowWatch {
       lost_from: new Date(since.getTime() + this.#options.window).toISOString(),
       kind: errorKind,
       error,
-      what_to_do: errorKind === null ? null : (remedy(errorKind) ?? null),
+      what_to_do: errorKind === null ? null : (remedyOf({ kind: errorKind, message: error }) ?? null),
     };
   }
 

@@ -85,7 +85,8 @@ export async function messagesOf(db: Db, scope: Scope, chats: readonly Key[]): P
       case when not direct then reactions::text end as reactions, case when not direct then extra::text end as extra,
       case when not direct then reply_to_wa_id end as "replyTo"
     from (
-      select m.*, coalesce(${is(jidOf('m.chat_jid'), scope)}, false)
+      select m.connection_id, m.message_id, m.conversation_id, m.wa_message_id, m.reactions, m.extra, m.reply_to_wa_id,
+        coalesce(${is(jidOf('m.chat_jid'), scope)}, false)
           or coalesce((m.connection_id, m.conversation_id) in ${keySet(chats)}, false) as direct,
         coalesce(${is(jidOf('m.sender_jid'), scope)}, false) as theirs,
         ${mayName('m.reactions::text', scope)} or ${mayName('m.extra::text', scope)}

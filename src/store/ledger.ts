@@ -83,7 +83,8 @@ async function checkCounts(db: Db, connectionId: ConnectionId): Promise<LedgerPr
         coalesce(sum(messages), 0) as messages
       from ${sql.table('sync_pages')} where connection_id = ${connectionId}
     ), books as (
-      select s.*, b.conversations, b.contacts, b.messages
+      select s.stored_conversations, s.stored_contacts, s.stored_messages,
+        s.beside_conversations, s.beside_contacts, s.beside_messages, b.*
       from ${sql.table('sync_state')} s cross join brought b where s.connection_id = ${connectionId}
     )
     select 'conversations' as name, stored_conversations as stored,
@@ -138,7 +139,8 @@ export async function foldLedger(db: Db, connectionId: ConnectionId, detail: num
         where p.connection_id = ${connectionId} and p.applied_at >= e.at order by p.page_id limit 1),
         9223372036854775807) as page_id
     ), old as (
-      select p.*, date_trunc('day', p.applied_at, 'UTC') as day,
+      select p.page_id, p.epoch, p.pages, p.cursor_from, p.cursor_to, p.conversations, p.contacts, p.messages,
+        p.quarantined, date_trunc('day', p.applied_at, 'UTC') as day,
         lag(p.cursor_to) over (partition by p.epoch, date_trunc('day', p.applied_at, 'UTC') order by p.page_id) as before
       from ${table} p, edge e, bound b
       where p.connection_id = ${connectionId} and p.page_id < b.page_id and p.applied_at < e.at

@@ -62,6 +62,8 @@ async function limit(
   const settings = {
     ...(statementTimeout !== undefined && { statement_timeout: sql`${`${statementTimeout}ms`}` }),
     idle_in_transaction_session_timeout: asDefault ? sql`coalesce(${has}, ${idle})` : idle,
+    // Compiling a page's statement takes seconds, each time anew, and nothing interrupts it.
+    jit: sql.lit('off'),
     ...(plans !== 'anew' && {
       plan_cache_mode: sql.lit('force_generic_plan'),
       enable_seqscan: sql.lit('off'),

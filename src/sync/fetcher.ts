@@ -1,5 +1,5 @@
 import { setImmediate } from 'node:timers/promises';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError, WENT_BACK } from '../errors.ts';
 import type { Reservation } from '../lib/byte-budget.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import type { Position } from '../store/state.ts';
@@ -26,9 +26,6 @@ export interface FetcherContext {
 
 /** The code of an answer that found no room in the process-wide budget. */
 export const BUDGET_FULL = 'budget_full';
-
-/** The code of an answer whose cursor is lower than one that was reached. */
-export const WENT_BACK = 'cursor_went_back';
 
 interface Ahead {
   readonly from: Cursor;
@@ -155,9 +152,5 @@ export function budgetFull(): ReplicaError {
 
 /** An answer whose cursor is too low is never applied (R6). */
 export function wentBack(where: string): ReplicaError {
-  return new ReplicaError('protocol', {
-    where,
-    code: WENT_BACK,
-    hint: 'where this stays, the upstream numbers anew: after RESET_CONFIRM all is fetched again by itself',
-  });
+  return new ReplicaError('protocol', { where, code: WENT_BACK });
 }

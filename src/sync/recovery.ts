@@ -1,5 +1,12 @@
 import type { Kysely } from 'kysely';
-import { ReplicaError, STATEMENT_TIMEOUT, TRANSACTION_TIMEOUT } from '../errors.ts';
+import {
+  RECORD_TOO_LARGE,
+  ReplicaError,
+  STARTED_OVER_TWICE,
+  STATEMENT_TIMEOUT,
+  TRANSACTION_TIMEOUT,
+  WENT_BACK,
+} from '../errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import { notePairing } from '../store/connections.ts';
 import { reachedBefore } from '../store/ledger.ts';
@@ -9,7 +16,7 @@ import { BESIDE, inTransaction } from '../store/transaction.ts';
 import type { ApiKey } from '../upstream/api-key.ts';
 import { type Answer, readPage } from '../upstream/page.ts';
 import type { Listener } from './events.ts';
-import { BUDGET_FULL, type FetcherContext, WENT_BACK, wentBack } from './fetcher.ts';
+import { BUDGET_FULL, type FetcherContext, wentBack } from './fetcher.ts';
 import { LOWEST_AFTER_REFUSAL, type PageLimit } from './page-limit.ts';
 
 /** Lower answers in a row before a new epoch begins, at the least (R6). */
@@ -91,8 +98,8 @@ export class Recovery {
   #oversized(error: ReplicaError, at: Position): Position {
     if (this.#shrunk('oversize', 1)) return at;
     throw new ReplicaError('stalled', {
-      where: `a single record is larger than the bound (${error.code})`,
-      hint: 'raise MAX_RESPONSE_BYTES: one record of this connection does not fit into four times of it',
+      where: `a single record has ${error.code}`,
+      code: RECORD_TOO_LARGE,
     });
   }
 
@@ -175,8 +182,7 @@ export class Recovery {
       if (await startedAutomatically(trx, connectionId)) {
         throw new ReplicaError('stalled', {
           where: 'the upstream starts over for the second time in an hour',
-          // No resync: it would take the new, lower numbers for old ones of this numbering.
-          hint: 'look at the account at the upstream; it is tried again by itself after an hour',
+          code: STARTED_OVER_TWICE,
         });
       }
       await startEpoch(trx, connectionId, 'reset', true);

@@ -1,5 +1,5 @@
 import type { Dispatcher } from 'undici';
-import { codeOf, kindOfStatus, ReplicaError } from '../errors.ts';
+import { COMPRESSED, codeOf, kindOfStatus, ReplicaError } from '../errors.ts';
 import { HttpAgent } from '../lib/http-agent.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import type { ApiKey } from './api-key.ts';
@@ -71,8 +71,7 @@ export class Exchange {
     }
     if (answer.status === 200 || (ask.method !== undefined && [201, 204].includes(answer.status))) {
       if (isCompressed(answer)) {
-        const hint = 'something on the way compresses what is not asked for: see what stands between';
-        throw new ReplicaError('protocol', { where: whereOf(ask), code: 'compressed', hint });
+        throw new ReplicaError('protocol', { where: whereOf(ask), code: COMPRESSED });
       }
       return answer;
     }

@@ -217,3 +217,14 @@ async function behind({ fromClient, fromServer }: Between): Promise<string> {
   url.host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
   return url.href;
 }
+
+test('statements of a transaction are not compiled, which takes seconds that nothing interrupts', async () => {
+  const { url, name } = database;
+  await database.query(`alter database ${name} set jit = on`);
+  onTestFinished(async () => void (await database.query(`alter database ${name} reset jit`)));
+  const db = open(url);
+  const jit = sql<{ jit: string }>`select current_setting('jit') as jit`;
+  const inside = await inTransaction(db, { idleTimeout: 60_000 }, (trx) => jit.execute(trx));
+  expect(inside.rows).toEqual([{ jit: 'off' }]);
+  expect((await jit.execute(db)).rows).toEqual([{ jit: 'on' }]);
+});

@@ -132,6 +132,19 @@ test('each step is told once, signed, and sent again until it is taken; then tha
   await database.query('update whatsapp.sync_state set lease_owner = null, lease_expires_at = null');
 });
 
+test('what hinders a connection is told with what to do about its code', async () => {
+  await behind(16);
+  await database.query(
+    `update whatsapp.sync_state set last_error_kind = 'database', last_error = 'x: 53100'`,
+  );
+  const first = watch();
+  await first.look(signal);
+  expect(first.alarms.window).toMatchObject([{ what_to_do: 'the disk of Postgres is full' }]);
+  await behind(1);
+  await first.look(signal);
+  await told(null);
+});
+
 test('a connection that went to another worker, and comes back, is logged of where it stands then', async () => {
   const heldBy = (worker: string) =>
     database.query(

@@ -10,6 +10,7 @@ import {
   ReplicaError,
   refusesData,
   remedy,
+  remedyOf,
   sqlstate,
 } from '../../src/errors.ts';
 
@@ -65,6 +66,25 @@ describe('the verdict', () => {
   test('of a kind that is none is not to park', () => {
     expect(parks('toString')).toBe(false);
     expect(remedy('no such kind')).toBeUndefined();
+  });
+});
+
+describe('what to do about one that was noted', () => {
+  test.each([
+    ['database', 'writing a page: 53100', 'the disk of Postgres is full'],
+    ['database', 'writing a page: P0001', 'a trigger or a constraint'],
+    ['database', 'writing a page: 23514', 'a trigger or a constraint'],
+    ['database', 'writing a page: XX000', 'check that Postgres is up'],
+    ['database', null, 'check that Postgres is up'],
+    ['protocol', 'the answer has a lower cursor than the one sent: cursor_went_back', 'RESET_CONFIRM'],
+    ['stalled', 'a single record has 99 bytes or more: record_too_large', 'raise MAX_RESPONSE_BYTES'],
+    ['stalled', 'has_more is set, but the cursor does not move', 'ask the vendor'],
+    // A code of another kind is none of its own.
+    ['crm', 'reading contacts: 53100', undefined],
+  ])('of %s, %s', (kind, message, told) => {
+    expect(remedyOf({ kind, message })).toEqual(
+      told === undefined ? undefined : expect.stringContaining(told),
+    );
   });
 });
 

@@ -146,6 +146,9 @@ describe('ready', () => {
         what_to_do: 'check WHATSAPP_USE_API_KEY and its scope whatsapp:read',
       },
     ]);
+    const full = { kind: 'database', message: 'writing a page: 53100', parked: false };
+    const told = await readiness(health([loop({ failure: full, polledAt: undefined })]));
+    expect(told.behind).toMatchObject([{ what_to_do: 'the disk of Postgres is full' }]);
     const never = await readiness(health([loop({ polledAt: undefined })]));
     expect(never.behind).toMatchObject([{ seconds_since_poll: null, kind: null, what_to_do: null }]);
   });

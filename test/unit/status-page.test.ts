@@ -122,6 +122,11 @@ describe('the cards', () => {
       { last_error_kind: 'not_paired', last_error: 'GET /x: HTTP 409', consecutive_failures: 1 },
       '409, 1 failure in a row<br><strong>pair the WhatsApp account again</strong></p>',
     ],
+    [
+      'what its code tells of better',
+      { last_error_kind: 'database', last_error: 'writing a page: 53100', consecutive_failures: 1 },
+      '53100, 1 failure in a row<br><strong>the disk of Postgres is full</strong></p>',
+    ],
     ['a gap', { gaps: '1' }, '<p class="problem">1 gap: the upstream forgot'],
     ['the quarantine', { quarantined: '1200' }, '<p class="problem warn">1,200 in quarantine<br>'],
     [

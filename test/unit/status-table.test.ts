@@ -141,6 +141,8 @@ test('says below the table what is wrong, and what to do about it', () => {
   expect(describe(report(removed), false).split('\n\n')[1]).toMatch(/^workers: /);
   const once = connection({ ...parked, consecutive_failures: 1 });
   expect(describe(report(once), false)).toContain('HTTP 401, 1 failure in a row');
+  const full = { last_error_kind: 'database', last_error: 'writing a page: 53100' };
+  expect(describe(report(connection({ ...once, ...full })), false)).toContain('the disk of Postgres is full');
 });
 
 test('a line for what is about to be lost, what was lost, and what a verification found', () => {

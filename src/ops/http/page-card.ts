@@ -1,4 +1,4 @@
-import { remedy } from '../../errors.ts';
+import { remedyOf } from '../../errors.ts';
 import { humanDuration, roughDuration } from '../../lib/durations.ts';
 import { plural } from '../../lib/plural.ts';
 import type { ConnectionState, ConnectionStatus } from '../../store/status.ts';
@@ -108,7 +108,7 @@ function gaps({ gaps: open }: ConnectionStatus): string {
 
 function problem(status: ConnectionStatus): string {
   if (status.last_error_kind === null || status.state === 'removed') return '';
-  const what = remedy(status.last_error_kind);
+  const what = remedyOf({ kind: status.last_error_kind, message: status.last_error });
   const advice = what === undefined ? '' : `<br><strong>${escapeHtml(what)}</strong>`;
   const text = `${status.last_error_kind}: ${status.last_error ?? ''}`;
   const failures = counted(status.consecutive_failures, 'failure');
