@@ -4,6 +4,7 @@ import {
   lchown,
   lstat,
   mkdir,
+  readdir,
   readFile,
   realpath,
   rename,
@@ -38,12 +39,16 @@ export interface ClusterOptions {
   readonly sync?: boolean;
 }
 
+/** How long making a cluster takes at the very most, in milliseconds. */
+const MAKING_TAKES = 3_600_000;
+
 const EXISTS = ['EEXIST', 'ENOTEMPTY', 'ENOTDIR'];
 
 /** Opens the cluster of a folder, making folder and cluster where there is none. */
 export async function openCluster(options: ClusterOptions): Promise<Cluster> {
   const dir = path.resolve(options.dir);
   const home = path.join(dir, 'postgres');
+  await removeUnfinished(home);
   if (!(await exists(home))) {
     const made = await mkdir(dir, { recursive: true });
     // As root the account must get through; the password and the data have modes of their own.
@@ -53,6 +58,26 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
     return await existing(home, { dir });
   }
   return await existing(home, options);
+}
+
+/** Removes what was being made by processes that were killed; what may still be being made is left alone. */
+async function removeUnfinished(home: string): Promise<void> {
+  const dir = path.dirname(home);
+  const names = await readdir(dir).catch(() => []);
+  for (const name of names.filter((one) => one.startsWith(path.basename(nameFor(home, ''))))) {
+    const place = path.join(dir, name);
+    try {
+      const { mtimeMs } = await lstat(place);
+      if (Date.now() - mtimeMs > MAKING_TAKES) await rm(place, { recursive: true, force: true });
+    } catch {
+      // Somebody else's, or gone: it is in nobody's way.
+    }
+  }
+}
+
+/** What a cluster is called while it is made. */
+function nameFor(home: string, random: string): string {
+  return `${home}.new-${random}`;
 }
 
 /** The data folder of a cluster that may or may not exist. */
@@ -128,7 +153,7 @@ async function create(home: string, options: ClusterOptions): Promise<void> {
   const account = await accountForNewData();
   const binaries = await prepareBinaries(account, options);
   const random = randomBytes(6).toString('hex');
-  const besides = `${home}.new-${random}`;
+  const besides = nameFor(home, random);
   if (await stake(besides, account)) {
     await build(besides, account, binaries, options);
     await publish(besides, () => rename(besides, home));
