@@ -17,7 +17,7 @@ import { type Account, accountForData, accountForNewData, isRoot } from './accou
 import { type Binaries, prepareBinaries } from './binaries.ts';
 import { canEnter, run } from './command.ts';
 import { EmbeddedPostgresError, errorCode } from './errors.ts';
-import { candidates, claim } from './own-folder.ts';
+import { candidates, claim, makeFolder } from './own-folder.ts';
 import { ROLE } from './postmaster.ts';
 
 /** A database cluster on disk, and what it takes to run it. */
@@ -50,9 +50,9 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
   const home = path.join(dir, 'postgres');
   await removeUnfinished(home);
   if (!(await exists(home))) {
-    const made = await mkdir(dir, { recursive: true });
+    const made = await makeFolder(dir);
     // As root the account must get through; the password and the data have modes of their own.
-    if (made !== undefined) await chmod(dir, isRoot() ? 0o755 : 0o700);
+    if (made) await chmod(dir, isRoot() ? 0o755 : 0o700);
     await create(home, options);
     // It has just said what there is to say.
     return await existing(home, { dir });
@@ -99,7 +99,7 @@ async function exists(file: string): Promise<boolean> {
     await lstat(file);
     return true;
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return false;
+    if (['ENOENT', 'ENOTDIR'].includes(errorCode(error) ?? '')) return false;
     throw error;
   }
 }

@@ -48,6 +48,12 @@ describe('a new server', () => {
   });
 });
 
+test('a folder in which none can be made is refused', async () => {
+  await expect(startEmbeddedPostgres({ dir: '/proc/nowhere/data', settings })).rejects.toThrow(
+    /The folder \/proc\/nowhere cannot be made \(ENOENT\)\. Choose another/,
+  );
+});
+
 describe('a server of one’s own', () => {
   beforeEach(takeFromStock);
 
