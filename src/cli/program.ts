@@ -49,7 +49,9 @@ export function createProgram(terminal: Terminal): Command {
     simulateCommand(),
   ];
   for (const command of commands) program.addCommand(command);
-  for (const command of [program, ...commands, ...commands.flatMap((one) => one.commands)]) {
+  for (const command of [program, ...commands.filter((one) => one.commands.length > 0)])
+    command.helpCommand(false).addCommand(helpCommand(command));
+  for (const command of [program, ...program.commands, ...commands.flatMap((one) => one.commands)]) {
     command
       .showHelpAfterError('(see --help)')
       .exitOverride()
@@ -59,6 +61,24 @@ export function createProgram(terminal: Terminal): Command {
       });
   }
   return program;
+}
+
+/** `help`, and of which command: Commander's own names no word that is none, and knows of no command in a command. */
+function helpCommand(of: Command): Command {
+  return new Command('help')
+    .description('display help for command')
+    .argument('[command...]')
+    .action(async (words: string[]) => {
+      let command = of;
+      for (const word of words) {
+        const next = command.commands.find((one) => one.name() === word);
+        // Says what is wrong with it, and what may be meant.
+        if (next === undefined && command.commands.length > 0)
+          await command.parseAsync([word], { from: 'user' });
+        command = next ?? command;
+      }
+      command.help();
+    });
 }
 
 /** @param columns of the terminal; elsewhere a setting is a line, for grep. */

@@ -153,13 +153,14 @@ function refuseMissing({ ids = [] }: DeadLetterFilter, found: number): void {
 }
 
 async function retry(
-  { stdout }: Terminal,
+  { stdout, signal }: Terminal,
   { db, settings }: Replica,
   filter: DeadLetterFilter,
 ): Promise<void> {
   let refused = 0;
   const ids = await deadLetterIds(db, filter);
   for (const id of ids) {
+    signal.throwIfAborted();
     const result = await retryDeadLetter(db, id, writingOf(settings));
     if ('refused' in result) refused++;
     const became =

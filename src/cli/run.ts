@@ -73,7 +73,7 @@ export function runCommand(terminal: Terminal): Command {
         ];
         return severalListeners(eventLog(log), ...others);
       };
-      const needs = { ...options, needsUpstream: true, listen };
+      const needs = { ...options, needsUpstream: true, ends: 'itself' as const, listen };
       await withReplica(terminal, needs, async (replica, log, signal) => {
         started = replica;
         // The server that runs with it ends after it, and takes the time that it needs.

@@ -3,10 +3,12 @@ import type { Settings } from '../config/settings.ts';
 import { EmbeddedPostgresError } from '../embedded/errors.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/server.ts';
 import { recognize } from '../errors.ts';
+import { unlessAborted } from '../lib/wait.ts';
 import { createLogger, errorFields, type Logger } from '../ops/logger.ts';
 import { assemble, type Replica } from '../replica/replica.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
 import type { Listener } from '../sync/events.ts';
+import { lateAfter } from './ending.ts';
 import type { Terminal } from './terminal.ts';
 
 /** The folder of `--embedded` where none is named. */
@@ -30,16 +32,25 @@ function loggerFor(terminal: Terminal, settings: Settings): Logger {
   return createLogger({ level: settings.LOG_LEVEL, format, stream: terminal.stderr });
 }
 
+/** How the signal ends the work: `soon`, {@link SOON} later, what it waits for is cut off; `drained`: so SHUTDOWN_TIMEOUT
+ * later; `itself`: it has a bound of its own. */
+type Ends = 'soon' | 'drained' | 'itself';
+
+/** How long the work may go on after the signal, in milliseconds: what is as good as done is done. */
+const SOON = 1_000;
+
 /**
  * Runs `work` with a replica put together from the settings, and closes everything after it. With `--embedded` a
  * Postgres of its own is started first and stopped last.
  * @param work is told to end by the terminal's signal, and by the end of that Postgres.
- * @throws EmbeddedPostgresError where that has ended.
+ * @throws EmbeddedPostgresError where that has ended; the signal's reason where the work did not end in time after it.
  */
 export async function withReplica<T>(
   terminal: Terminal,
   options: EmbeddedOption & {
     needsUpstream: boolean;
+    /** `soon` where absent. */
+    ends?: Ends;
     /** Read already. */
     settings?: Settings;
     listen?: (log: Logger, settings: Settings) => Listener;
@@ -67,20 +78,28 @@ export async function withReplica<T>(
       listen: options.listen?.(log, settings) ?? (() => {}),
       onIdleError: (error) => log.debug(errorFields(error), 'an idle connection to Postgres ended'),
     });
+    const late = lateAfter(terminal.signal, graceOf(options.ends ?? 'soon', settings), done.signal);
     try {
-      const result = await work(replica, log, AbortSignal.any([terminal.signal, lost]));
+      const working = work(replica, log, AbortSignal.any([terminal.signal, lost]));
+      const result = await unlessAborted(working, late);
       lost.throwIfAborted();
       return result;
     } catch (error) {
       lost.throwIfAborted();
       throw recognize(error) ?? error;
     } finally {
-      await replica.close();
+      await replica.close(late.aborted ? 0 : undefined);
     }
   } finally {
     done.abort();
     await server?.stop();
   }
+}
+
+/** In milliseconds. */
+function graceOf(ends: Ends, { SHUTDOWN_TIMEOUT: shutdown }: Settings): number {
+  if (ends === 'itself') return Number.POSITIVE_INFINITY;
+  return ends === 'drained' ? shutdown : Math.min(SOON, shutdown);
 }
 
 /** Aborted when the server has ended, unless the signal came first. */

@@ -37,7 +37,7 @@ async function watch(terminal: Terminal, replica: Replica, json: boolean): Promi
     try {
       await written(terminal, await told(terminal, replica, json));
     } catch (error) {
-      if (error instanceof ReaderGone) return;
+      if (error instanceof ReaderGone || signal.aborted) return;
       // Whoever watches wants to see the end of an outage, too; nothing else ends by itself.
       if (!mayPass(error)) throw error;
       terminal.stderr.write(`wa-replica: the database does not answer (${codeOf(error)})\n`);

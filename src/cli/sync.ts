@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { ReplicaError } from '../errors.ts';
+import { unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
 import type { Logger } from '../ops/logger.ts';
@@ -34,8 +35,9 @@ export function syncCommand(terminal: Terminal): Command {
           if (event.type === 'failed' || event.type === 'worker_failed') toLog(event);
         };
       };
-      await withReplica(terminal, { ...options, needsUpstream: true, listen }, async (replica) => {
-        const { settings, worker, workerOptions, directory, db } = replica;
+      const needs = { ...options, needsUpstream: true, ends: 'drained' as const, listen };
+      await withReplica(terminal, needs, async (replica) => {
+        const { settings, worker, workerOptions, directory } = replica;
         const { signal } = terminal;
         const onWaiting = (what: string) => void terminal.stderr.write(`waiting for ${what}\n`);
         await prepareSchema(
@@ -43,16 +45,7 @@ export function syncCommand(terminal: Terminal): Command {
           { migrate: settings.MIGRATE_ON_START, patience: 10_000, onWaiting },
           signal,
         );
-        let waiting: readonly string[] = [];
-        if (options.connection !== undefined) {
-          // Of several keys, which is theirs?
-          if (directory.keys.length > 1) await replica.discovery.look(signal);
-          directory.assume(options.connection);
-          await refuseUnreachable(replica, options.connection, signal);
-          await ensureConnections(db, options.connection);
-        } else {
-          waiting = await replica.discovery.look(signal);
-        }
+        const waiting = await unlessAborted(begin(replica, options.connection, signal), signal);
         const connections = options.connection ?? directory.connections;
         worker.start();
         progress.start(connections.length);
@@ -84,6 +77,23 @@ export function syncCommand(terminal: Terminal): Command {
         }
       });
     });
+}
+
+/** Makes known what is to be caught up.
+ * @returns of which it cannot be told whether they are the connection that was replicated without an id. */
+async function begin(
+  replica: Replica,
+  wanted: readonly ConnectionId[] | undefined,
+  signal: AbortSignal,
+): Promise<readonly string[]> {
+  const { db, directory, discovery } = replica;
+  if (wanted === undefined) return await discovery.look(signal);
+  // Of several keys, which is theirs?
+  if (directory.keys.length > 1) await discovery.look(signal);
+  directory.assume(wanted);
+  await refuseUnreachable(replica, wanted, signal);
+  await ensureConnections(db, wanted);
+  return [];
 }
 
 /** Makes no connection known, for every pass to come, that is a slip of the pen.

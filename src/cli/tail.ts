@@ -79,7 +79,7 @@ async function tail(terminal: Terminal, replica: Replica, { json, consumer }: Ta
         away = false;
         if (more) continue;
       } catch (error) {
-        if (error instanceof ReaderGone) return;
+        if (error instanceof ReaderGone || signal.aborted) return;
         if (error instanceof CommandFailed || !mayPass(error)) throw error;
         if (!away)
           stderr.write(`wa-replica: the database does not answer (${codeOf(error)}), trying again\n`);

@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import { humanDuration } from '../lib/durations.ts';
 import { plural } from '../lib/plural.ts';
+import { unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';
 import type { Logger } from '../ops/logger.ts';
@@ -14,6 +15,7 @@ import type { SyncEvent } from '../sync/events.ts';
 import type { VerifyProgress, VerifyResult } from '../verify/context.ts';
 import { verify } from '../verify/verification.ts';
 import { connectionOption } from './connection-option.ts';
+import { lateAfter } from './ending.ts';
 import { momentOf } from './moment.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
@@ -26,6 +28,9 @@ interface Options {
   readonly offline?: true;
   readonly json?: true;
 }
+
+/** How long a verification may go on after the signal, in milliseconds: it notes its place, unless it waits for a lock. */
+const PATIENCE = 2_000;
 
 /** What was found of one connection. */
 interface Finding {
@@ -69,10 +74,10 @@ that it serves no more are counted and left alone, and so are those that are as 
           if (event.type === 'failed' || event.type === 'worker_failed') toLog(event);
         };
       };
-      await withReplica(terminal, { needsUpstream: !offline, listen }, async (replica) => {
-        await requireCurrentSchema(replica.db, replica.settings.WA_REPLICA_SCHEMA);
-        if (!offline) await requireErasureKey(replica);
-        const connections = await connectionsOf(replica, options, offline, terminal.signal);
+      const ends = offline ? ('soon' as const) : ('drained' as const);
+      await withReplica(terminal, { needsUpstream: !offline, ends, listen }, async (replica) => {
+        const { signal } = terminal;
+        const connections = await unlessAborted(begin(replica, options, offline, signal), signal);
         const findings = offline
           ? await offlineFindings(replica, connections)
           : await findingsOf(terminal, replica, connections, options);
@@ -81,12 +86,15 @@ that it serves no more are counted and left alone, and so are those that are as 
     });
 }
 
-async function connectionsOf(
+/** Looks that it can be done, and of which connections. */
+async function begin(
   replica: Replica,
   { connection: wanted = [] }: Options,
   offline: boolean,
   signal: AbortSignal,
 ): Promise<readonly ConnectionId[]> {
+  await requireCurrentSchema(replica.db, replica.settings.WA_REPLICA_SCHEMA);
+  if (!offline) await requireErasureKey(replica);
   const known = await knownConnections(replica.db);
   const strange = wanted.find((id) => !known.some((one) => one.connectionId === id));
   if (strange !== undefined) throw new CommandFailed(`no connection ${strange} is known here`);
@@ -120,17 +128,20 @@ async function findingsOf(
 ): Promise<Finding[]> {
   const context = verifyContext(replica);
   const findings: Finding[] = [];
+  const done = new AbortController();
+  const late = lateAfter(signal, PATIENCE, done.signal);
   replica.worker.start();
   try {
     for (const connectionId of connections) {
       signal.throwIfAborted();
       const show = progressOn(stderr, connectionId);
       const order = { cause: 'command' as const, repair, since, onProgress: show.progress };
-      const result = await verify(context, connectionId, order, signal);
+      const result = await unlessAborted(verify(context, connectionId, order, signal), late);
       show.end();
       findings.push({ connectionId, ledger: result.ledger, result });
     }
   } finally {
+    done.abort();
     await replica.worker.stop();
   }
   return findings;

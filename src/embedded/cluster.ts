@@ -4,6 +4,7 @@ import {
   lchown,
   lstat,
   mkdir,
+  readdir,
   readFile,
   realpath,
   rename,
@@ -16,7 +17,7 @@ import { type Account, accountForData, accountForNewData, isRoot } from './accou
 import { type Binaries, prepareBinaries } from './binaries.ts';
 import { canEnter, run } from './command.ts';
 import { EmbeddedPostgresError, errorCode } from './errors.ts';
-import { candidates, claim } from './own-folder.ts';
+import { candidates, claim, makeFolder } from './own-folder.ts';
 import { ROLE } from './postmaster.ts';
 
 /** A database cluster on disk, and what it takes to run it. */
@@ -38,21 +39,45 @@ export interface ClusterOptions {
   readonly sync?: boolean;
 }
 
+/** How long making a cluster takes at the very most, in milliseconds. */
+const MAKING_TAKES = 3_600_000;
+
 const EXISTS = ['EEXIST', 'ENOTEMPTY', 'ENOTDIR'];
 
 /** Opens the cluster of a folder, making folder and cluster where there is none. */
 export async function openCluster(options: ClusterOptions): Promise<Cluster> {
   const dir = path.resolve(options.dir);
   const home = path.join(dir, 'postgres');
+  await removeUnfinished(home);
   if (!(await exists(home))) {
-    const made = await mkdir(dir, { recursive: true });
+    const made = await makeFolder(dir);
     // As root the account must get through; the password and the data have modes of their own.
-    if (made !== undefined) await chmod(dir, isRoot() ? 0o755 : 0o700);
+    if (made) await chmod(dir, isRoot() ? 0o755 : 0o700);
     await create(home, options);
     // It has just said what there is to say.
     return await existing(home, { dir });
   }
   return await existing(home, options);
+}
+
+/** Removes what was being made by processes that were killed; what may still be being made is left alone. */
+async function removeUnfinished(home: string): Promise<void> {
+  const dir = path.dirname(home);
+  const names = await readdir(dir).catch(() => []);
+  for (const name of names.filter((one) => one.startsWith(path.basename(nameFor(home, ''))))) {
+    const place = path.join(dir, name);
+    try {
+      const { mtimeMs } = await lstat(place);
+      if (Date.now() - mtimeMs > MAKING_TAKES) await rm(place, { recursive: true, force: true });
+    } catch {
+      // Somebody else's, or gone: it is in nobody's way.
+    }
+  }
+}
+
+/** What a cluster is called while it is made. */
+function nameFor(home: string, random: string): string {
+  return `${home}.new-${random}`;
 }
 
 /** The data folder of a cluster that may or may not exist. */
@@ -74,7 +99,7 @@ async function exists(file: string): Promise<boolean> {
     await lstat(file);
     return true;
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return false;
+    if (['ENOENT', 'ENOTDIR'].includes(errorCode(error) ?? '')) return false;
     throw error;
   }
 }
@@ -128,7 +153,7 @@ async function create(home: string, options: ClusterOptions): Promise<void> {
   const account = await accountForNewData();
   const binaries = await prepareBinaries(account, options);
   const random = randomBytes(6).toString('hex');
-  const besides = `${home}.new-${random}`;
+  const besides = nameFor(home, random);
   if (await stake(besides, account)) {
     await build(besides, account, binaries, options);
     await publish(besides, () => rename(besides, home));

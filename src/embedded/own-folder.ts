@@ -1,9 +1,9 @@
 import { constants } from 'node:fs';
-import { chmod, lstat, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, lstat, mkdir, stat, writeFile } from 'node:fs/promises';
 import { homedir, tmpdir } from 'node:os';
 import path from 'node:path';
 import { isRoot } from './account.ts';
-import { errorCode } from './errors.ts';
+import { EmbeddedPostgresError, errorCode } from './errors.ts';
 
 /**
  * Where things go that cannot stay where they were asked for: folders that an unprivileged account can
@@ -43,6 +43,28 @@ export async function claim(folder: string): Promise<boolean> {
     const refused = ['EACCES', 'EPERM', 'EROFS', 'EEXIST', 'ENOTDIR', 'ENOENT', 'ENOSPC'];
     if (refused.includes(errorCode(error) ?? '')) return false;
     throw error;
+  }
+}
+
+/**
+ * Makes a folder and those above it, one by one. Node's own way never ends, at full load, where a file system says that
+ * a folder is not there which is, as /proc does to whoever makes something in it.
+ * @returns whether it was made here.
+ * @throws EmbeddedPostgresError where it cannot be.
+ */
+export async function makeFolder(folder: string): Promise<boolean> {
+  if (await stat(folder).catch(() => undefined)) return false;
+  if (path.dirname(folder) !== folder) await makeFolder(path.dirname(folder));
+  try {
+    await mkdir(folder);
+    return true;
+  } catch (error) {
+    // Another process starts at the same moment.
+    if (errorCode(error) === 'EEXIST') return false;
+    throw new EmbeddedPostgresError(
+      `The folder ${folder} cannot be made (${errorCode(error)}).`,
+      'Choose another for the database.',
+    );
   }
 }
 

@@ -6,7 +6,7 @@ import type { Environment } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import { openDatabase } from '../store/database.ts';
+import { cutOff, openDatabase } from '../store/database.ts';
 import type { Database } from '../store/schema.ts';
 import type { TransactionLimits } from '../store/transaction.ts';
 import { Admission } from '../sync/admission.ts';
@@ -42,8 +42,8 @@ export interface Replica {
   /** Of transactions that lock a state row. */
   readonly limits: TransactionLimits;
   readonly reached: Reached;
-  /** Closes pools and sockets. What is under way is dropped. */
-  close(): Promise<void>;
+  /** Closes pools and sockets. What is under way has so many milliseconds to end, and is cut off then. */
+  close(patience?: number): Promise<void>;
 }
 
 export interface Wiring {
@@ -66,6 +66,9 @@ const LOOK_TIMEOUT = 4_000;
 
 /** How long pools and sockets may take to close, at most, in milliseconds. */
 const CLOSE_TIMEOUT = 1_000;
+
+/** How long telling Postgres may take that nobody waits any more, in milliseconds: a part of the last moments. */
+const CUT_TIMEOUT = 200;
 
 /** What else the end of the process takes, in milliseconds. */
 const LAST_MOMENTS = 500;
@@ -155,16 +158,26 @@ export function assemble({
     workerOptions,
     limits,
     reached,
-    async close() {
-      const closed = Promise.allSettled(
-        [db, control, looks, maintenance].map((one) => one.destroy()).concat(upstream.close()),
-      );
+    async close(patience = closeTimeout) {
+      const pools = [db, control, looks, maintenance];
+      const closed = Promise.allSettled([...pools.map((one) => one.destroy()), upstream.close()]);
       // A pool waits for its queries, and a server that is out of reach never ends them.
-      const late = new AbortController();
-      await Promise.race([closed, sleep(closeTimeout, late.signal)]);
-      late.abort();
+      if (await within(patience, closed)) return;
+      await within(CUT_TIMEOUT, Promise.all(pools.map(cutOff)));
     },
   };
+}
+
+/** Whether the work ends within so many milliseconds. */
+async function within(ms: number, work: Promise<unknown>): Promise<boolean> {
+  const ended = new AbortController();
+  const done = work.then(() => true);
+  const late = sleep(ms, ended.signal).then(() => false);
+  try {
+    return await Promise.race([done, late]);
+  } finally {
+    ended.abort();
+  }
 }
 
 /** The upstream and the keys for it; all that a command needs which leaves the database alone. */

@@ -13,6 +13,8 @@ import {
   type Transaction,
 } from 'kysely';
 import type pg from 'pg';
+import { CONNECTION_LOST } from '../errors.ts';
+import { cut } from './cancel-request.ts';
 import { PgPool } from './pool.ts';
 import { type Database, TABLES } from './schema.ts';
 import { sessionsOf } from './session.ts';
@@ -81,7 +83,17 @@ class PooledDialect extends PostgresDialect {
   }
 }
 
-const pools = new WeakMap<Kysely<Database>, pg.Pool>();
+const pools = new WeakMap<Kysely<Database>, PgPool>();
+
+/**
+ * Cuts all connections of a pool, for a process that is about to end: transactions are rolled back, and Postgres gives up
+ * what it does for them. A statement that is just being committed may be.
+ * @returns when Postgres has been told, or cannot be.
+ */
+export async function cutOff(db: Kysely<Database>): Promise<void> {
+  const why = Object.assign(new Error('cut off'), { code: CONNECTION_LOST });
+  await Promise.all([...(pools.get(db)?.clients ?? [])].map((client) => cut(client, why)));
+}
 
 /** How many connections of a pool work, how many rest, and how much work waits for one. */
 export interface PoolUse {

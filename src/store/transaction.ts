@@ -75,6 +75,11 @@ async function limit(
   await sql`select ${sql.join(set)}`.execute(trx);
 }
 
+/** Lets no statement to come in a transaction wait for a lock longer than so many milliseconds. */
+export async function limitLockWait(trx: Transaction<Database>, ms: number): Promise<void> {
+  await sql`select set_config('lock_timeout', ${`${ms}ms`}, true)`.execute(trx);
+}
+
 /** Lets the statements to come in a transaction take as long as they do: its lock is had. */
 export async function liftTimeout(trx: Transaction<Database>): Promise<void> {
   await sql`select set_config('statement_timeout', '0', true)`.execute(trx);

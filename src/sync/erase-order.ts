@@ -20,6 +20,8 @@ export interface EraseOrder {
   readonly changes: boolean;
   /** The schema of the tables. */
   readonly schema: string;
+  /** How long it waits for a lock while no page can be written, in milliseconds; a minute where absent. */
+  readonly lockPatience?: number;
 }
 
 /** Why an erasure is refused; holds nothing of the person. */

@@ -12,7 +12,7 @@ import { type Person, phonesOf } from '../store/person.ts';
 import type { Database } from '../store/schema.ts';
 import { lockStates } from '../store/state.ts';
 import { keyFingerprints, renew, type Suppressed, suppress } from '../store/suppressions.ts';
-import { BESIDE, inTransaction } from '../store/transaction.ts';
+import { BESIDE, inTransaction, limitLockWait } from '../store/transaction.ts';
 import { type EraseOrder, ErasureRefused, find, hashesOf, scopeOf } from './erase-order.ts';
 import { snapshotName } from './subjects.ts';
 import { distinct, type Named, type Survey } from './survey.ts';
@@ -89,7 +89,7 @@ function phonesFor({ connectionId }: EraseOrder, { jids }: Person): string[] {
  * It may meet a connection that is being renamed, which locks the same the other way round: where Postgres ends this one
  * of the two, it is done once more, and a second time.
  * @throws ErasureRefused as {@link foresee} does, and under another key than earlier ones; nothing is done then. What
- * Postgres throws.
+ * Postgres throws, 55P03 where somebody else holds a lock for long.
  */
 export async function erase(db: Kysely<Database>, order: EraseOrder): Promise<Receipt> {
   return await pRetry(() => eraseOnce(db, order), {
@@ -101,6 +101,9 @@ export async function erase(db: Kysely<Database>, order: EraseOrder): Promise<Re
 
 const DEADLOCK = '40P01';
 
+/** How long an erasure that holds up the pages waits for a lock that somebody else has, in milliseconds. */
+const LOCK_PATIENCE = 60_000;
+
 async function eraseOnce(db: Kysely<Database>, order: EraseOrder): Promise<Receipt> {
   return await inTransaction(db, BESIDE, async (trx) => {
     // Nobody links what the CRM has meanwhile: whoever does, waits, and then knows of this.
@@ -111,6 +114,8 @@ async function eraseOnce(db: Kysely<Database>, order: EraseOrder): Promise<Recei
     const fingerprints = await keyFingerprints(trx);
     if (fingerprints.some((one) => one !== order.key.fingerprint))
       throw new ErasureRefused('people were erased here under another ERASURE_KEY: restore that one');
+    // From here on no page is written: not for as long as somebody else forgets to commit.
+    await limitLockWait(trx, order.lockPatience ?? LOCK_PATIENCE);
     const connections = await lockStates(trx, await scopeOf(trx, order));
     return await remove(trx, order, await find(trx, order, connections));
   });

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -48,6 +48,12 @@ describe('a new server', () => {
   });
 });
 
+test('a folder in which none can be made is refused', async () => {
+  await expect(startEmbeddedPostgres({ dir: '/proc/nowhere/data', settings })).rejects.toThrow(
+    /The folder \/proc\/nowhere cannot be made \(ENOENT\)\. Choose another/,
+  );
+});
+
 describe('a server of one’s own', () => {
   beforeEach(takeFromStock);
 
@@ -75,6 +81,16 @@ describe('a server of one’s own', () => {
     // The handle of a server that is gone does not reach its successor.
     await first.stop();
     expect(await query(second.url, 'select * from kept')).toEqual({ one: 1 });
+  });
+
+  test('takes away what a killed initdb has left, and leaves what may still be at work', async () => {
+    for (const name of ['postgres.new-old', 'postgres.new-young', 'postgres.mine'])
+      await mkdir(path.join(scene.dir, name, 'data'), { recursive: true });
+    const ago = Date.now() / 1000 - 2 * 3600;
+    for (const name of ['postgres.new-old', 'postgres.mine'])
+      await utimes(path.join(scene.dir, name), ago, ago);
+    await start();
+    expect((await readdir(scene.dir)).sort()).toEqual(['postgres', 'postgres.mine', 'postgres.new-young']);
   });
 
   test('takes another port when its own is taken, unless told to have that one', async () => {

@@ -1,4 +1,5 @@
 /** Erasure (R20): whom and what an order is for, under which key, and what goes on beside it. */
+import { sql } from 'kysely';
 import { describe, expect, test } from 'vitest';
 import { ErasureKey } from '../../src/lib/erasure-key.ts';
 import { ensureConnections } from '../../src/store/connections.ts';
@@ -162,13 +163,23 @@ test('a page that waits for its end knows of it, and one that is being written i
     // And a page waits behind the erasure: its statement began before that was done.
     late = db.transaction().execute((other) => lockState(other, CONNECTION));
     await waitFor(() => waiting(2), { what: 'the page to wait' });
-    const { sql } = await import('kysely');
     await sql`insert into ${sql.table('messages')} (connection_id, message_id, sender_jid, chat_jid, body)
       values (${CONNECTION}, 'm_written', ${EVE.phone}, ${GROUP}, 'HERWORD')`.execute(trx);
   });
   const [, state] = await Promise.all([erasing, late]);
   expect(state).toMatchObject({ suppressedBy: KEY.fingerprint });
   expect(traces(await dump(database), HERS)).toEqual([]);
+});
+
+test('it waits for a lock that somebody else keeps only so long as the pages may wait for it', async () => {
+  await bring(world());
+  const before = await dump(database);
+  await db.transaction().execute(async (trx) => {
+    await sql`lock table ${sql.table('messages')} in share mode`.execute(trx);
+    await expect(erase(db, order({ lockPatience: 50 }))).rejects.toMatchObject({ code: '55P03' });
+    await db.transaction().execute((page) => lockState(page, CONNECTION));
+  });
+  expect(await dump(database)).toEqual(before);
 });
 
 test('a connection that is found meanwhile is begun after it', async () => {

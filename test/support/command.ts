@@ -5,11 +5,13 @@ import { explain } from '../../src/main.ts';
 
 /**
  * Runs a command to its end in this process, which takes a tenth of {@link runCli}. For all tests that are not of the
- * process itself: its signals, its standard input, what Node reads when it starts, what libraries print.
+ * process itself: its standard input, what Node reads when it starts, what libraries print.
+ * @param signal aborted as by SIGTERM or SIGINT; never where absent.
  */
 export async function runCommand(
   args: readonly string[],
   env: Record<string, string>,
+  signal: AbortSignal = new AbortController().signal,
 ): Promise<{ status: number; stdout: string; stderr: string }> {
   const stdout = collector();
   const stderr = collector();
@@ -17,7 +19,7 @@ export async function runCommand(
     env,
     stdout: stdout.stream,
     stderr: stderr.stream,
-    signal: new AbortController().signal,
+    signal,
   };
   let status = 0;
   try {
