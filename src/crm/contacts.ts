@@ -1,5 +1,6 @@
 import type pg from 'pg';
-import { codeOf, ReplicaError, remedy } from '../errors.ts';
+import { codeOf, ReplicaError } from '../errors.ts';
+import { remedy } from '../remedies.ts';
 import { PgClient } from '../store/client.ts';
 
 /** Where and how the CRM's contacts are asked for. */

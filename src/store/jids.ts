@@ -153,7 +153,8 @@ function jidWrites(connectionId: ConnectionId): RawBuilder<unknown> {
     jids_due as materialized (
       select n.jid, n.person_id, n.phone, n.last_message_at, e.place
       from jids_told n left join lateral (
-        select s.jid, s.person_id, s.phone_e164, s.last_seen_at, s.last_message_at, s.ctid as place from ${table} s where s.connection_id = ${connection} and s.jid = n.jid limit 1
+        select s.jid, s.person_id, s.phone_e164, s.last_seen_at, s.last_message_at, s.ctid as place
+        from ${table} s where s.connection_id = ${connection} and s.jid = n.jid limit 1
       ) e on true
       where e.jid is null or (n.person_id is not null
         and ((e.person_id, e.phone_e164) is distinct from (n.person_id, n.phone)

@@ -1,12 +1,12 @@
 import type { Kysely } from 'kysely';
 import {
   RECORD_TOO_LARGE,
-  ReplicaError,
   STARTED_OVER_TWICE,
   STATEMENT_TIMEOUT,
   TRANSACTION_TIMEOUT,
   WENT_BACK,
-} from '../errors.ts';
+} from '../error-codes.ts';
+import { ReplicaError } from '../errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import { notePairing } from '../store/connections.ts';
 import { reachedBefore } from '../store/ledger.ts';

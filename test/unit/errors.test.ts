@@ -9,10 +9,9 @@ import {
   parks,
   ReplicaError,
   refusesData,
-  remedy,
-  remedyOf,
   sqlstate,
 } from '../../src/errors.ts';
+import { remedy, remedyOf } from '../../src/remedies.ts';
 
 describe('the kind of a status', () => {
   const others: readonly [least: number, most: number, kind: ErrorKind][] = [
