@@ -18,13 +18,25 @@ export function socketOf(client: pg.PoolClient): Socket {
   return (client as unknown as Insides).connection.stream;
 }
 
+const finishing = new WeakSet<pg.PoolClient>();
+
+/** Does what Postgres shall finish although this process may end meanwhile: {@link cut} leaves it alone. */
+export async function toItsEnd<T>(client: pg.PoolClient, work: () => Promise<T>): Promise<T> {
+  finishing.add(client);
+  try {
+    return await work();
+  } finally {
+    finishing.delete(client);
+  }
+}
+
 /**
  * Cuts the connection, and has the server give up what it does for it: a server that waits for a lock, or reads much,
  * would not notice that nobody listens, and do what it was asked for after all.
  * @returns when the server has been told, or cannot be.
  */
 export async function cut(client: pg.PoolClient, why: Error): Promise<void> {
-  const told = cancel(client as unknown as Insides);
+  const told = finishing.has(client) ? undefined : cancel(client as unknown as Insides);
   socketOf(client).destroy(why);
   await told;
 }

@@ -87,7 +87,7 @@ const pools = new WeakMap<Kysely<Database>, PgPool>();
 
 /**
  * Cuts all connections of a pool, for a process that is about to end: transactions are rolled back, and Postgres gives up
- * what it does for them. A statement that is just being committed may be.
+ * what it does for them, but for the building of an index. A statement that is just being committed may be.
  * @returns when Postgres has been told, or cannot be.
  */
 export async function cutOff(db: Kysely<Database>): Promise<void> {

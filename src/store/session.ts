@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { PostgresPool, PostgresPoolClient } from 'kysely';
 import type pg from 'pg';
+import { toItsEnd } from './cancel-request.ts';
 
 /*
  * Statements that come again and again get a name, so that Postgres reads them once in a session: of the time of a page
@@ -30,6 +31,8 @@ const OPENING = /^(?:start transaction|select set_config\()/;
 const READING = /^\s*select\s/;
 /** What is sent whatever came of the beginning, which the error that leads to it need not be of. */
 const ROLLBACK = 'rollback';
+/** Indexes take hours, which a restart shall not lose: the next process waits for what Postgres is at. */
+const BUILDING = /^create index /;
 const NO_ROWS = { command: '', rowCount: 0, rows: [] };
 
 const times = new Map<string, number>();
@@ -124,6 +127,7 @@ class Session implements PostgresPoolClient {
   }) as unknown as PostgresPoolClient['query'];
 
   async #send(text: string, values: readonly unknown[]): Promise<unknown> {
+    if (BUILDING.test(text)) return await toItsEnd(this.#client, () => this.#client.query(text));
     const name = this.#named && values.length > 0 ? nameOf(text) : undefined;
     if (name === undefined) return await this.#client.query(text, [...values]);
     try {
