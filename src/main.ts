@@ -5,7 +5,7 @@ import { CommandFailed, type Terminal } from './cli/terminal.ts';
 import { readEnvFile } from './config/env-file.ts';
 import { ConfigError } from './config/load.ts';
 import { EmbeddedPostgresError } from './embedded/errors.ts';
-import { codeOf, ReplicaError } from './errors.ts';
+import { codeOf, ReplicaError } from './errors/errors.ts';
 import { errorFields } from './ops/logger.ts';
 
 /** argv → command → exit status. */

@@ -1,6 +1,6 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { ConfigError } from '../config/load.ts';
-import { codeOf, ReplicaError } from '../errors.ts';
+import { codeOf, ReplicaError } from '../errors/errors.ts';
 import { phoneJid } from '../lib/identifiers.ts';
 import { removeFiles } from '../media/removal.ts';
 import type { Replica } from '../replica/replica.ts';

@@ -1,4 +1,4 @@
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { jitter } from '../lib/backoff.ts';
 import { sleep } from '../lib/wait.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';

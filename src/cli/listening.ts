@@ -1,4 +1,4 @@
-import { codeOf, ReplicaError } from '../errors.ts';
+import { codeOf, ReplicaError } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { errorFields, type Logger } from '../ops/logger.ts';
 import type { Replica } from '../replica/replica.ts';

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { Settings } from '../config/settings.ts';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { sleep, unlessAborted } from '../lib/wait.ts';
 import { eventLog } from '../ops/event-log.ts';
 import { overdue, summary } from '../ops/health.ts';

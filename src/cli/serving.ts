@@ -1,4 +1,4 @@
-import { codeOf } from '../errors.ts';
+import { codeOf } from '../errors/errors.ts';
 import { singleFlight } from '../lib/single-flight.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import { alertSender } from '../ops/alerts.ts';

@@ -2,7 +2,7 @@ import { loadSettings, type Needs } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { EmbeddedPostgresError } from '../embedded/errors.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/server.ts';
-import { recognize } from '../errors.ts';
+import { recognize } from '../errors/errors.ts';
 import { unlessAborted } from '../lib/wait.ts';
 import { createLogger, errorFields, type Logger } from '../ops/logger.ts';
 import { assemble, type Replica } from '../replica/replica.ts';

@@ -1,12 +1,12 @@
 import { styleText } from 'node:util';
 import { Command } from 'commander';
-import { codeOf, mayPass } from '../errors.ts';
+import { codeOf, mayPass } from '../errors/errors.ts';
+import { remedyOf } from '../errors/remedies.ts';
 import { showsColours } from '../lib/colours.ts';
 import { roughDuration } from '../lib/durations.ts';
 import { plural } from '../lib/plural.ts';
 import { sleep } from '../lib/wait.ts';
 import { readReport, type StatusReport } from '../ops/status.ts';
-import { remedyOf } from '../remedies.ts';
 import type { Replica } from '../replica/replica.ts';
 import type { ConnectionState, ConnectionStatus, VerificationStatus } from '../store/status.ts';
 import { onTables } from './session.ts';

@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { eventLog } from '../ops/event-log.ts';

@@ -1,5 +1,5 @@
 import { Command, InvalidArgumentError } from 'commander';
-import { codeOf, mayPass, sqlstate } from '../errors.ts';
+import { codeOf, mayPass, sqlstate } from '../errors/errors.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { Replica } from '../replica/replica.ts';
 import {

@@ -1,7 +1,7 @@
 import { closeSync, openSync, unlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import { codeOf } from '../errors.ts';
+import { codeOf } from '../errors/errors.ts';
 import { plural } from '../lib/plural.ts';
 import { openUpstream } from '../replica/replica.ts';
 import { type WebhookEndpoint, WebhookEndpoints } from '../upstream/webhooks.ts';

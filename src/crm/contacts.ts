@@ -1,6 +1,6 @@
 import type pg from 'pg';
-import { codeOf, ReplicaError } from '../errors.ts';
-import { remedy } from '../remedies.ts';
+import { codeOf, ReplicaError } from '../errors/errors.ts';
+import { remedy } from '../errors/remedies.ts';
 import { PgClient } from '../store/client.ts';
 
 /** Where and how the CRM's contacts are asked for. */

@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { type Link, type LinkTotals, linkTotals, mergeLinks, whileLinking } from '../store/crm-links.ts';
 import type { Db } from '../store/database.ts';
 import type { Database } from '../store/schema.ts';

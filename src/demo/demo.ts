@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { type Options, Presets, SingleBar } from 'cli-progress';
 import type { Kysely } from 'kysely';
 import { destroyEmbeddedPostgres, startEmbeddedPostgres } from '../embedded/server.ts';
-import { codeOf } from '../errors.ts';
+import { codeOf } from '../errors/errors.ts';
 import { sleep } from '../lib/wait.ts';
 import { DEFAULT_API_KEY } from '../simulator/options.ts';
 import { type Simulator, startSimulator } from '../simulator/server.ts';

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { backoff } from '../lib/backoff.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';

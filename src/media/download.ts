@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import type { Kysely } from 'kysely';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { type Claim, noteStored, noteWriting, type StoredFile } from '../store/media-claims.ts';
 import type { Database } from '../store/schema.ts';
 import type { Admission } from '../sync/admission.ts';

@@ -1,4 +1,4 @@
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import type { Db } from '../store/database.ts';
 import { hasFilesUnder, replicaIdentity } from '../store/media-files.ts';
 

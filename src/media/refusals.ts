@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import { type ErrorKind, ReplicaError } from '../errors.ts';
+import { type ErrorKind, ReplicaError } from '../errors/errors.ts';
 import { type BackoffBounds, backoff } from '../lib/backoff.ts';
 import type { ConnectionId } from '../model.ts';
 import { type Claim, noteGone, noteRetry, releaseClaims } from '../store/media-claims.ts';

@@ -4,7 +4,7 @@ import { type FileHandle, open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { codeOf, ReplicaError } from '../errors.ts';
+import { codeOf, ReplicaError } from '../errors/errors.ts';
 
 /** A file that came whole, and is on the disk. */
 export interface Spooled {

@@ -1,6 +1,6 @@
 import { createHmac, randomUUID } from 'node:crypto';
 import pRetry, { AbortError } from 'p-retry';
-import { codeOf, ReplicaError } from '../errors.ts';
+import { codeOf, ReplicaError } from '../errors/errors.ts';
 import { HttpAgent } from '../lib/http-agent.ts';
 import type { ConnectionId } from '../model.ts';
 

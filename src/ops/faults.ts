@@ -1,4 +1,4 @@
-import { mayPass, ReplicaError } from '../errors.ts';
+import { mayPass, ReplicaError } from '../errors/errors.ts';
 import { isDoubling } from '../lib/doubling.ts';
 import { errorFields } from './logger.ts';
 

@@ -1,7 +1,7 @@
+import { remedyOf } from '../errors/remedies.ts';
 import { plural } from '../lib/plural.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import { remedyOf } from '../remedies.ts';
 import type { LoopHealth } from '../sync/standing.ts';
 import { outageOf } from './outage.ts';
 import type { WindowAlarms } from './window-watch.ts';

@@ -1,6 +1,6 @@
 import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
-import { codeOf, recognize } from '../errors.ts';
+import { codeOf, recognize } from '../errors/errors.ts';
 import { showsColours } from '../lib/colours.ts';
 
 export type { Logger };

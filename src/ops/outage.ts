@@ -1,4 +1,4 @@
-import { recognize, sqlstate } from '../errors.ts';
+import { recognize, sqlstate } from '../errors/errors.ts';
 
 /** SQLSTATEs of a table, a schema or a column that is not there, and of one that the role may not read. */
 const WHY: Readonly<Record<string, string>> = {

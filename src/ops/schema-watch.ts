@@ -1,4 +1,4 @@
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { jitter } from '../lib/backoff.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { Listener } from '../sync/events.ts';

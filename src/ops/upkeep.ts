@@ -1,6 +1,6 @@
 import type { Kysely } from 'kysely';
 import { createTask, type ScheduledTask } from 'node-cron';
-import { codeOf, recognize } from '../errors.ts';
+import { codeOf, recognize } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Database } from '../store/schema.ts';
 import { nextFor, noteDone } from '../store/upkeep.ts';

@@ -1,8 +1,8 @@
 import type { Kysely } from 'kysely';
 import pLimit from 'p-limit';
+import { remedyOf } from '../errors/remedies.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import { remedyOf } from '../remedies.ts';
 import type { Database } from '../store/schema.ts';
 import type { WindowStep } from '../store/status.ts';
 import {

@@ -1,6 +1,6 @@
 import pRetry from 'p-retry';
 import { ConfigError } from '../config/load.ts';
-import { codeOf, mayPass, ReplicaError } from '../errors.ts';
+import { codeOf, mayPass, ReplicaError } from '../errors/errors.ts';
 import { unlessAborted } from '../lib/wait.ts';
 import { type Hazard, hazards } from '../store/hazards.ts';
 import { migrate, requireCurrentSchema } from '../store/migrator.ts';

@@ -1,5 +1,5 @@
 import { type RawBuilder, sql } from 'kysely';
-import type { ErrorKind } from '../errors.ts';
+import type { ErrorKind } from '../errors/errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import { numberAfter } from './changes.ts';
 import type { Db } from './database.ts';

@@ -1,8 +1,8 @@
 import type { EventEmitter } from 'node:events';
 import type { Socket } from 'node:net';
 import pg from 'pg';
-import { CONNECTION_LOST, NO_CONNECTION, NO_PASSWORD } from '../error-codes.ts';
-import { codeOf, noteOfPostgres, sqlstate } from '../errors.ts';
+import { CONNECTION_LOST, NO_CONNECTION, NO_PASSWORD } from '../errors/codes.ts';
+import { codeOf, noteOfPostgres, sqlstate } from '../errors/errors.ts';
 import { passwordFromFile } from './passfile.ts';
 
 type Callback = ((error: Error) => void) | ((error: null, client: pg.Client) => void);

@@ -13,7 +13,7 @@ import {
   type Transaction,
 } from 'kysely';
 import type pg from 'pg';
-import { CONNECTION_LOST } from '../error-codes.ts';
+import { CONNECTION_LOST } from '../errors/codes.ts';
 import { cut } from './cancel-request.ts';
 import { PgPool } from './pool.ts';
 import { type Database, TABLES } from './schema.ts';

@@ -1,5 +1,5 @@
 import { type RawBuilder, sql } from 'kysely';
-import type { ErrorKind } from '../errors.ts';
+import type { ErrorKind } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { isOver } from './clock.ts';
 import type { Db } from './database.ts';

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Kysely, sql, type Transaction } from 'kysely';
 import { FileMigrationProvider, type Migration, type MigrationProvider, Migrator } from 'kysely/migration';
-import { mayPass, ReplicaError } from '../errors.ts';
+import { mayPass, ReplicaError } from '../errors/errors.ts';
 import { openDatabase } from './database.ts';
 import { tellOfHolders } from './lock-holders.ts';
 import type { Database } from './schema.ts';

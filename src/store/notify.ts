@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { sql } from 'kysely';
-import { codeOf } from '../errors.ts';
+import { codeOf } from '../errors/errors.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { coded, PgClient } from './client.ts';

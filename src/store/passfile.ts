@@ -1,7 +1,7 @@
 import { readFile, stat } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import path from 'node:path';
-import { PASSFILE_PERMISSIONS } from '../error-codes.ts';
+import { PASSFILE_PERMISSIONS } from '../errors/codes.ts';
 import { type Login, passwordIn } from '../lib/passfile.ts';
 
 /** Permissions of others than the owner. */

@@ -1,5 +1,5 @@
 import pg from 'pg';
-import { POOL_BUSY } from '../error-codes.ts';
+import { POOL_BUSY } from '../errors/codes.ts';
 import { coded, PgClient } from './client.ts';
 
 type Callback = (error: Error | undefined, client: pg.PoolClient | undefined, done: () => void) => void;

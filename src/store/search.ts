@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import { sqlstate } from '../errors.ts';
+import { sqlstate } from '../errors/errors.ts';
 import type { Db } from './database.ts';
 
 /** What is looked for; of what is not given, all. */

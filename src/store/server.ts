@@ -1,5 +1,5 @@
 import { type Kysely, sql } from 'kysely';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import type { Database } from './schema.ts';
 
 /** What a server and a database are, before there is any table of ours. */

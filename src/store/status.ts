@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import { parks } from '../errors.ts';
+import { parks } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Db } from './database.ts';
 import { heardWithin } from './workers.ts';

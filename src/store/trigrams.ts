@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import { sqlstate } from '../errors.ts';
+import { sqlstate } from '../errors/errors.ts';
 import type { Db } from './database.ts';
 
 /** Why parts of words have no index: what to say, and what to do. */

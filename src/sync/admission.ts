@@ -1,4 +1,4 @@
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { type BackoffBounds, backoff } from '../lib/backoff.ts';
 import { ByteBudget, type Reservation } from '../lib/byte-budget.ts';
 import { unlessAborted } from '../lib/wait.ts';

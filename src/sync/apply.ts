@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import { refusesData } from '../errors.ts';
+import { refusesData } from '../errors/errors.ts';
 import { type ConnectionId, emptyTally, type Kind, type Reject, type Tally } from '../model.ts';
 import { advance, type Gap, notePoll, type Polled } from '../store/advance.ts';
 import { quarantine } from '../store/quarantine.ts';

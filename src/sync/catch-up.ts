@@ -1,4 +1,4 @@
-import { parks } from '../errors.ts';
+import { parks } from '../errors/errors.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { makeDueUnlessLocked } from '../store/due.ts';

@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { jitter } from '../lib/backoff.ts';
 import { identifier } from '../lib/identifiers.ts';
 import { sleep } from '../lib/wait.ts';

@@ -1,6 +1,6 @@
 import { type Kysely, sql } from 'kysely';
 import pRetry from 'p-retry';
-import { sqlstate } from '../errors.ts';
+import { sqlstate } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { countAlong, type Extra } from '../store/belongings.ts';
 import { deleteLinks, holdLinks } from '../store/crm-links.ts';

@@ -1,4 +1,4 @@
-import type { ReplicaError } from '../errors.ts';
+import type { ReplicaError } from '../errors/errors.ts';
 import type { ConnectionId, Kind, Tally } from '../model.ts';
 
 /**

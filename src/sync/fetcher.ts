@@ -1,6 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
-import { WENT_BACK } from '../error-codes.ts';
-import { ReplicaError } from '../errors.ts';
+import { WENT_BACK } from '../errors/codes.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import type { Reservation } from '../lib/byte-budget.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import type { Position } from '../store/state.ts';

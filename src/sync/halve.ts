@@ -1,5 +1,5 @@
 import { sql, type Transaction } from 'kysely';
-import { refusesData, sqlstate } from '../errors.ts';
+import { refusesData, sqlstate } from '../errors/errors.ts';
 import type { Row } from '../model.ts';
 import type { Database } from '../store/schema.ts';
 

@@ -1,4 +1,4 @@
-import type { ReplicaError } from '../errors.ts';
+import type { ReplicaError } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Applied } from './apply.ts';
 import type { Listener } from './events.ts';

@@ -1,4 +1,4 @@
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import type { BackoffBounds } from '../lib/backoff.ts';
 import type { ConnectionId } from '../model.ts';
 import { noteFailure } from '../store/advance.ts';

@@ -1,4 +1,4 @@
-import type { ReplicaError } from '../errors.ts';
+import type { ReplicaError } from '../errors/errors.ts';
 import { type BackoffBounds, backoff, jitter } from '../lib/backoff.ts';
 
 /** Empty polls before the interval doubles. */

@@ -5,8 +5,8 @@ import {
   STATEMENT_TIMEOUT,
   TRANSACTION_TIMEOUT,
   WENT_BACK,
-} from '../error-codes.ts';
-import { ReplicaError } from '../errors.ts';
+} from '../errors/codes.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import { notePairing } from '../store/connections.ts';
 import { reachedBefore } from '../store/ledger.ts';

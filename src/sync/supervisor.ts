@@ -1,4 +1,4 @@
-import type { ErrorKind } from '../errors.ts';
+import type { ErrorKind } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { claimLeases, type Lease, leaseSituation } from '../store/leases.ts';
 import type { Worker, WorkerOptions } from './worker.ts';

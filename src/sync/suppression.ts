@@ -1,4 +1,4 @@
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import type { ErasureKey } from '../lib/erasure-key.ts';
 import { identifier, namesIn } from '../lib/identifiers.ts';
 import type { ConnectionId, Kind, Reject, Row } from '../model.ts';

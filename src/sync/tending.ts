@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { releaseLease, renewLeases } from '../store/leases.ts';

@@ -1,5 +1,5 @@
 import type { LimitFunction } from 'p-limit';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Position } from '../store/state.ts';
 import type { Answer } from '../upstream/page.ts';

@@ -1,5 +1,5 @@
 import type { Dispatcher } from 'undici';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 
 type Body = Dispatcher.ResponseData['body'];
 

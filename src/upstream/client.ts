@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import type { ConnectionId, Cursor } from '../model.ts';
 import type { ApiKey } from './api-key.ts';
 import { small, whole } from './body.ts';

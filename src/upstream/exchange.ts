@@ -1,6 +1,6 @@
 import type { Dispatcher } from 'undici';
-import { COMPRESSED } from '../error-codes.ts';
-import { codeOf, kindOfStatus, ReplicaError } from '../errors.ts';
+import { COMPRESSED } from '../errors/codes.ts';
+import { codeOf, kindOfStatus, ReplicaError } from '../errors/errors.ts';
 import { HttpAgent } from '../lib/http-agent.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import type { ApiKey } from './api-key.ts';

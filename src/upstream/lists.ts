@@ -1,4 +1,4 @@
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { sliceArray } from '../lib/json-slice.ts';
 import { lazily } from '../lib/lazily.ts';
 import type { ConnectionId } from '../model.ts';

@@ -1,4 +1,4 @@
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { int64, parseExact } from '../lib/exact-json.ts';
 import { sliceArray } from '../lib/json-slice.ts';
 import { mendSource } from '../lib/text.ts';

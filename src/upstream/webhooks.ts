@@ -1,4 +1,4 @@
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { ApiKey } from './api-key.ts';
 import type { UpstreamClient } from './client.ts';

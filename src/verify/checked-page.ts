@@ -1,5 +1,5 @@
 import type { Entity } from '../entities.ts';
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import { parseTime } from '../lib/rfc3339.ts';
 import type { ConnectionId } from '../model.ts';
 import { type CompareTarget, readBefore } from '../store/comparison.ts';

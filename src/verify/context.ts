@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import type { ReplicaError } from '../errors.ts';
+import type { ReplicaError } from '../errors/errors.ts';
 import type { LedgerProblem } from '../store/ledger.ts';
 import type { Database } from '../store/schema.ts';
 import type { Cause, CountsByKind, ResumeAt } from '../store/verifications.ts';

@@ -1,4 +1,4 @@
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import type { VerifyOrder } from './context.ts';
 
 /** @throws ReplicaError `lease_lost` once the connection is another worker's. */

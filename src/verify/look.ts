@@ -1,6 +1,6 @@
 import type { Transaction } from 'kysely';
 import type { Entity } from '../entities.ts';
-import { refusesData, sqlstate } from '../errors.ts';
+import { refusesData, sqlstate } from '../errors/errors.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId, Reject } from '../model.ts';
 import { type CompareTarget, compare, UNVERSIONED, type Verdict } from '../store/comparison.ts';

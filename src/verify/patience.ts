@@ -1,5 +1,5 @@
-import { POOL_BUSY, STATEMENT_TIMEOUT } from '../error-codes.ts';
-import { codeOf } from '../errors.ts';
+import { POOL_BUSY, STATEMENT_TIMEOUT } from '../errors/codes.ts';
+import { codeOf } from '../errors/errors.ts';
 import { BESIDE, type TransactionLimits } from '../store/transaction.ts';
 
 /** Limits of what waits for a lock, an erasure's above all, so long that whoever is told to end may wait for it, too.

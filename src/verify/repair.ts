@@ -1,6 +1,6 @@
 import type { Kysely } from 'kysely';
 import type { Entity } from '../entities.ts';
-import { refusesData } from '../errors.ts';
+import { refusesData } from '../errors/errors.ts';
 import type { ConnectionId, Reject } from '../model.ts';
 import { type CompareTarget, replacingVersions, UNVERSIONED } from '../store/comparison.ts';
 import { countInserted } from '../store/dead-letters.ts';

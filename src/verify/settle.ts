@@ -1,4 +1,4 @@
-import { type ErrorKind, ReplicaError } from '../errors.ts';
+import { type ErrorKind, ReplicaError } from '../errors/errors.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { makeDueUnlessLocked } from '../store/due.ts';

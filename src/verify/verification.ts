@@ -1,4 +1,4 @@
-import { ReplicaError } from '../errors.ts';
+import { ReplicaError } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { checkLedger, type LedgerProblem } from '../store/ledger.ts';
 import { noteVerification, openVerification } from '../store/verifications.ts';

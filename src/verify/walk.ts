@@ -1,5 +1,5 @@
 import { CONTACT, CONVERSATION, type Entity, MESSAGE } from '../entities.ts';
-import { type ErrorKind, ReplicaError } from '../errors.ts';
+import { type ErrorKind, ReplicaError } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { conversationsSince, countKnown } from '../store/comparison.ts';
 import { databaseTime } from '../store/progress.ts';

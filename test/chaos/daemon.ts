@@ -4,7 +4,7 @@
  */
 import { run } from '../../src/cli/run.ts';
 import { loadSettings } from '../../src/config/load.ts';
-import { ReplicaError } from '../../src/errors.ts';
+import { ReplicaError } from '../../src/errors/errors.ts';
 import { eventLog } from '../../src/ops/event-log.ts';
 import { createLogger, errorFields } from '../../src/ops/logger.ts';
 import { assemble } from '../../src/replica/replica.ts';

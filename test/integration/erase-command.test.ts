@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, beforeEach, describe, expect, test } from 'vitest';
-import { ReplicaError } from '../../src/errors.ts';
+import { ReplicaError } from '../../src/errors/errors.ts';
 import { OWNER_FILE } from '../../src/media/owner.ts';
 import { expireMessages } from '../../src/sync/retention.ts';
 import { runCommand } from '../support/command.ts';

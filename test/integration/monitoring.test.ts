@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse, stringify } from 'yaml';
-import { remedy } from '../../src/remedies.ts';
+import { remedy } from '../../src/errors/remedies.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { type CliProcess, startCli } from '../support/cli.ts';
 import { httpOf } from '../support/daemons.ts';

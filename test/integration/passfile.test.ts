@@ -2,7 +2,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, type TestContext, test, vi } from 'vitest';
-import { recognize } from '../../src/errors.ts';
+import { recognize } from '../../src/errors/errors.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { PgClient } from '../../src/store/client.ts';
 import { runSeveral } from '../support/cli.ts';

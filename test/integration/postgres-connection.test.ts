@@ -3,7 +3,7 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 import { sql } from 'kysely';
 import type pg from 'pg';
 import { expect, onTestFinished, test } from 'vitest';
-import { recognize } from '../../src/errors.ts';
+import { recognize } from '../../src/errors/errors.ts';
 import { errorFields } from '../../src/ops/logger.ts';
 import { PgClient } from '../../src/store/client.ts';
 import { PgPool } from '../../src/store/pool.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest';
-import { ReplicaError } from '../../src/errors.ts';
+import { ReplicaError } from '../../src/errors/errors.ts';
 import { never, scene, settled, useStandingClock } from './admission-scene.ts';
 
 /* What lets everybody else go first: verifications and attachments. */

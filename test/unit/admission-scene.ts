@@ -1,6 +1,6 @@
 /** An admission, on a clock that stands unless it is moved. */
 import { afterEach, beforeEach, vi } from 'vitest';
-import { ReplicaError } from '../../src/errors.ts';
+import { ReplicaError } from '../../src/errors/errors.ts';
 import { Admission } from '../../src/sync/admission.ts';
 import type { ApiKey } from '../../src/upstream/api-key.ts';
 

@@ -39,8 +39,8 @@ describe('a forbidden import is found', () => {
   test.each([
     ['model.ts', './lib/text.ts'],
     ['model.ts', './entities.ts'],
-    ['errors.ts', './entities.ts'],
-    ['lib/text.ts', '../errors.ts'],
+    ['errors/errors.ts', '../entities.ts'],
+    ['lib/text.ts', '../errors/errors.ts'],
     ['lib/text.ts', '../store/state.ts'],
     ['config/load.ts', '../store/state.ts'],
     ['upstream/client.ts', '../store/state.ts'],

@@ -10,8 +10,8 @@ import {
   ReplicaError,
   refusesData,
   sqlstate,
-} from '../../src/errors.ts';
-import { remedy, remedyOf } from '../../src/remedies.ts';
+} from '../../src/errors/errors.ts';
+import { remedy, remedyOf } from '../../src/errors/remedies.ts';
 
 describe('the kind of a status', () => {
   const others: readonly [least: number, most: number, kind: ErrorKind][] = [

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, test } from 'vitest';
-import { type ErrorKind, ReplicaError } from '../../src/errors.ts';
+import { type ErrorKind, ReplicaError } from '../../src/errors/errors.ts';
 import { eventLog } from '../../src/ops/event-log.ts';
 import { mediaLog } from '../../src/ops/media-log.ts';
 import { logLines } from '../support/log-lines.ts';

@@ -1,5 +1,5 @@
 /** One of everything that is told: each event, in each way in which it is told, and a status with every field. */
-import { type ErrorKind, ReplicaError } from '../../src/errors.ts';
+import { type ErrorKind, ReplicaError } from '../../src/errors/errors.ts';
 import type { MediaEvent } from '../../src/media/events.ts';
 import { emptyTally } from '../../src/model.ts';
 import type { StatusReport } from '../../src/ops/status.ts';

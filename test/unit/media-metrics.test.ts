@@ -1,6 +1,6 @@
 import { Registry } from 'prom-client';
 import { expect, test } from 'vitest';
-import { type ErrorKind, ReplicaError } from '../../src/errors.ts';
+import { type ErrorKind, ReplicaError } from '../../src/errors/errors.ts';
 import { createMediaMetrics } from '../../src/ops/media-metrics.ts';
 import type { MediaCounts } from '../../src/store/media-report.ts';
 import { parseMetrics, seriesValue } from '../support/prometheus.ts';

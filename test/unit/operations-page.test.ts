@@ -3,7 +3,7 @@ import path from 'node:path';
 import { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { type ErrorKind, ReplicaError } from '../../src/errors.ts';
+import { type ErrorKind, ReplicaError } from '../../src/errors/errors.ts';
 import { eventLog } from '../../src/ops/event-log.ts';
 import { createLogger } from '../../src/ops/logger.ts';
 import { mediaLog } from '../../src/ops/media-log.ts';

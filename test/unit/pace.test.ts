@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ReplicaError } from '../../src/errors.ts';
+import { ReplicaError } from '../../src/errors/errors.ts';
 import { leastPauseAfter, longestPause, Pace, pauseAfter } from '../../src/sync/pace.ts';
 
 const SECOND = 1_000;

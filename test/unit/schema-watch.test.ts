@@ -1,5 +1,5 @@
 import { afterEach, expect, test } from 'vitest';
-import { ReplicaError } from '../../src/errors.ts';
+import { ReplicaError } from '../../src/errors/errors.ts';
 import { SchemaWatch } from '../../src/ops/schema-watch.ts';
 import { logLines } from '../support/log-lines.ts';
 import { waitFor } from '../support/wait.ts';

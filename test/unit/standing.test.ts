@@ -1,6 +1,6 @@
 /** How a loop judges itself. */
 import { expect, test } from 'vitest';
-import { ReplicaError } from '../../src/errors.ts';
+import { ReplicaError } from '../../src/errors/errors.ts';
 import { Journal } from '../../src/sync/journal.ts';
 import { Standing } from '../../src/sync/standing.ts';
 

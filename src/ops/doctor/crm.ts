@@ -1,6 +1,6 @@
 import { type Kysely, sql } from 'kysely';
 import { type ContactsQuery, readContacts } from '../../crm/contacts.ts';
-import { codeOf, ReplicaError } from '../../errors.ts';
+import { codeOf, ReplicaError } from '../../errors/errors.ts';
 import { indexStands, PARTS_INDEX, SEARCH_INDEX, type SearchKind } from '../../store/indexes.ts';
 import type { Database } from '../../store/schema.ts';
 import { NO_EXTENSION, trigramSchema } from '../../store/trigrams.ts';

@@ -1,8 +1,8 @@
 import { type Kysely, sql } from 'kysely';
-import { codeOf, sqlstate } from '../../errors.ts';
+import { codeOf, sqlstate } from '../../errors/errors.ts';
+import { remedy } from '../../errors/remedies.ts';
 import { humanDuration } from '../../lib/durations.ts';
 import { plural } from '../../lib/plural.ts';
-import { remedy } from '../../remedies.ts';
 import { readFeed } from '../../store/feed.ts';
 import { type Hazard, hazards } from '../../store/hazards.ts';
 import { type SchemaVersion, schemaVersion } from '../../store/migrator.ts';

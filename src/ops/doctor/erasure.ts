@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import { sqlstate } from '../../errors.ts';
+import { sqlstate } from '../../errors/errors.ts';
 import type { ErasureKey } from '../../lib/erasure-key.ts';
 import type { Database } from '../../store/schema.ts';
 import { keyFingerprints } from '../../store/suppressions.ts';

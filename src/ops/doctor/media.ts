@@ -1,4 +1,4 @@
-import { ReplicaError } from '../../errors.ts';
+import { ReplicaError } from '../../errors/errors.ts';
 import type { Owner } from '../../media/owner.ts';
 import type { MediaStore } from '../../media/store.ts';
 import { type Finding, ok, problem } from './finding.ts';

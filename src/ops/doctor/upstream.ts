@@ -1,7 +1,7 @@
-import { codeOf, kindOfStatus, ReplicaError } from '../../errors.ts';
+import { codeOf, kindOfStatus, ReplicaError } from '../../errors/errors.ts';
+import { remedy } from '../../errors/remedies.ts';
 import { plural } from '../../lib/plural.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../../model.ts';
-import { remedy } from '../../remedies.ts';
 import type { ApiKey } from '../../upstream/api-key.ts';
 import type { UpstreamClient } from '../../upstream/client.ts';
 import { connectionsIn } from '../../upstream/me.ts';

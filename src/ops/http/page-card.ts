@@ -1,6 +1,6 @@
+import { remedyOf } from '../../errors/remedies.ts';
 import { humanDuration, roughDuration } from '../../lib/durations.ts';
 import { plural } from '../../lib/plural.ts';
-import { remedyOf } from '../../remedies.ts';
 import type { ConnectionState, ConnectionStatus } from '../../store/status.ts';
 
 /** What a state means, in a word or two. */

@@ -1,6 +1,6 @@
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
-import { recognize } from '../../errors.ts';
+import { recognize } from '../../errors/errors.ts';
 import { isDoubling } from '../../lib/doubling.ts';
 import { type ConnectionId, isConnectionId } from '../../model.ts';
 import type { Logger } from '../logger.ts';

@@ -11,7 +11,7 @@ import {
   STATEMENT_TIMEOUT,
   TRANSACTION_TIMEOUT,
   WENT_BACK,
-} from './error-codes.ts';
+} from './codes.ts';
 import type { ErrorKind, ReplicaError } from './errors.ts';
 
 /** What a person can do about a kind of failure; shown in `status`, logs and on the page. */

@@ -1,4 +1,4 @@
-import { NO_PASSWORD, PASSFILE_PERMISSIONS } from './error-codes.ts';
+import { NO_PASSWORD, PASSFILE_PERMISSIONS } from './codes.ts';
 import { remedy } from './remedies.ts';
 
 /**
