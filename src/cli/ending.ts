@@ -14,7 +14,7 @@ export function endAnyway(signal: AbortSignal, within: number): void {
 }
 
 /** Aborted so many milliseconds after the signal, for the same reason, unless all is done. */
-export function lateAfter(signal: AbortSignal, ms: number, done: AbortSignal): AbortSignal {
+export function endOfGrace(signal: AbortSignal, ms: number, done: AbortSignal): AbortSignal {
   const late = new AbortController();
   const wait = async () => {
     await sleep(ms, done);

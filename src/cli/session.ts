@@ -8,7 +8,7 @@ import { createLogger, errorFields, type Logger } from '../ops/logger.ts';
 import { assemble, type Replica } from '../replica/replica.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
 import type { Listener } from '../sync/events.ts';
-import { lateAfter } from './ending.ts';
+import { endOfGrace } from './ending.ts';
 import type { Terminal } from './terminal.ts';
 
 /** The folder of `--embedded` where none is named. */
@@ -78,7 +78,7 @@ export async function withReplica<T>(
       listen: options.listen?.(log, settings) ?? (() => {}),
       onIdleError: (error) => log.debug(errorFields(error), 'an idle connection to Postgres ended'),
     });
-    const late = lateAfter(terminal.signal, graceOf(options.ends ?? 'soon', settings), done.signal);
+    const late = endOfGrace(terminal.signal, graceOf(options.ends ?? 'soon', settings), done.signal);
     try {
       const working = work(replica, log, AbortSignal.any([terminal.signal, lost]));
       const result = await unlessAborted(working, late);

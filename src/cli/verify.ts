@@ -15,7 +15,7 @@ import type { SyncEvent } from '../sync/events.ts';
 import type { VerifyProgress, VerifyResult } from '../verify/context.ts';
 import { verify } from '../verify/verification.ts';
 import { connectionOption } from './connection-option.ts';
-import { lateAfter } from './ending.ts';
+import { endOfGrace } from './ending.ts';
 import { momentOf } from './moment.ts';
 import { withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
@@ -129,7 +129,7 @@ async function findingsOf(
   const context = verifyContext(replica);
   const findings: Finding[] = [];
   const done = new AbortController();
-  const late = lateAfter(signal, PATIENCE, done.signal);
+  const late = endOfGrace(signal, PATIENCE, done.signal);
   replica.worker.start();
   try {
     for (const connectionId of connections) {
