@@ -122,19 +122,21 @@ export async function noteReturns(
     on conflict do nothing`.execute(db);
 }
 
-/** Of these messages, those that are stored and were sent after a time of their own, in milliseconds since 1970. */
+/** Of these messages, those that are stored and were sent after a time of their own, in milliseconds since 1970.
+ * @returns when each was sent, likewise, cut. */
 export async function storedSince(
   db: Db,
   connectionId: ConnectionId,
   messages: readonly { readonly id: string; readonly since: number }[],
-): Promise<ReadonlySet<string>> {
-  const { rows } = await sql<{ message_id: string }>`
-    select m.message_id
+): Promise<{ readonly id: string; readonly at: number }[]> {
+  const { rows } = await sql<{ id: string; at: number }>`
+    select m.message_id as id, floor(extract(epoch from d.at) * 1000)::float8 as at
     from unnest(${messages.map(({ id }) => id)}::text[], ${messages.map(({ since }) => since / 1000)}::float8[])
       as a (id, since)
     join ${sql.table('messages')} m on m.connection_id = ${connectionId} and m.message_id = a.id
-    where coalesce(m.sent_at, m.received_at) > to_timestamp(a.since)`.execute(db);
-  return new Set(rows.map((row) => row.message_id));
+    cross join lateral (select coalesce(m.sent_at, m.received_at)) as d (at)
+    where d.at > to_timestamp(a.since)`.execute(db);
+  return rows;
 }
 
 /** Of these numbers (E.164), those of people who were erased on all connections, and not heard of on any since. */

@@ -30,8 +30,10 @@ export class Judge {
   readonly #cutoff: number;
   /** Erasures whose person was heard of again. */
   readonly returned = new Set<string>();
-  /** Messages without a date that are stored with a later one. */
+  /** Messages that came without a date, and are stored with a later one, or come with it. */
   readonly stored = new Set<string>();
+  /** Messages of this page that are older than RETAIN_MESSAGES: what only adds to one has no date. */
+  readonly expired = new Set<string>();
 
   /** @param cutoff messages from before are expired; milliseconds since 1970. */
   constructor(marks: Marks | undefined, cutoff: number) {
@@ -50,7 +52,10 @@ export class Judge {
     if (verdict !== 'keep') return verdict;
     if (this.#marks === undefined) return subject.row;
     const { kind, row } = subject;
-    const isGone = (member: Row) => this.verdict({ kind: 'participant', row: member }) !== 'keep';
+    // A chat with the person that may come has its own date, and its members have none.
+    const isTheirs = kind === 'conversation' && this.#isOfErased(subject);
+    const isGone = (member: Row) =>
+      !isTheirs && this.verdict({ kind: 'participant', row: member }) !== 'keep';
     return withoutMentions(kind, row, (name) => this.hides(name, subject), isGone);
   }
 
@@ -58,7 +63,7 @@ export class Judge {
   verdict(subject: Subject): Verdict {
     const { kind, row } = subject;
     const date = kind === 'message' ? dateOf(row) : undefined;
-    if (date !== undefined && this.isExpired(date)) return 'expired';
+    if (kind === 'message' && this.#isExpired(row, date)) return 'expired';
     if (this.#marks === undefined) return 'keep';
     if (kind === 'message' && this.#marks.isRecord(String(row.message_id))) return 'erased';
     for (const name of ownersOf(kind, row)) {
@@ -66,6 +71,14 @@ export class Judge {
       if (mark !== undefined && !this.#isLater(mark, subject)) return 'erased';
     }
     return 'keep';
+  }
+
+  #isExpired({ message_id: id }: Row, date: number | undefined): boolean {
+    return date === undefined ? this.expired.has(id as string) : this.isExpired(date);
+  }
+
+  #isOfErased({ kind, row }: Subject): boolean {
+    return ownersOf(kind, row).some((name) => this.#marks?.of(name) !== undefined);
   }
 
   /** Whether a record of a person is from after the erasure, and may come. */

@@ -35,6 +35,11 @@ export class Marks {
     return mark == null || mark.isRecord ? undefined : mark;
   }
 
+  /** Knows a name from now on as what the ledger is told of it. */
+  set(name: string, mark: Mark): void {
+    this.#known.set(identifier(name), mark);
+  }
+
   /** Whether what was asked for names a record that was there at an erasure. */
   isRecord(name: string): boolean {
     return this.#known.get(identifier(name))?.isRecord === true;

@@ -3,7 +3,7 @@ import { toJsonb } from '../lib/text.ts';
 import type { Kind, Reject, Row } from '../model.ts';
 import type { Batch } from './batches.ts';
 import { readRecord } from './normalise.ts';
-import { isGroup, OPEN_FIELDS, type SubjectKind } from './subjects.ts';
+import { OPEN_FIELDS, type SubjectKind } from './subjects.ts';
 
 /*
  * Records without what they say of a person who was erased (R20); the records themselves are not changed.
@@ -49,7 +49,7 @@ export function sift<V extends string>(
   };
 }
 
-/** A row without mentions in the fields that are open, its members' too, and without those of a group who are gone. */
+/** A row without mentions in the fields that are open, its members' too, and without members who are gone. */
 export function withoutMentions(
   kind: Kind,
   row: Row,
@@ -60,7 +60,7 @@ export function withoutMentions(
   if (kind !== 'conversation' || !Array.isArray(row.participants)) return left;
   const members = row.participants as readonly Row[];
   const rest = members
-    .filter((member) => !isGroup(row) || !isGone(member))
+    .filter((member) => !isGone(member))
     .map((member) => withoutNamesIn('participant', member, isHidden));
   const isSame = rest.length === members.length && rest.every((member, at) => member === members[at]);
   return isSame ? left : { ...left, participants: rest };

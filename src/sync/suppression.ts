@@ -4,7 +4,7 @@ import { identifier, namesIn } from '../lib/identifiers.ts';
 import type { ConnectionId, Kind, Reject, Row } from '../model.ts';
 import type { Db } from '../store/database.ts';
 import type { Forgotten } from '../store/state.ts';
-import { type Learned, learn, noteReturns, storedSince } from '../store/suppressions.ts';
+import { type Learned, learn, type Mark, noteReturns, storedSince } from '../store/suppressions.ts';
 import type { Batch } from './batches.ts';
 import { Judge, type Suppressed } from './judge.ts';
 import { Marks } from './marks.ts';
@@ -26,8 +26,8 @@ export interface Forgetting {
   readonly retain: number | undefined;
 }
 
-/** A record with whom it is of. */
-type Owned = Subject & { readonly owners: readonly string[] };
+/** A record with whom it is of, and whom else it names. */
+type Named = Subject & { readonly owners: readonly string[]; readonly mentions: readonly string[] };
 
 /**
  * Keeps from being written what was erased, and messages that are older than RETAIN_MESSAGES: the one step before the
@@ -41,6 +41,8 @@ export class Suppression {
   /** Undefined where nothing was erased. */
   readonly #marks: Marks | undefined;
   readonly #judge: Judge;
+  readonly #refusedChats = new Set<string>();
+  readonly #refused: string[] = [];
 
   private constructor(db: Db, connectionId: ConnectionId, marks: Marks | undefined, cutoff: number) {
     this.#db = db;
@@ -77,11 +79,23 @@ export class Suppression {
       batch,
       ...batch.rows.flatMap((row) => batch.parts?.get(row) ?? []),
     ]);
-    await this.#learnOf(
-      await this.#look(all.flatMap(({ kind, rows }) => rows.map((row) => ({ kind, row })))),
-    );
+    const records = all.flatMap(({ kind, rows }) => rows.map((row) => ({ kind, row })));
+    for (const { kind, row } of records) {
+      const date = kind === 'message' ? dateOf(row) : undefined;
+      if (date !== undefined && this.#judge.isExpired(date))
+        this.#judge.expired.add(row.message_id as string);
+    }
+    await this.#learnOf(records);
     const judge = (kind: Kind, row: Row) => this.#judge.left({ kind, row });
-    return batches.flatMap((batch) => sift(batch, judge, (verdict) => this.counts[verdict]++) ?? []);
+    const left = batches.flatMap((batch) => sift(batch, judge, (verdict) => this.counts[verdict]++) ?? []);
+    for (const id of chatIds(batches)) this.#refusedChats.add(id);
+    for (const id of chatIds(left)) this.#refusedChats.delete(id);
+    return left;
+  }
+
+  /** Messages that are known only now to be of somebody erased: what came of them before, and named nobody, goes too. */
+  get refused(): readonly string[] {
+    return this.#refused;
   }
 
   /** What is left of rows of a kind, in their order; undefined of those that must not be there. Writes nothing. */
@@ -98,7 +112,9 @@ export class Suppression {
     const read = rejects.map((reject) => ({ reject, kind: reject.kind, row: recordOf(reject), raw: true }));
     await this.#look(read);
     return read.flatMap(({ reject, ...subject }) => {
-      const verdict = this.#judge.verdict(subject);
+      // Of a chat that must not be there nothing is put aside either: its very id may be a number.
+      const isOfRefused = this.#refusedChats.has(reject.conversationId ?? '');
+      const verdict = isOfRefused ? 'erased' : this.#judge.verdict(subject);
       const left =
         verdict === 'keep'
           ? rejectWithout(reject, subject.row, (name) => this.#judge.hides(name, subject))
@@ -109,75 +125,106 @@ export class Suppression {
     });
   }
 
-  /** Finds what the ledger knows of everything that these records name. @returns those that are of somebody erased. */
-  async #look(records: readonly Subject[]): Promise<Owned[]> {
-    const marks = this.#marks;
-    if (marks === undefined) return [];
+  /** Finds what the ledger knows of everything that these records name. */
+  async #look(records: readonly Subject[]): Promise<void> {
+    if (this.#marks === undefined) return;
+    const named = records.flatMap(withMembers).map(namedBy);
+    await this.#ask(named, this.#marks);
+    await this.#lookBack(named, this.#marks);
+  }
+
+  async #ask(records: readonly Named[], marks: Marks): Promise<void> {
     const asked = new Set<string>();
-    const subjects = records.flatMap(withMembers).map((subject) => {
-      const { kind, row, raw } = subject;
-      const owners = ownersOf(kind, row);
-      const mentions: string[] = [];
-      const mention = (name: string) => mentions.push(identifier(name));
-      if (raw) namesIn(row, mention);
-      else mentionsIn(kind, row, mention);
+    for (const { kind, row, owners, mentions } of records) {
       for (const name of owners) asked.add(name);
       for (const name of mentions) asked.add(name);
       if (kind === 'message' && typeof row.message_id === 'string') asked.add(row.message_id);
-      return { ...subject, owners, mentions };
-    });
+    }
     await marks.ask(asked);
     // What seems to be from after an erasure: whether it was there already. Mostly that is nothing, and asks nothing.
     await marks.ask(
-      subjects.flatMap(({ owners, mentions, ...subject }) => {
+      records.flatMap(({ owners, mentions, ...subject }) => {
         const snapshot = snapshotOf(subject);
         if (snapshot === undefined) return [];
         const seemsLater = (name: string) => snapshot.at > (marks.of(name)?.erasedAt ?? snapshot.at);
         return owners.some(seemsLater) || mentions.some(seemsLater) ? [snapshotName(snapshot)] : [];
       }),
     );
-    const theirs = subjects.filter(({ owners }) => owners.some((name) => marks.of(name) !== undefined));
-    await this.#lookBack(theirs, marks);
-    return theirs;
   }
 
   /** Who was heard of again, and which messages without a date are of a later time. */
-  async #lookBack(theirs: readonly Owned[], marks: Marks): Promise<void> {
+  async #lookBack(records: readonly Named[], marks: Marks): Promise<void> {
     const undated: { id: string; since: number }[] = [];
-    for (const { owners, ...subject } of theirs) {
+    const marksOf = (names: readonly string[]) => names.flatMap((name) => marks.of(name) ?? []);
+    const latest = (found: readonly Mark[]) => Math.max(...found.map((mark) => mark.erasedAt));
+    for (const { owners, mentions, ...subject } of records) {
       const { kind, row } = subject;
+      const found = marksOf(owners);
+      const named = [...found, ...marksOf(mentions)];
       // What was there at the erasure is no sign of life.
-      if (kind !== 'message' || this.#judge.wasThere(subject)) continue;
+      if (kind !== 'message' || named.length === 0 || this.#judge.wasThere(subject)) continue;
       const date = dateOf(row);
-      const found = owners.flatMap((name) => marks.of(name) ?? []);
-      const since = Math.max(...found.map((mark) => mark.erasedAt));
-      if (date === undefined) undated.push({ id: row.message_id as string, since });
-      else if (date > since && !found.some((mark) => mark.forever)) {
+      if (date === undefined) {
+        if (typeof row.message_id === 'string') undated.push({ id: row.message_id, since: latest(named) });
+      } else if (date > latest(found) && !found.some((mark) => mark.forever)) {
         for (const { erasureIds, returned } of found) {
           if (!returned) for (const id of erasureIds) this.#judge.returned.add(id);
         }
       }
     }
-    if (undated.length === 0) return;
-    for (const id of await storedSince(this.#db, this.#connectionId, undated)) this.#judge.stored.add(id);
+    if (undated.length > 0) await this.#date(undated, records, marks);
   }
 
-  /** Keeps what these records tell of the people they are of: further identifiers, and the messages that are refused, so
-   * that what comes later and names less is recognized too. */
-  async #learnOf(theirs: readonly Owned[]): Promise<void> {
+  /** Which of these messages are of a later time, by the same page or by what is stored. */
+  async #date(
+    undated: readonly { readonly id: string; readonly since: number }[],
+    all: readonly Named[],
+    marks: Marks,
+  ): Promise<void> {
+    const here = new Map<unknown, number>(undated.map(({ id }) => [id, Number.NEGATIVE_INFINITY]));
+    for (const subject of all) {
+      const { kind, row } = subject;
+      const date = kind === 'message' && here.has(row.message_id) ? dateOf(row) : undefined;
+      if (date !== undefined && !this.#judge.wasThere(subject)) here.set(row.message_id, date);
+    }
+    for (const { id, since } of undated) if (here.get(id)! > since) this.#judge.stored.add(id);
+    const stored = await storedSince(this.#db, this.#connectionId, undated);
+    await marks.ask(stored.map(snapshotName));
+    for (const one of stored) if (!marks.isRecord(snapshotName(one))) this.#judge.stored.add(one.id);
+  }
+
+  /** Learns what these records tell of the people they are of: further identifiers, and the messages that are refused, so
+   * that what comes with them or later, and names less, is recognized too. */
+  async #learnOf(records: readonly Subject[]): Promise<void> {
     const marks = this.#marks;
     if (marks === undefined) return;
     const learned: Learned[] = [];
-    for (const subject of theirs) {
+    const add = (name: string, mark: Mark) => {
+      learned.push({ hash: marks.hash(name), isRecord: mark.isRecord, erasureId: mark.erasureIds[0]! });
+      marks.set(name, mark);
+    };
+    const named = records.flatMap(withMembers).map(namedBy);
+    const marksOf = (names: readonly string[]) => names.flatMap((name) => marks.of(name) ?? []);
+    // Until nothing is new: what one record tells of a person, another of the page may name alone.
+    for (let before = -1; before < learned.length; ) {
+      before = learned.length;
+      await this.#ask(named, marks);
+      for (const { kind, owners } of named) {
+        // A message names others too: who sent it into whose chat.
+        const [mark] = kind === 'message' ? [] : marksOf(owners);
+        if (mark !== undefined) for (const name of owners) if (marks.isUnknown(name)) add(name, mark);
+      }
+    }
+    await this.#lookBack(named, marks);
+    for (const subject of named) {
       const { kind, row, owners } = subject;
-      const [mark] = owners.flatMap((name) => marks.of(name) ?? []);
-      const erasureId = mark!.erasureIds[0]!;
-      const add = (name: string, isRecord: boolean) => {
-        if (marks.isUnknown(name)) learned.push({ hash: marks.hash(name), isRecord, erasureId });
-      };
-      // A message names others too: who sent it into whose chat.
-      if (kind !== 'message') for (const name of owners) add(name, false);
-      else if (this.#judge.verdict(subject) === 'erased') add(row.message_id as string, true);
+      const id = row.message_id as string;
+      if (kind !== 'message' || !marks.isUnknown(id) || this.#judge.verdict(subject) !== 'erased') continue;
+      const found = marksOf(owners);
+      // One without a date may turn out to be from after the erasure.
+      if (dateOf(row) === undefined && !found.some((mark) => mark.forever)) continue;
+      add(id, { ...found[0]!, isRecord: true });
+      this.#refused.push(id);
     }
     await learn(this.#db, this.#connectionId, learned);
     await noteReturns(this.#db, this.#connectionId, [...this.#judge.returned]);
@@ -187,4 +234,18 @@ export class Suppression {
   #isRecent({ kind, oldest }: Batch): boolean {
     return kind !== 'message' || (oldest !== undefined && !this.#judge.isExpired(oldest));
   }
+}
+
+function namedBy(subject: Subject): Named {
+  const { kind, row, raw } = subject;
+  const mentions: string[] = [];
+  const mention = (name: string) => mentions.push(identifier(name));
+  if (raw) namesIn(row, mention);
+  else mentionsIn(kind, row, mention);
+  return { ...subject, owners: ownersOf(kind, row), mentions };
+}
+
+function chatIds(batches: readonly Batch[]): string[] {
+  const chats = batches.filter(({ kind }) => kind === 'conversation');
+  return chats.flatMap(({ rows }) => rows.map((row) => row.conversation_id as string));
 }

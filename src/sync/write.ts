@@ -19,6 +19,7 @@ import { type UpsertTarget, upsert } from '../store/upsert.ts';
 import type { Batch } from './batches.ts';
 import { attempt, halve, halveMembers, type Refused } from './halve.ts';
 import { normaliseParticipant, readRecord } from './normalise.ts';
+import { removeParts } from './parts.ts';
 import type { Forgetting, Suppression } from './suppression.ts';
 
 /** How records are written, as the settings say: the same for pages, retries and repairs. */
@@ -62,6 +63,7 @@ export async function write(
   const refused: Reject[] = [];
   const good: Written['good'] = [];
   const queue = suppression === undefined ? [...batches] : await suppression.batches(batches);
+  await removeParts(trx, target, suppression?.refused ?? []);
   for (let batch = queue.shift(); batch !== undefined; batch = queue.shift()) {
     const { kind, partial } = batch;
     const entity = entityOf(kind);
