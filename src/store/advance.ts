@@ -19,7 +19,8 @@ export interface LedgerEntry {
 
 /** What a poll that went well leaves behind, whatever it brought. Times are in milliseconds. */
 export interface Polled {
-  /** Since the request began; database time less this is `caught_up_at`, so that no clock of ours counts. */
+  /** Since the request began, when the statement is sent, which may wait; database time then less this is `caught_up_at`, so
+   * that no clock of ours counts. */
   readonly requestedAgo: number;
   /** Nothing more is waiting. */
   readonly caughtUp: boolean;
@@ -129,7 +130,7 @@ function polled({ requestedAgo, caughtUp, nextPollIn, leaseTtl }: Polled): RawBu
   const next = sql`case when ${caughtUp}::boolean then clock_timestamp() + ${interval(nextPollIn)} end`;
   return sql`
         caught_up_at = case when ${caughtUp}::boolean
-          then clock_timestamp() - ${interval(requestedAgo)} else caught_up_at end,
+          then statement_timestamp() - ${interval(requestedAgo)} else caught_up_at end,
         last_polled_at = clock_timestamp(),
         has_more = not ${caughtUp}::boolean,
         last_error = null, last_error_kind = null, consecutive_failures = 0,

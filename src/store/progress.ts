@@ -7,7 +7,8 @@ export interface Progress {
   /** Whether a request that began after `since` ended with nothing more to fetch. */
   readonly caughtUp: boolean;
   readonly leased: boolean;
-  /** Whether a turn has failed since; not one that had begun when the connection was made due. */
+  /** Whether a turn has failed since, and the next is not due yet; not one that had begun when the connection was made
+   * due. */
   readonly failedSince: boolean;
   /** Whether `since` is later than now: the database's clock was put back, and nothing would be since for long. */
   readonly putBack: boolean;
@@ -39,9 +40,10 @@ export async function readProgress(
   }>`
     select coalesce(caught_up_at between ${since}::timestamptz and clock_timestamp(), false) as caught_up,
       lease_owner is not null and lease_expires_at > clock_timestamp() as leased,
-      -- of a turn that had begun before, noteFailure leaves the time that the connection was made due at
+      -- of a turn that had begun before, noteFailure leaves the time that the connection was made due at; so does who makes
+      -- it due again
       coalesce(last_error_kind is not null and last_polled_at between ${since}::timestamptz and clock_timestamp()
-        and next_poll_at >= last_polled_at, false) as failed_since,
+        and next_poll_at > clock_timestamp(), false) as failed_since,
       ${since}::timestamptz > clock_timestamp() as put_back,
       consecutive_failures as failures, last_error_kind, last_error
     from ${sql.table('sync_state')} where connection_id = ${connectionId}`.execute(db);

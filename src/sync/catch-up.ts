@@ -1,10 +1,10 @@
-import { parks } from '../errors/errors.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { makeDueUnlessLocked } from '../store/due.ts';
 import { claimLeases } from '../store/leases.ts';
 import { announceDue } from '../store/notify.ts';
-import { databaseTime, type Progress, readProgress } from '../store/progress.ts';
+import { databaseTime, readProgress } from '../store/progress.ts';
+import { HolderWatch } from './holder-watch.ts';
 import type { LoopEnd, OncePolicy } from './loop.ts';
 import type { Worker, WorkerOptions } from './worker.ts';
 
@@ -48,6 +48,7 @@ async function pass(
   const { control, leaseTtl } = options;
   let asked = false;
   let since = begun;
+  const watch = new HolderWatch(policy);
   const begunAt = performance.now();
   for (let pause = FIRST_PAUSE; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     const claimedAt = performance.now();
@@ -75,8 +76,7 @@ async function pass(
       asked = false;
       continue;
     }
-    if (isHopeless(progress, policy) || signal.aborted)
-      return await failed(options, connectionId, since, true);
+    if (watch.isHopeless(progress) || signal.aborted) return await failed(options, connectionId, since, true);
     await sleep(pause, signal);
   }
 }
@@ -97,14 +97,6 @@ async function untilTold(
   } finally {
     signal.removeEventListener('abort', drop);
   }
-}
-
-/** Whether the holder of a connection that was made due has failed in a way that is not waited for. What failed before may
- * be mended: only what came of this attempt counts. */
-export function isHopeless(progress: Progress | undefined, { maxFailures }: OncePolicy): boolean {
-  if (progress === undefined) return true;
-  const { leased, failedSince, lastErrorKind, failures } = progress;
-  return leased && failedSince && (parks(lastErrorKind!) || failures >= maxFailures);
 }
 
 async function failed(

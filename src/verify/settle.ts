@@ -3,7 +3,8 @@ import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import { makeDueUnlessLocked } from '../store/due.ts';
 import { databaseTime, type Progress, readProgress } from '../store/progress.ts';
-import { catchUp, isHopeless } from '../sync/catch-up.ts';
+import { catchUp } from '../sync/catch-up.ts';
+import { HolderWatch } from '../sync/holder-watch.ts';
 import type { OncePolicy } from '../sync/loop.ts';
 import type { Worker, WorkerOptions } from '../sync/worker.ts';
 import { leaseLost } from './lease.ts';
@@ -28,6 +29,7 @@ export async function settle(
   signal.throwIfAborted();
   const { control } = options;
   let since = await databaseTime(control);
+  const watch = new HolderWatch(POLICY);
   if (worker.holds(connectionId)) {
     for (let asked = false; ; await sleep(LOOK_EVERY, signal)) {
       signal.throwIfAborted();
@@ -44,7 +46,7 @@ export async function settle(
         asked = false;
         continue;
       }
-      if (isHopeless(progress, POLICY)) throw failureOf(progress);
+      if (watch.isHopeless(progress)) throw failureOf(progress);
     }
   }
   const [result] = await catchUp(worker, options, [connectionId], POLICY, signal);

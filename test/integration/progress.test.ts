@@ -20,6 +20,9 @@ test('a failure counts for whoever made the connection due, where its turn began
   expect(await failed()).toBe(false);
   await fails(60_000);
   expect(await failed()).toBe(false);
+  // An event, of which nobody knows whether it came in the turn or after it.
+  await makeDueUnlessLocked(db, ['a']);
+  expect(await failed()).toBe(false);
   await fails(0);
   expect(await failed()).toBe(true);
   // Before the database's clock was put back.

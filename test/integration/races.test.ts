@@ -80,6 +80,24 @@ test('a page that waited for another writer knows what that has put aside', asyn
   ]);
 });
 
+test('a poll that waited for another writer is no later than its request', async () => {
+  await applyAnswer(database.db, { cursor: 1, has_more: false });
+  await holder.query('update whatsapp.sync_state set beside_messages = beside_messages');
+  const at = (await readPosition(database.db, CONNECTION))!;
+  const page = parsePage(bodyOf({ cursor: 1 }), at.cursor);
+  const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
+  const polled = apply(contextOf(database.db), CONNECTION, at, page, pack(page).changes, timing);
+  await blocked(1);
+  const now = async () =>
+    (await database.query<{ at: Date }>('select clock_timestamp() as at'))[0]!.at.getTime();
+  const waiting = await now();
+  await waitFor(async () => (await now()) > waiting + 1_000, { what: 'it to have waited' });
+  await holder.query('commit');
+  expect(await polled).toMatchObject({ done: true });
+  const [state] = await database.query<{ at: Date }>('select caught_up_at as at from whatsapp.sync_state');
+  expect(state!.at.getTime()).toBeLessThan(waiting);
+});
+
 test('entries that are discarded and come again at once, in another order, do not lock each other out', async () => {
   const bad = (id: string) => ({ message_id: id, seq: 'none' });
   const page = (cursor: number, ids: readonly string[]) =>
