@@ -181,16 +181,18 @@ export class Suppression {
     all: readonly Named[],
     marks: Marks,
   ): Promise<void> {
-    const here = new Map<unknown, number>(undated.map(({ id }) => [id, Number.NEGATIVE_INFINITY]));
-    for (const subject of all) {
-      const { kind, row } = subject;
-      const date = kind === 'message' && here.has(row.message_id) ? dateOf(row) : undefined;
-      if (date !== undefined && !this.#judge.wasThere(subject)) here.set(row.message_id, date);
+    const since = new Map<unknown, number>(undated.map((one) => [one.id, one.since]));
+    const here = all.flatMap(({ kind, row }) => {
+      const id = row.message_id as string;
+      const at = kind === 'message' && since.has(id) ? dateOf(row) : undefined;
+      return at !== undefined && at > since.get(id)! ? [{ id, at }] : [];
+    });
+    const later = [...here, ...(await storedSince(this.#db, this.#connectionId, undated))];
+    await marks.ask(later.map(snapshotName));
+    for (const one of later) {
+      // What was there at the erasure is none of them.
+      if (!marks.isRecord(snapshotName(one))) this.#judge.stored.add(one.id);
     }
-    for (const { id, since } of undated) if (here.get(id)! > since) this.#judge.stored.add(id);
-    const stored = await storedSince(this.#db, this.#connectionId, undated);
-    await marks.ask(stored.map(snapshotName));
-    for (const one of stored) if (!marks.isRecord(snapshotName(one))) this.#judge.stored.add(one.id);
   }
 
   /** Learns what these records tell of the people they are of: further identifiers, and the messages that are refused, so

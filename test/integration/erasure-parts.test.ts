@@ -11,7 +11,9 @@ import {
   db,
   direct,
   EVE,
+  FORGETTING,
   HERS,
+  ids,
   LID,
   ME,
   message,
@@ -27,7 +29,8 @@ import {
 useDatabase();
 
 const stranger = '900000000000077@lid';
-const hers = async () => traces(await dump(database), [...HERS, '900000000000077']);
+const other = '900000000000078@lid';
+const hers = async () => traces(await dump(database), [...HERS, '900000000000077', '900000000000078']);
 const stored = async () =>
   (await database.query<{ n: string }>('select stored_messages as n from whatsapp.sync_state'))[0]!.n;
 
@@ -36,14 +39,24 @@ test('a LID, and a chat, that another record of the same page tells whose they a
   await erase(db, order({ forever: true }));
   await bring(
     page({
-      // The group knows her by the id that the contact tells.
-      contacts: [{ person_id: 'per_again', phone_jid: EVE.phone }],
+      // The group knows her by the id that the contact tells; another contact is hers by what the group tells.
+      contacts: [
+        { person_id: 'per_again', phone_jid: EVE.phone },
+        { person_id: 'per_other', lid_jid: other },
+      ],
       conversations: [
         { ...conversations()[0]!, conversation_id: 'cnv_again' },
-        { ...conversations()[2]!, participants: [{ participant_jid: stranger, person_id: 'per_again' }] },
+        {
+          ...conversations()[2]!,
+          participants: [
+            { participant_jid: stranger, person_id: 'per_again' },
+            { participant_jid: EVE.phone, person_id: 'per_other' },
+          ],
+        },
       ],
       messages: [
         message('m_lid_told', { ...ofEve, sender_jid: stranger, sent_at: soon() }),
+        message('m_other_told', { ...ofEve, sender_jid: other, sent_at: soon() }),
         {
           message_id: 'm_chat_told',
           conversation_id: 'cnv_again',
@@ -51,10 +64,33 @@ test('a LID, and a chat, that another record of the same page tells whose they a
           sent_at: soon(),
           seq: 900,
         },
+        // Of what never comes, not even a part without a date is an open question.
+        { message_id: 'm_part', sender_jid: EVE.phone, seq: 901 },
       ],
     }),
   );
+  await bring(page({ messages: [{ message_id: 'm_part', body: 'HERWORD', seq: 902 }] }));
   expect(await hers()).toEqual([]);
+});
+
+test('what is stored already goes by another erasure, not by coming again', async () => {
+  const old = message('m_old', { ...ofEve, sender_jid: stranger });
+  await bring(page({ contacts: [{ person_id: EVE.id, phone_jid: EVE.phone }], messages: [old] }));
+  await erase(db, order());
+  const told = { person_id: EVE.id, phone_jid: EVE.phone, lid_jid: stranger };
+  expect(await bring(page({ contacts: [told], messages: [old] }))).toBe(2);
+  expect(await messageIds()).toEqual(['m_old']);
+});
+
+test('an attachment that a part tells of is not fetched any more', async () => {
+  await bring(world());
+  await erase(db, order());
+  const told = (more: object) =>
+    applyAnswer(db, page({ messages: [more] })[0]!, { forgetting: FORGETTING, media: true });
+  await told({ message_id: 'm_unseen', content_type: 'image', media: { mime_type: 'image/png' }, seq: 900 });
+  expect(await ids('media', 'message_id')).toEqual(['m_unseen']);
+  await told(message('m_unseen', { ...ofEve, seq: 800 }));
+  expect(await ids('media', 'message_id')).toEqual([]);
 });
 
 test.each<[what: string, id: string]>([
@@ -114,11 +150,11 @@ test('a reaction that a part of a message tells comes where the message is from 
   await bring(page({ messages: [message('m_new', { sent_at: soon() })] }));
   await bring(
     page({
-      messages: ['m_ahead', 'm_bob', 'm_new'].map((id, at) => ({
-        message_id: id,
-        ...thumb,
-        seq: 2_000 + at,
-      })),
+      messages: [
+        // What was there does not pass for later by coming along either.
+        message('m_ahead', { sent_at: ahead, seq: 1_999 }),
+        ...['m_ahead', 'm_bob', 'm_new'].map((id, at) => ({ message_id: id, ...thumb, seq: 2_000 + at })),
+      ],
     }),
   );
   expect(
