@@ -30,8 +30,10 @@ function expiredLetter(connection: ReturnType<typeof sql>, retain: number) {
   return sql`q.connection_id = ${connection} and q.kind = 'message' and q.last_seen_at < ${edge(retain)}`;
 }
 
+/** By the earlier of both clocks: what is deleted for one that was put forward is gone for good. */
 function edge(retain: number) {
-  return sql`clock_timestamp() - ${interval(retain)}`;
+  const here = new Date().toISOString();
+  return sql`least(clock_timestamp(), ${here}::timestamptz) - ${interval(retain)}`;
 }
 
 /**

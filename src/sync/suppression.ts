@@ -67,7 +67,8 @@ export class Suppression {
       const where = key === undefined ? 'ERASURE_KEY is not set' : 'ERASURE_KEY is not that of the erasures';
       throw new ReplicaError('erasure_key', { where });
     }
-    const cutoff = retain === undefined ? Number.NEGATIVE_INFINITY : now - retain;
+    // By the earlier of both clocks: what is kept out for one that was put forward is not served for ever.
+    const cutoff = retain === undefined ? Number.NEGATIVE_INFINITY : Math.min(now, Date.now()) - retain;
     const marks = suppressedBy === null || key === undefined ? undefined : new Marks(db, connectionId, key);
     return new Suppression(db, connectionId, marks, cutoff);
   }

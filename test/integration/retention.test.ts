@@ -1,6 +1,6 @@
 /** RETAIN_MESSAGES: what is too old goes, with all that hangs on it, and does not come back. */
 import { Writable } from 'node:stream';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { upkeepJobs } from '../../src/cli/jobs.ts';
 import { loadSettings } from '../../src/config/load.ts';
 import { createLogger } from '../../src/ops/logger.ts';
@@ -160,4 +160,17 @@ test('files that no store of this daemon has are told of: their rows are gone', 
   expect(logged).toBe('');
   await replica.close();
   expect(await messageIds()).not.toContain('m_old');
+});
+
+test('a message is too old by both clocks or not at all: the database’s may be put forward', async () => {
+  await page(10);
+  const again = { cursor: 11, messages: [message('m_again', { sent_at: ago(70) })] };
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 30 * DAY });
+  try {
+    expect(await expireMessages(context(), signal)).toBe(0);
+    expect((await applyAnswer(db, again, { forgetting })).suppressed).toMatchObject({ expired: 0 });
+  } finally {
+    vi.useRealTimers();
+  }
+  expect(await expireMessages(context(), signal)).toBeGreaterThan(0);
 });
