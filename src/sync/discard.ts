@@ -11,8 +11,13 @@ import { BESIDE, inTransaction } from '../store/transaction.ts';
  */
 export async function discard(db: Kysely<Database>, filter: DeadLetterFilter): Promise<number> {
   return await inTransaction(db, BESIDE, async (trx) => {
-    const connections = await deadLetterConnections(trx, filter);
-    await lockStates(trx, connections);
+    let connections = await deadLetterConnections(trx, filter);
+    const locked = await lockStates(trx, connections);
+    // One that got another id meanwhile (R21) is not among them.
+    if (locked.length < connections.length) {
+      connections = await deadLetterConnections(trx, filter);
+      await lockStates(trx, connections);
+    }
     return await discardDeadLetters(trx, filter, connections);
   });
 }

@@ -12,7 +12,7 @@ import {
 } from '../store/dead-letters.ts';
 import { quarantine } from '../store/quarantine.ts';
 import type { Database } from '../store/schema.ts';
-import { lockState } from '../store/state.ts';
+import { type LockedState, lockState } from '../store/state.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
 import { Refusal } from './fields.ts';
 import { attempt } from './halve.ts';
@@ -39,11 +39,14 @@ export async function retryDeadLetter(
   { history, changes, media, forgetting }: Writing,
 ): Promise<Retried> {
   return await inTransaction(db, BESIDE, async (trx) => {
-    const first = await readDeadLetter(trx, id);
-    if (first === undefined) return { gone: true };
-    const state = await lockState(trx, first.connection_id);
-    // Read again behind the lock: a page may have resolved it meanwhile.
-    const whole = await readDeadLetter(trx, id);
+    let whole = await readDeadLetter(trx, id);
+    let state: LockedState | undefined;
+    // Read again behind the lock: a page may have resolved it meanwhile, or its connection have got another id (R21).
+    for (let of: string | undefined; whole !== undefined && of !== whole.connection_id; ) {
+      of = whole.connection_id;
+      state = await lockState(trx, of);
+      whole = await readDeadLetter(trx, id);
+    }
     if (state === undefined || whole === undefined || whole.resolved_at !== null) return { gone: true };
     const suppression = Suppression.of(trx, whole.connection_id, state, forgetting);
     const letter = suppression === undefined ? whole : await leftOf(suppression, whole);

@@ -16,6 +16,7 @@ import {
 import { apply } from '../../src/sync/apply.ts';
 import { discard } from '../../src/sync/discard.ts';
 import { pack } from '../../src/sync/packing.ts';
+import { retryDeadLetter } from '../../src/sync/retry.ts';
 import { parsePage } from '../../src/upstream/page.ts';
 import { note } from '../../src/verify/note.ts';
 import { SCHEMA, useFreshDatabase } from '../support/database.ts';
@@ -115,6 +116,30 @@ test('entries that are discarded and come again at once, in another order, do no
   await holder.query('commit');
   const settled = await Promise.allSettled([discarded, again]);
   expect(settled.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled']);
+});
+
+test('an entry whose connection is renamed meanwhile is retried, and discarded, under its new id', async () => {
+  const bad = (id: string) => ({ message_id: id, conversation_id: 'c', seq: 'none' });
+  await applyAnswer(database.db, { cursor: 1, messages: [bad('a'), bad('b')] });
+  const ids = await database.query<{ id: string }>(
+    `select quarantine_id as id from whatsapp.quarantine order by record_id`,
+  );
+  const json = JSON.stringify({ message_id: 'a', conversation_id: 'c', seq: 1 });
+  await database.query('update whatsapp.quarantine set record_json = $1 where quarantine_id = $2', [
+    json,
+    ids[0]!.id,
+  ]);
+  for (const table of ['connections', 'sync_state', 'quarantine'])
+    await holder.query(`update whatsapp.${table} set connection_id = 'renamed'`);
+  const retried = retryDeadLetter(database.db, ids[0]!.id, contextOf(database.db));
+  const discarded = discard(database.db, { ids: [ids[1]!.id] });
+  await blocked(2);
+  await holder.query('commit');
+  expect(await retried).toEqual({ applied: 'inserted' });
+  expect(await discarded).toBe(1);
+  expect(await database.query('select connection_id as id from whatsapp.messages')).toEqual([
+    { id: 'renamed' },
+  ]);
 });
 
 test('claims of attachments are renewed while somebody is about to take one of them away', async () => {
