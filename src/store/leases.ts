@@ -35,12 +35,12 @@ const NEXT_TERM = sql.raw(
 /** SQL, of `sync_state`: whether nobody holds it. Who lives renews a lease by what the clock says now. */
 const IS_FREE = sql.raw(`(lease_owner is null or lease_expires_at is null or ${isOver('lease_expires_at')})`);
 
-/** SQL, of `sync_state`: whether its holder, by its last heartbeat, lived when the database's clock was ahead of now. One
+/** SQL, of `sync_state s`: whether its holder, by its last heartbeat, lived when the database's clock was ahead of now. One
  * that has none, as of a pass, renewed the lease then, if that lasts longer than any from now. Who still lives says so
  * again at the next renewal. */
 function isHeldAhead(ttl: number): RawBuilder<boolean> {
   return sql`not ${IS_FREE} and coalesce(
-    (select w.heartbeat_at from ${sql.table('workers')} w where w.worker_id = lease_owner), lease_expires_at
+    (select w.heartbeat_at from ${sql.table('workers')} w where w.worker_id = s.lease_owner), s.lease_expires_at
   ) > clock_timestamp() + ${interval(ttl)}`;
 }
 
@@ -73,7 +73,7 @@ export async function claimLeases(
     taken_over: boolean;
   }>`
     with free as (
-      select connection_id, lease_owner from ${table}
+      select connection_id, lease_owner from ${table} s
       where connection_id = any(${[...connectionIds]}::text[])
         and (${IS_FREE} or ${ahead}::boolean and ${isHeldAhead(ttl)})
       order by next_poll_at nulls first, connection_id
@@ -157,6 +157,6 @@ export async function leaseSituation(
         where ${heardWithin(ttl * ALIVE)}) as workers,
       count(*) filter (where ${IS_FREE})::integer as free,
       count(*) filter (where ${isHeldAhead(ttl)})::integer as ahead
-    from ${sql.table('sync_state')} where connection_id = any(${[...connectionIds]}::text[])`.execute(db);
+    from ${sql.table('sync_state')} s where connection_id = any(${[...connectionIds]}::text[])`.execute(db);
   return rows[0]!;
 }

@@ -7,7 +7,7 @@ import { mayPass, ReplicaError } from '../errors/errors.ts';
 import { openDatabase } from './database.ts';
 import { tellOfHolders } from './lock-holders.ts';
 import type { Database } from './schema.ts';
-import { BESIDE, inTransaction } from './transaction.ts';
+import { BESIDE, inTransaction, undoneWithoutUs } from './transaction.ts';
 
 /** Where the migrations are, in the sources and in `dist` alike. */
 const MIGRATIONS = fileURLToPath(new URL('../../migrations', import.meta.url));
@@ -79,17 +79,6 @@ export async function migrate(
   } finally {
     done.abort();
   }
-}
-
-/**
- * Has the server look every second whether this process is still there. It would go on waiting for a lock otherwise, with
- * everybody else who wants that table behind it, and then run the statement to its end.
- */
-async function undoneWithoutUs(trx: Transaction<Database>): Promise<void> {
-  // Where the server's system cannot tell, the setting is refused.
-  await sql`do $$ begin
-    perform set_config('client_connection_check_interval', '1s', true);
-  exception when invalid_parameter_value then null; end $$`.execute(trx);
 }
 
 /** Kysely goes on where it may not make it, and what then fails tells nothing. */

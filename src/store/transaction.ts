@@ -80,6 +80,17 @@ export async function limitLockWait(trx: Transaction<Database>, ms: number): Pro
   await sql`select set_config('lock_timeout', ${`${ms}ms`}, true)`.execute(trx);
 }
 
+/**
+ * Has the server look every second whether this process is still there. It would go on waiting for a lock otherwise, with
+ * everybody else who wants what is locked behind it, and then run the statement to its end.
+ */
+export async function undoneWithoutUs(trx: Transaction<Database>): Promise<void> {
+  // Where the server's system cannot tell, the setting is refused.
+  await sql`do $$ begin
+    perform set_config('client_connection_check_interval', '1s', true);
+  exception when invalid_parameter_value then null; end $$`.execute(trx);
+}
+
 /** Lets the statements to come in a transaction take as long as they do: its lock is had. */
 export async function liftTimeout(trx: Transaction<Database>): Promise<void> {
   await sql`select set_config('statement_timeout', '0', true)`.execute(trx);

@@ -12,7 +12,7 @@ import { type Person, phonesOf } from '../store/person.ts';
 import type { Database } from '../store/schema.ts';
 import { lockStates } from '../store/state.ts';
 import { keyFingerprints, renew, type Suppressed, suppress } from '../store/suppressions.ts';
-import { BESIDE, inTransaction, limitLockWait } from '../store/transaction.ts';
+import { BESIDE, inTransaction, limitLockWait, undoneWithoutUs } from '../store/transaction.ts';
 import { type EraseOrder, ErasureRefused, find, hashesOf, scopeOf } from './erase-order.ts';
 import { snapshotName } from './subjects.ts';
 import { distinct, type Named, type Survey } from './survey.ts';
@@ -106,6 +106,8 @@ const LOCK_PATIENCE = 60_000;
 
 async function eraseOnce(db: Kysely<Database>, order: EraseOrder): Promise<Receipt> {
   return await inTransaction(db, BESIDE, async (trx) => {
+    // A large one takes minutes, and holds up all pages: not for one that was killed.
+    await undoneWithoutUs(trx);
     // Nobody links what the CRM has meanwhile: whoever does, waits, and then knows of this.
     await holdLinks(trx, order.schema);
     // No connection becomes known meanwhile: its pages would not know of this.

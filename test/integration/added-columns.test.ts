@@ -9,20 +9,24 @@ const scene = OneConnection.use();
 
 /** Columns that somebody adds, called as something is in statements of ours. */
 const ADDED: Readonly<Record<string, readonly string[]>> = {
-  messages: ['outcome', 'place', 'older', 'direct', 'theirs', 'mentions'],
+  messages: ['outcome', 'place', 'older', 'direct', 'theirs', 'mentions', 'earliest', 'latest', 'per_lane'],
+  changes: ['place', 'wanted'],
+  change_positions: ['lease', 'handed'],
   conversations: ['outcome', 'participants'],
   contacts: ['outcome', 'phone', 'told'],
   jids: ['place', 'phone', 'told'],
   conversation_counts: ['place', 'n'],
   sync_pages: ['day', 'before', 'kept', 'first'],
-  sync_state: ['messages', 'conversations', 'contacts', 'waited', 'now'],
+  sync_state: ['messages', 'conversations', 'contacts', 'waited', 'now', 'starting'],
+  workers: ['lease_owner'],
   verifications: ['finished', 'open'],
   quarantine: ['entry', 'times'],
 };
 
 test('columns that somebody adds are in nobody’s way', async () => {
   for (const [table, columns] of Object.entries(ADDED)) {
-    const added = columns.map((column) => `add column ${column} text`).join(', ');
+    // Of a type that is compared with nothing.
+    const added = columns.map((column) => `add column ${column} point`).join(', ');
     await scene.database.query(`alter table whatsapp.${table} ${added}`);
   }
   await scene.upstream();
@@ -33,6 +37,13 @@ test('columns that somebody adds are in nobody’s way', async () => {
   await waitFor(scene.agrees, { what: 'the changes' });
   expect(scene.failures()).toEqual([]);
   await scene.stop();
+  await scene.database.query(
+    `select whatsapp.register_consumer('crm', 'now'), whatsapp.restart_consumer('crm', starting => 'start')`,
+  );
+  expect(await scene.database.query(`select * from whatsapp.read_changes('crm', 5)`)).toHaveLength(5);
+  const found = await scene.database.query(`select s.body from whatsapp.messages m
+    cross join lateral whatsapp.search_messages(substring(m.body from '[[:alnum:]]{4,}'), max => 1) s limit 1`);
+  expect(found).toHaveLength(1);
   const [contact] = await scene.database.query<{ phone: string }>(
     'select phone_e164 as phone from whatsapp.contacts where phone_e164 is not null limit 1',
   );

@@ -7,10 +7,12 @@ import { afterAll, beforeEach, describe, expect, test } from 'vitest';
 import { ReplicaError } from '../../src/errors/errors.ts';
 import { OWNER_FILE } from '../../src/media/owner.ts';
 import { expireMessages } from '../../src/sync/retention.ts';
+import { startCli } from '../support/cli.ts';
 import { runCommand } from '../support/command.ts';
 import { dump, traces } from '../support/dump.ts';
 import { CONNECTION, contextOf } from '../support/pages.ts';
 import { quickSettings } from '../support/replica.ts';
+import { waitFor } from '../support/wait.ts';
 import { bring, database, db, EVE, HERS, PHONE, useDatabase, world } from './erasure-world.ts';
 
 useDatabase();
@@ -78,6 +80,21 @@ test('the preview names whom it means and removes nothing; --yes does it, and te
     status: 0,
     stdout: expect.stringMatching(/^erasure 2, [\s\S]*Nothing of them is here/),
   });
+});
+
+test('one that is killed lets go of all that it has locked, whatever it was at', async () => {
+  await database.query(`
+    create function slowly() returns trigger language plpgsql as 'begin perform pg_sleep(600); return old; end';
+    create trigger slowly before delete on whatsapp.contacts for each row execute function slowly()`);
+  const erasing = startCli(['erase', '--phone', `+${PHONE}`, '--yes'], env());
+  const sleeping = () =>
+    database.query(
+      `select from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`,
+    );
+  await waitFor(async () => (await sleeping()).length > 0, { what: 'it to remove the contact' });
+  await erasing.kill('SIGKILL');
+  await waitFor(async () => (await sleeping()).length === 0, { what: 'the server to notice' });
+  expect(await database.query('select from whatsapp.erasures')).toEqual([]);
 });
 
 test('files go with the last message that has them, and links with the number; neither comes back', async () => {

@@ -77,7 +77,7 @@ export class SearchScene {
           }),
           scene.message('picture', null, { content_type: 'image' }),
           scene.message('timeless', 'invoice without a time', { sent_at: null }),
-          scene.message('odd', 'हिन्दी: Café-latte 12.50, call +4915199'),
+          scene.message('odd', 'हिन्दी: Café-latte 12.50, call +4915199 or write to Anna@example.org'),
         ],
         { contacts, conversations },
       );
