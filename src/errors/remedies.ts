@@ -34,6 +34,10 @@ const REMEDIES: Partial<Record<ErrorKind, string>> = {
   bad_request: 'the upstream refuses the request; check WHATSAPP_USE_CONNECTION_IDS and the key',
 };
 
+/** Of a schema, a table or a column that is not there: the database was made anew, or is of another version. */
+const OTHER_TABLES =
+  'the tables are not there, or not those of this version: see `wa-replica migrate --status`, then run `wa-replica migrate`';
+
 /** What to do about a failure of Postgres, by SQLSTATE or network code, where it is known better. */
 const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'nothing listens there: check that Postgres runs, and host and port of DATABASE_URL',
@@ -58,7 +62,11 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   '28000': 'the server does not let this user in: check user and sslmode of DATABASE_URL, and pg_hba.conf',
   '3D000': 'there is no such database: create it, or check DATABASE_URL',
   '42501': 'the role lacks a privilege: run `wa-replica doctor`',
-  '25006': 'the server is read-only (a standby?): point DATABASE_URL at the primary',
+  '25006':
+    'the server only reads: where it is a standby point DATABASE_URL at the primary, else see default_transaction_read_only of the role and the database',
+  '3F000': OTHER_TABLES,
+  '42P01': OTHER_TABLES,
+  '42703': OTHER_TABLES,
   '25P03':
     'this process stood still in a transaction, or the role has too short an idle_in_transaction_session_timeout',
   [TRANSACTION_TIMEOUT]:
@@ -94,9 +102,9 @@ const CODE_REMEDIES: Readonly<Record<string, Readonly<Record<string, string>>>> 
   },
 };
 
-/** SQLSTATEs of constraints (class 23) and triggers: the tables come with no trigger, and with hardly more constraints
- * than their keys. */
-const OF_OTHERS = /^(?:23...|P0001)$/;
+/** SQLSTATEs of constraints (class 23) and triggers, and of a refusal that no record was found for (22, 54): the tables come
+ * with no trigger, and with hardly more constraints than their keys. */
+const OF_OTHERS = /^(?:(?:22|23|54)...|P0001)$/;
 const SEE_WHOSE =
   'a trigger or a constraint on the tables refuses a row; where it is none of wa-replica, mend or drop it: the log of Postgres names it';
 

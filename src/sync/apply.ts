@@ -1,4 +1,4 @@
-import type { Kysely } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import { refusesData } from '../errors/errors.ts';
 import { type ConnectionId, emptyTally, type Kind, type Reject, type Tally } from '../model.ts';
 import { advance, type Gap, notePoll, type Polled } from '../store/advance.ts';
@@ -51,7 +51,8 @@ export type Applied =
 /**
  * Writes a page: its rows, its quarantined records, its ledger row and the new cursor commit together or not at
  * all (R1). The only place that opens a page's transaction. Where Postgres refuses a record, the page is written
- * once more, carefully: the record is found by halving and quarantined, everything else is written (R9).
+ * once more, carefully: the record is found by halving and quarantined, everything else is written (R9). A third time
+ * where a deferred check refuses it at the commit, behind all savepoints.
  * @throws what Postgres throws for any other reason; nothing is written then.
  */
 export async function apply(
@@ -65,13 +66,19 @@ export async function apply(
   if (page.cursor === at.cursor && changes.batches.length === 0 && changes.rejects.length === 0) {
     return await poll(context, connectionId, at, page, changes, plan);
   }
-  try {
-    return await attempt(context, connectionId, at, page, changes, plan, false);
-  } catch (error) {
-    if (!refusesData(error)) throw error;
-    return await attempt(context, connectionId, at, page, changes, plan, true);
+  for (const care of ['none', 'savepoints'] as const) {
+    try {
+      return await attempt(context, connectionId, at, page, changes, plan, care);
+    } catch (error) {
+      if (!refusesData(error)) throw error;
+    }
   }
+  return await attempt(context, connectionId, at, page, changes, plan, 'checks at once');
 }
+
+/** How a page is written. `savepoints`: so that a record that Postgres refuses can be found. `checks at once`: likewise, with
+ * no check deferred to the commit; not before it must be, for one that others have deferred may hold at the page's end only. */
+type Care = 'none' | 'savepoints' | 'checks at once';
 
 /** Notes a poll that brought nothing. Only what is more than that takes a page's transaction. */
 async function poll(
@@ -85,7 +92,7 @@ async function poll(
   const nextPollIn = page.hasMore ? 0 : plan.nextPollIn(false);
   if (!(await notePoll(context.db, connectionId, at, polled(context, page, plan, nextPollIn)))) {
     const counted = { ...plan, nextPollIn: () => nextPollIn };
-    return await attempt(context, connectionId, at, page, changes, counted, false);
+    return await attempt(context, connectionId, at, page, changes, counted, 'none');
   }
   context.reached('committed');
   const tally = { conversation: emptyTally(), contact: emptyTally(), message: emptyTally() };
@@ -109,7 +116,7 @@ async function attempt(
   page: Answer,
   changes: Changes,
   plan: ApplyPlan,
-  carefully: boolean,
+  care: Care,
 ): Promise<Applied> {
   const { numbering } = at;
   const plans = plansOf(changes);
@@ -117,12 +124,13 @@ async function attempt(
     const applied = await inTransaction(context.db, { ...context.limits, plans }, async (trx) => {
       const state = await lockState(trx, connectionId, plans);
       if (state === undefined || !isAt(state, at)) throw new Fenced(state);
+      if (care === 'checks at once') await sql`set constraints all immediate`.execute(trx);
       const { history, changes: told, media, forgetting } = context;
       const target = { connectionId, numbering, history, changes: told, media };
       const suppression = Suppression.of(trx, connectionId, state, forgetting);
       const { sent } = plan;
       const written = await write(trx, changes.batches, target, {
-        carefully,
+        carefully: care !== 'none',
         suppression,
         ...(sent && { sent }),
       });

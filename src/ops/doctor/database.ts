@@ -48,7 +48,7 @@ export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   );
   findings.push(...(await hazards(db)).map(hazardFinding));
   if (server.readOnly) {
-    findings.push(problem('database: read-only (a standby?)', 'point DATABASE_URL at the primary'));
+    findings.push(problem('database: read-only', remedy('database', '25006')!));
   }
   findings.push(clockFinding('the database', server.now.getTime(), [before, after]));
   findings.push(...(await checkPrivileges(db, schema)));
