@@ -34,7 +34,7 @@ beforeAll(async () => {
 });
 
 const message = (id: string, seq: number, body: string) => ({
-  ...{ message_id: id, conversation_id: 'c', seq, body },
+  ...{ message_id: id, conversation_id: `of ${id}`, seq, body },
 });
 const bodies = (ids: string) =>
   bench.query('select body from whatsapp.messages where message_id like $1 order by message_id', ids);
@@ -55,7 +55,7 @@ test('a record that is refused by one is quarantined, alone (R9)', async () => {
 
 test('one that holds at the end of the page is no hindrance where another record is refused', async () => {
   const lists = {
-    conversations: [{ conversation_id: 'c', seq: 4, subject: 'with a message' }],
+    conversations: [{ conversation_id: 'of b1', seq: 4, subject: 'with a message' }],
     messages: [message('b1', 5, 'good'), message('b2', 6, 'refuse:22023')],
   };
   const { tally } = await bench.bring(lists);
