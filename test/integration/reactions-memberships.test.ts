@@ -1,5 +1,8 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { direct, group, LID, message, PersonPages } from './person-pages.ts';
+import { CONNECTION } from '../support/pages.ts';
+import { direct, group, LID, message, PersonPages, PHONE } from './person-pages.ts';
 
 const { page, rows } = PersonPages.use();
 
@@ -30,6 +33,21 @@ describe('reactions', () => {
     expect(await reactions()).toEqual([{ reactor_jid: 'a@lid', emoji: '👍' }]);
     await page({ messages: [message('m1', 5)] });
     expect(await reactions()).toEqual([]);
+  });
+
+  test('are told with who reacts by the query of docs/crm.md, also where the JID names a device', async () => {
+    const device = PHONE.replace('@', ':4@');
+    await page({
+      contacts: [{ person_id: 'p1', display_name: 'Anna', phone_jid: PHONE, lid_jid: LID }],
+      messages: [message('m1', 1, { reactions: { [device]: '👍', [LID]: '🎉' } })],
+    });
+    const document = readFileSync(path.join(import.meta.dirname, '../../docs/crm.md'), 'utf8');
+    const [, query] = /```sql\n(select [^`]*message_reactions[^`]*)```/.exec(document)!;
+    const asked = query!.replace('conn_1', CONNECTION).replace('message_1', 'm1');
+    expect((await rows(asked)).map((row) => [row.emoji, row.name]).sort()).toEqual([
+      ['🎉', 'Anna'],
+      ['👍', 'Anna'],
+    ]);
   });
 
   test('of a whole record that completes a newer, partial one count where nothing is told yet; of an older one not', async () => {
