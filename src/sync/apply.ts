@@ -90,7 +90,11 @@ async function poll(
   plan: ApplyPlan,
 ): Promise<Applied> {
   const nextPollIn = page.hasMore ? 0 : plan.nextPollIn(false);
-  if (!(await notePoll(context.db, connectionId, at, polled(context, page, plan, nextPollIn)))) {
+  // The time since the request is taken once there is a connection: it may be waited for.
+  const noted = await context.db
+    .connection()
+    .execute((db) => notePoll(db, connectionId, at, polled(context, page, plan, nextPollIn)));
+  if (!noted) {
     const counted = { ...plan, nextPollIn: () => nextPollIn };
     return await attempt(context, connectionId, at, page, changes, counted, 'none');
   }

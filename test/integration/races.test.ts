@@ -1,10 +1,12 @@
-import { sql } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import pg from 'pg';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ErasureKey } from '../../src/lib/erasure-key.ts';
 import { ensureConnections } from '../../src/store/connections.ts';
 import { whileLinking } from '../../src/store/crm-links.ts';
+import { openDatabase, poolUse } from '../../src/store/database.ts';
 import { claimMedia, renewClaims } from '../../src/store/media-claims.ts';
+import type { Database } from '../../src/store/schema.ts';
 import { readPosition } from '../../src/store/state.ts';
 import {
   emptyCounts,
@@ -81,22 +83,54 @@ test('a page that waited for another writer knows what that has put aside', asyn
   ]);
 });
 
-test('a poll that waited for another writer is no later than its request', async () => {
-  await applyAnswer(database.db, { cursor: 1, has_more: false });
-  await holder.query('update whatsapp.sync_state set beside_messages = beside_messages');
-  const at = (await readPosition(database.db, CONNECTION))!;
-  const page = parsePage(bodyOf({ cursor: 1 }), at.cursor);
-  const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
-  const polled = apply(contextOf(database.db), CONNECTION, at, page, pack(page).changes, timing);
-  await blocked(1);
+describe('a poll is no later than its request, though it waited', () => {
+  const poll = async (db: Kysely<Database>) => {
+    const at = (await readPosition(database.db, CONNECTION))!;
+    const page = parsePage(bodyOf({ cursor: 1 }), at.cursor);
+    const timing = { requestedAt: performance.now(), nextPollIn: () => 1000 };
+    return apply(contextOf(db), CONNECTION, at, page, pack(page).changes, timing);
+  };
   const now = async () =>
     (await database.query<{ at: Date }>('select clock_timestamp() as at'))[0]!.at.getTime();
-  const waiting = await now();
-  await waitFor(async () => (await now()) > waiting + 1_000, { what: 'it to have waited' });
-  await holder.query('commit');
-  expect(await polled).toMatchObject({ done: true });
-  const [state] = await database.query<{ at: Date }>('select caught_up_at as at from whatsapp.sync_state');
-  expect(state!.at.getTime()).toBeLessThan(waiting);
+  const secondLater = async (since: number) =>
+    await waitFor(async () => (await now()) > since + 1_000, { what: 'it to have waited' });
+  const caughtUpAt = async () => {
+    const [state] = await database.query<{ at: Date }>('select caught_up_at as at from whatsapp.sync_state');
+    return state!.at.getTime();
+  };
+  beforeEach(() => applyAnswer(database.db, { cursor: 1, has_more: false }));
+
+  test('for another writer', async () => {
+    await holder.query('update whatsapp.sync_state set beside_messages = beside_messages');
+    const polled = poll(database.db);
+    await blocked(1);
+    const waiting = await now();
+    await secondLater(waiting);
+    await holder.query('commit');
+    expect(await polled).toMatchObject({ done: true });
+    expect(await caughtUpAt()).toBeLessThan(waiting);
+  });
+
+  test('for a connection of the pool', async () => {
+    const { url } = database;
+    const options = { poolSize: 1, applicationName: 'test', onIdleError: () => {}, silenceTimeout: 60_000 };
+    const db = openDatabase({ url, schema: SCHEMA, ...options });
+    try {
+      const free = Promise.withResolvers<void>();
+      const busy = db.connection().execute(() => free.promise);
+      await waitFor(() => poolUse(db).busy === 1, { what: 'the pool to be taken' });
+      const polled = poll(db);
+      await waitFor(() => poolUse(db).waiting === 1, { what: 'the poll to wait' });
+      const waiting = await now();
+      await secondLater(waiting);
+      free.resolve();
+      await busy;
+      expect(await polled).toMatchObject({ done: true });
+      expect(await caughtUpAt()).toBeLessThan(waiting);
+    } finally {
+      await db.destroy();
+    }
+  });
 });
 
 test('entries that are discarded and come again at once, in another order, do not lock each other out', async () => {
