@@ -60,6 +60,22 @@ describe('what the keys list is replicated', () => {
     const worker = await start();
     await replicated();
     expect(worker.told('connection_found')).toEqual(['conn_a', 'conn_b']);
+    expect(worker.events).toContainEqual({
+      type: 'discovery_failed',
+      error: expect.objectContaining({
+        kind: 'protocol',
+        where: '5 of the listed connection ids cannot be used (GET /v1/me)',
+      }),
+    });
+  });
+
+  test('nothing in place of ids of which none can be used', async () => {
+    await simulate(['conn_a'], [{ key: DEFAULT_API_KEY, meShape: () => '{"connections":["漢"]}' }]);
+    await expect(start()).rejects.toMatchObject({
+      kind: 'protocol',
+      where: '1 of the listed connection ids cannot be used (GET /v1/me)',
+    });
+    expect(await known()).toEqual([]);
   });
 
   test('a connection that appears, without a restart', async () => {
