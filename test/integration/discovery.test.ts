@@ -187,8 +187,18 @@ describe('a connection that is not listed any more', () => {
     expect(await known()).toContainEqual({ connection_id: 'conn_b', removed: true });
   });
 
-  test.each(['{"connection_ids":[]}', '{}', '[]', 'null', '<html>', '{"connection_ids":["co', '""'])(
-    'is nothing of the kind where the whole list is empty or unreadable: %s',
+  test.each([
+    '{"connection_ids":[]}',
+    '{}',
+    '[]',
+    'null',
+    '<html>',
+    '{"connection_ids":["co',
+    '""',
+    '{"connection_ids":["漢"]}',
+    '{"connection_ids":["conn_a","漢"]}',
+  ])(
+    'is nothing of the kind where the list is empty, unreadable, or has ids that cannot be used: %s',
     async (text) => {
       await simulate(['conn_a', 'conn_b']);
       const worker = await start({}, { removal: { looks: 1, after: 0 }, discovers: false });
