@@ -1,3 +1,4 @@
+import { ReplicaError } from '../errors/errors.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import type { ApiKey } from '../upstream/api-key.ts';
 import type { UpstreamClient } from '../upstream/client.ts';
@@ -73,7 +74,8 @@ export class Directory {
   /**
    * Asks every key what it lists (`/v1/me`). Only adds; what is missing is the caller's to judge. A key that lists
    * none while nothing else is known is one connection without a name; an empty list changes nothing once
-   * connections are known (R21).
+   * connections are known (R21). Listed ids that cannot be used are an error: they are no reason to assume the
+   * connection without a name, nor can it be told then that others are missing.
    */
   async look(upstream: UpstreamClient, signal: AbortSignal): Promise<Looked> {
     if (this.#given !== undefined && this.#keys.length === 1) {
@@ -85,9 +87,11 @@ export class Directory {
     let empty = 0;
     for (const key of this.#keys) {
       try {
-        const ids = connectionsIn(await upstream.me(key, signal)) ?? [];
+        const refused = new Set<string>();
+        const ids = connectionsIn(await upstream.me(key, signal), refused) ?? [];
         for (const id of ids) if (!listed.has(id)) listed.set(id, key);
-        if (ids.length === 0) empty++;
+        if (refused.size > 0) errors.push(cannotBeUsed(refused.size));
+        else if (ids.length === 0) empty++;
       } catch (error) {
         if (signal.aborted) throw error;
         errors.push(error);
@@ -113,4 +117,11 @@ export class Directory {
       nameless: nothingKnown ? Math.max(0, empty - 1) : 0,
     };
   }
+}
+
+function cannotBeUsed(ids: number): ReplicaError {
+  return new ReplicaError('protocol', {
+    where: `${ids} of the listed connection ids cannot be used (GET /v1/me)`,
+    hint: 'an id is printable ASCII of at most 1,024 bytes; ask the vendor for other ids',
+  });
 }

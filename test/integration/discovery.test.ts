@@ -60,6 +60,22 @@ describe('what the keys list is replicated', () => {
     const worker = await start();
     await replicated();
     expect(worker.told('connection_found')).toEqual(['conn_a', 'conn_b']);
+    expect(worker.events).toContainEqual({
+      type: 'discovery_failed',
+      error: expect.objectContaining({
+        kind: 'protocol',
+        where: '5 of the listed connection ids cannot be used (GET /v1/me)',
+      }),
+    });
+  });
+
+  test('nothing in place of ids of which none can be used', async () => {
+    await simulate(['conn_a'], [{ key: DEFAULT_API_KEY, meShape: () => '{"connections":["漢"]}' }]);
+    await expect(start()).rejects.toMatchObject({
+      kind: 'protocol',
+      where: '1 of the listed connection ids cannot be used (GET /v1/me)',
+    });
+    expect(await known()).toEqual([]);
   });
 
   test('a connection that appears, without a restart', async () => {
@@ -171,8 +187,18 @@ describe('a connection that is not listed any more', () => {
     expect(await known()).toContainEqual({ connection_id: 'conn_b', removed: true });
   });
 
-  test.each(['{"connection_ids":[]}', '{}', '[]', 'null', '<html>', '{"connection_ids":["co', '""'])(
-    'is nothing of the kind where the whole list is empty or unreadable: %s',
+  test.each([
+    '{"connection_ids":[]}',
+    '{}',
+    '[]',
+    'null',
+    '<html>',
+    '{"connection_ids":["co',
+    '""',
+    '{"connection_ids":["漢"]}',
+    '{"connection_ids":["conn_a","漢"]}',
+  ])(
+    'is nothing of the kind where the list is empty, unreadable, or has ids that cannot be used: %s',
     async (text) => {
       await simulate(['conn_a', 'conn_b']);
       const worker = await start({}, { removal: { looks: 1, after: 0 }, discovers: false });

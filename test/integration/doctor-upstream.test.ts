@@ -97,6 +97,16 @@ test('a key that lists nothing is one connection without a name', async () => {
   expect((await examine()).lines).toEqual([CLOCK, ACCEPTED, '✓ default: paired, connected, readable']);
 });
 
+test('listed ids that can be none are told of, not shown, and nothing is asked in their place', async () => {
+  key().meShape = () => '{"scopes":["whatsapp:read"],"connections":["漢"]}';
+  expect((await examine()).lines).toEqual([
+    CLOCK,
+    ACCEPTED,
+    '! key: 1 of the listed connection ids cannot be used, and are not replicated',
+    '    an id is printable ASCII of at most 1,024 bytes; ask the vendor for other ids',
+  ]);
+});
+
 test.each([
   ['nobody listens', 'http://127.0.0.1:9', 'ECONNREFUSED', 'nothing listens there'],
   [

@@ -42,6 +42,23 @@ describe('the connections of /v1/me', () => {
     ['an array', ['connections']],
   ])('are not listed at all: %s', (_, me) => expect(connectionsIn(me)).toBeUndefined());
 
+  test('are told apart from ids that can be none, and those from what is no id', () => {
+    const refused = new Set<string>();
+    const listed = [
+      'a',
+      '漢',
+      '漢',
+      { id: 'line\n' },
+      { connection_id: 'x'.repeat(1025) },
+      '',
+      7,
+      {},
+      { id: 7 },
+    ];
+    expect(connectionsIn({ connections: listed }, refused)).toEqual(['a']);
+    expect([...refused]).toEqual(['漢', 'line\n', 'x'.repeat(1025)]);
+  });
+
   test('are found at any depth, without a stack', () => {
     const depth = 100_000;
     const open = '{"a":['.repeat(depth);

@@ -98,9 +98,17 @@ async function checkKey(
   } else {
     findings.push(ok(`${name}: accepted${scopes === undefined ? '' : `, with the scope ${SCOPE}`}`));
   }
-  const ids = connectionsIn(me.body) ?? [];
+  const refused = new Set<string>();
+  const ids = connectionsIn(me.body, refused) ?? [];
+  if (refused.size > 0)
+    findings.push(
+      warning(
+        `${name}: ${refused.size} of the listed connection ids cannot be used, and are not replicated`,
+        'an id is printable ASCII of at most 1,024 bytes; ask the vendor for other ids',
+      ),
+    );
   // A key that lists none is one connection without a name.
-  const own = ids.length === 0 && given === undefined ? [UNNAMED_CONNECTION] : ids;
+  const own = ids.length === 0 && refused.size === 0 && given === undefined ? [UNNAMED_CONNECTION] : ids;
   const asked = own.filter((id) => given?.includes(id) !== false && !listed.has(id));
   for (const id of asked) listed.add(id);
   findings.push(...(await checkConnections(upstream, key, asked, signal)));
