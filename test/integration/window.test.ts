@@ -140,6 +140,8 @@ test('what hinders a connection is told with what to do about its code', async (
   const first = watch();
   await first.look(signal);
   expect(first.alarms.window).toMatchObject([{ what_to_do: 'the disk of Postgres is full' }]);
+  // Its alert is sent beside the look.
+  await told('warn');
   await behind(1);
   await first.look(signal);
   await told(null);
