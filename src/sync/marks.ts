@@ -35,6 +35,11 @@ export class Marks {
     return mark == null || mark.isRecord ? undefined : mark;
   }
 
+  /** The same of several names. */
+  ofAll(names: readonly string[]): Mark[] {
+    return names.flatMap((name) => this.of(name) ?? []);
+  }
+
   /** Knows a name from now on as what the ledger is told of it. */
   set(name: string, mark: Mark): void {
     this.#known.set(identifier(name), mark);

@@ -156,12 +156,11 @@ export class Suppression {
   /** Who was heard of again, and which messages without a date are of a later time. */
   async #lookBack(records: readonly Named[], marks: Marks): Promise<void> {
     const undated: { id: string; since: number }[] = [];
-    const marksOf = (names: readonly string[]) => names.flatMap((name) => marks.of(name) ?? []);
     const latest = (found: readonly Mark[]) => Math.max(...found.map((mark) => mark.erasedAt));
     for (const { owners, mentions, ...subject } of records) {
       const { kind, row } = subject;
-      const found = marksOf(owners);
-      const named = [...found, ...marksOf(mentions)];
+      const found = marks.ofAll(owners);
+      const named = [...found, ...marks.ofAll(mentions)];
       // What was there at the erasure is no sign of life.
       if (kind !== 'message' || named.length === 0 || this.#judge.wasThere(subject)) continue;
       const date = dateOf(row);
@@ -207,14 +206,13 @@ export class Suppression {
       marks.set(name, mark);
     };
     const named = records.flatMap(withMembers).map(namedBy);
-    const marksOf = (names: readonly string[]) => names.flatMap((name) => marks.of(name) ?? []);
     // Until nothing is new: what one record tells of a person, another of the page may name alone.
     for (let before = -1; before < learned.length; ) {
       before = learned.length;
       await this.#ask(named, marks);
       for (const { kind, owners } of named) {
         // A message names others too: who sent it into whose chat.
-        const [mark] = kind === 'message' ? [] : marksOf(owners);
+        const [mark] = kind === 'message' ? [] : marks.ofAll(owners);
         if (mark !== undefined) for (const name of owners) if (marks.isUnknown(name)) add(name, mark);
       }
     }
@@ -223,7 +221,7 @@ export class Suppression {
       const { kind, row, owners } = subject;
       const id = row.message_id as string;
       if (kind !== 'message' || !marks.isUnknown(id) || this.#judge.verdict(subject) !== 'erased') continue;
-      const found = marksOf(owners);
+      const found = marks.ofAll(owners);
       // One without a date may turn out to be from after the erasure.
       if (dateOf(row) === undefined && !found.some((mark) => mark.forever)) continue;
       add(id, { ...found[0]!, isRecord: true });
