@@ -6,10 +6,10 @@ import { eventLog } from '../ops/event-log.ts';
 import type { Logger } from '../ops/logger.ts';
 import { prepareSchema } from '../replica/prepare-schema.ts';
 import type { Replica } from '../replica/replica.ts';
-import { ensureConnections, knownConnections } from '../store/connections.ts';
+import { knownConnections } from '../store/connections.ts';
 import { catchUp } from '../sync/catch-up.ts';
 import type { SyncEvent } from '../sync/events.ts';
-import { connectionOption } from './connection-option.ts';
+import { assumeNamed, connectionOption } from './connection-option.ts';
 import { PassProgress } from './progress.ts';
 import { EMBEDDED_DIR, type EmbeddedOption, withReplica } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
@@ -46,7 +46,8 @@ export function syncCommand(terminal: Terminal): Command {
           signal,
         );
         const waiting = await unlessAborted(begin(replica, options.connection, signal), signal);
-        const connections = options.connection ?? directory.connections;
+        const wanted = options.connection ?? directory.connections;
+        const connections = wanted.filter((id) => !waiting.includes(id));
         worker.start();
         progress.start(connections.length);
         try {
@@ -86,14 +87,11 @@ async function begin(
   wanted: readonly ConnectionId[] | undefined,
   signal: AbortSignal,
 ): Promise<readonly string[]> {
-  const { db, directory, discovery } = replica;
+  const { discovery } = replica;
   if (wanted === undefined) return await discovery.look(signal);
-  // Of several keys, which is theirs?
-  if (directory.keys.length > 1) await discovery.look(signal);
-  directory.assume(wanted);
+  await assumeNamed(replica, wanted, signal);
   await refuseUnreachable(replica, wanted, signal);
-  await ensureConnections(db, wanted);
-  return [];
+  return await discovery.begin(wanted, signal);
 }
 
 /** Makes no connection known, for every pass to come, that is a slip of the pen.

@@ -14,7 +14,7 @@ import { type CountsByKind, sums } from '../store/verifications.ts';
 import type { SyncEvent } from '../sync/events.ts';
 import type { VerifyProgress, VerifyResult } from '../verify/context.ts';
 import { verify } from '../verify/verification.ts';
-import { connectionOption } from './connection-option.ts';
+import { assumeNamed, connectionOption } from './connection-option.ts';
 import { endOfGrace } from './ending.ts';
 import { momentOf } from './moment.ts';
 import { withReplica } from './session.ts';
@@ -99,9 +99,7 @@ async function begin(
   const strange = wanted.find((id) => !known.some((one) => one.connectionId === id));
   if (strange !== undefined) throw new CommandFailed(`no connection ${strange} is known here`);
   if (wanted.length > 0) {
-    // Of several keys, which is theirs?
-    if (!offline && replica.directory.keys.length > 1) await replica.discovery.look(signal);
-    replica.directory.assume(wanted);
+    if (!offline) await assumeNamed(replica, wanted, signal);
     return wanted;
   }
   if (offline) return known.map((one) => one.connectionId);

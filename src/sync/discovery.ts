@@ -76,6 +76,22 @@ export class Discovery {
     return naming.undecided;
   }
 
+  /**
+   * Makes connections known that a person names, listed or not.
+   * @returns those of them that wait: any of them may be the one without a name.
+   * @throws what the database throws.
+   */
+  async begin(connectionIds: readonly ConnectionId[], signal: AbortSignal): Promise<readonly ConnectionId[]> {
+    const { db, directory } = this.#context;
+    directory.assume(connectionIds);
+    const { undecided } = await this.#nameUnnamed({ listed: connectionIds, errors: [] }, signal);
+    await ensureConnections(
+      db,
+      connectionIds.filter((id) => !undecided.includes(id)),
+    );
+    return undecided;
+  }
+
   /** A connection answered 404: where it is not listed either, it is gone at once. */
   notFound(connectionId: ConnectionId): void {
     this.#notFound.add(connectionId);
@@ -103,18 +119,24 @@ export class Discovery {
 
   /**
    * Ids are listed now where there was one connection without a name: it is the one with the same account. Until that
-   * can be told, none of the new ones is begun, or what is stored would be stored twice.
+   * can be told, none of the new ones is begun, or what is stored would be stored twice. The same where it was removed
+   * since, as its account was not listed for a while.
    */
-  async #nameUnnamed({ listed, errors }: Looked, signal: AbortSignal): Promise<Naming> {
+  async #nameUnnamed(
+    { listed, errors }: Pick<Looked, 'listed' | 'errors'>,
+    signal: AbortSignal,
+  ): Promise<Naming> {
     const { db, maintenance, directory, listen } = this.#context;
     const known = await knownConnections(db);
-    const unnamed = known.find((one) => one.connectionId === UNNAMED_CONNECTION && !one.removed);
+    const unnamed = known.find((one) => one.connectionId === UNNAMED_CONNECTION);
     const named = listed.filter((id) => id !== UNNAMED_CONNECTION);
     if (named.length > 0) this.#idsListed = true;
     if (unnamed === undefined || named.length === 0) return { undecided: [], left: false };
+    const { jid, removed } = unnamed;
+    // Nothing can tell any more.
+    if (removed && jid === null) return { undecided: [], left: false };
     directory.forget(UNNAMED_CONNECTION);
-    const account =
-      unnamed.jid ?? (await this.pairings.accountOf(UNNAMED_CONNECTION, 0, signal))?.jid ?? undefined;
+    const account = jid ?? (await this.pairings.accountOf(UNNAMED_CONNECTION, 0, signal))?.jid ?? undefined;
     const unknown = named.filter((id) => !known.some((one) => one.connectionId === id));
     // All at once: one that hangs keeps no other waiting, and the rate of a key holds for all of them.
     const found = new AbortController();
@@ -126,8 +148,11 @@ export class Discovery {
       const status =
         account === undefined ? undefined : await this.pairings.accountOf(id, unknown.length, decided);
       if (status?.paired === false) unpaired = true;
-      if (status?.jid == null) undecided.push(id);
-      else if (account !== undefined && isSameAccount(status.jid, account)) {
+      // For one that is removed, none waits that never tells its account.
+      const waits = !removed || status === undefined || status.paired === false;
+      if (status?.jid == null) {
+        if (waits) undecided.push(id);
+      } else if (account !== undefined && isSameAccount(status.jid, account)) {
         same ??= id;
         found.abort();
       }
@@ -144,7 +169,7 @@ export class Discovery {
     }
     if (undecided.length > 0) listen({ type: 'discovery_failed', error: cannotTell() });
     // One that is not paired serves nothing that could be lost by waiting.
-    return { undecided, left: errors.length === 0 && !unpaired };
+    return { undecided, left: !removed && errors.length === 0 && !unpaired };
   }
 }
 

@@ -145,6 +145,34 @@ describe('once ids are listed, default is renamed', () => {
     expect(await rowsOf('default')).toEqual({});
   });
 
+  test('by a pass of one that is named, too, and then none can mean it any more', async () => {
+    const env = quickSettings(database.url, simulator.url);
+    const [connection] = simulator.world.connections.values();
+    const pass = (...args: string[]) => runCommand(['sync', ...args], env);
+    expect(await pass('--connection', 'default')).toMatchObject({ status: 0 });
+    await pass();
+    const before = await contentOf('default');
+    simulator.world.addConnection('conn_0');
+    key.meShape = 'ids';
+    expect(await pass('--connection', 'conn_0')).toMatchObject({ status: 0 });
+    connection!.state.paired = false;
+    const untold = await pass('--connection', 'conn_a');
+    expect(untold).toMatchObject({ status: 1, stderr: expect.stringContaining('see that they are paired') });
+    expect(await contentOf('default')).toEqual(before);
+    for (const command of ['sync', 'verify']) {
+      const refused = await runCommand([command, '--connection', 'default'], env);
+      expect(refused).toMatchObject({
+        status: 1,
+        stderr: expect.stringContaining('default cannot be asked for'),
+      });
+    }
+    connection!.state.paired = true;
+    expect(await pass('--connection', 'conn_a')).toMatchObject({ status: 0 });
+    await replicatedAs('conn_a', 'conn_a');
+    expect(await contentOf('conn_a')).toEqual(before);
+    expect(await rowsOf('default')).toEqual({});
+  });
+
   test('also where it was paired again meanwhile: a JID may tell its device', async () => {
     const worker = await start();
     await replicatedAs('default', 'conn_a');
@@ -240,6 +268,31 @@ describe('once ids are listed, default is renamed', () => {
     await worker.look();
     expect(worker.told('connection_removed')).toEqual(['default']);
     await replicatedAs('default', 'conn_a');
+  });
+
+  test('also where its account is listed only when it was removed for that', async () => {
+    const worker = await start({}, { removal: { looks: 1, after: 0 } });
+    await replicatedAs('default', 'conn_a');
+    await worker.discovery.pairings.followOne('default', new AbortController().signal);
+    const before = await contentOf('default');
+    simulator.world.addConnection('conn_0');
+    key.connectionIds = ['conn_0'];
+    key.meShape = 'ids';
+    await worker.look();
+    expect(worker.told('connection_removed')).toEqual(['default']);
+    key.connectionIds = ['conn_0', 'conn_a'];
+    const { state } = simulator.world.connection('conn_a');
+    state.paired = false;
+    await worker.look();
+    expect(await rowsOf('conn_a')).toEqual({});
+    state.paired = true;
+    await worker.look();
+    expect(worker.told('connection_renamed')).toEqual(['conn_a']);
+    expect(await contentOf('conn_a')).toEqual(before);
+    expect(await rowsOf('default')).toEqual({});
+    simulator.world.applyChanges(30, 'conn_a');
+    await replicatedAs('conn_a', 'conn_a');
+    expect(worker.told('connection_removed')).toEqual(['default']);
   });
 
   test('for every worker: whoever held it stops, and one holds it under its id', async () => {
