@@ -37,7 +37,9 @@ export function discoveryListener(replica: () => Replica, signal: AbortSignal): 
       if (!parked.has(connectionId)) void discovery.pairings.followOne(connectionId, signal);
       parked.add(connectionId);
     } else if (event.type === 'recovered' && parked.delete(event.connectionId)) {
-      void replica().discovery.pairings.followOne(event.connectionId, signal);
+      const { discovery } = replica();
+      discovery.found(event.connectionId);
+      void discovery.pairings.followOne(event.connectionId, signal);
     }
   };
 }

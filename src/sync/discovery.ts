@@ -97,6 +97,11 @@ export class Discovery {
     this.#notFound.add(connectionId);
   }
 
+  /** It answers again: whatever that 404 was, it is over. */
+  found(connectionId: ConnectionId): void {
+    this.#notFound.delete(connectionId);
+  }
+
   async #judgeMissing(missing: readonly ConnectionId[]): Promise<void> {
     const { db, directory, listen, removal } = this.#context;
     const now = performance.now();

@@ -1,4 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
+import { discoveryListener } from '../../src/cli/watchers.ts';
+import { ReplicaError } from '../../src/errors/errors.ts';
 import type { KeyOptions, MeShape } from '../../src/simulator/access.ts';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
@@ -150,12 +152,15 @@ describe('a connection that is not listed any more', () => {
     expect(performance.now() - since).toBeGreaterThanOrEqual(400);
   });
 
-  test('is removed at its own 404, unless it is listed all the same', async () => {
-    await simulate(['conn_a', 'conn_b']);
+  test('is removed at its own 404, unless it is listed all the same, or has answered since', async () => {
+    await simulate(['conn_a', 'conn_b', 'conn_c']);
     const worker = await start({}, { discovers: false });
-    worker.discovery.notFound('conn_a');
-    worker.discovery.notFound('conn_b');
-    hide('conn_b');
+    const listen = discoveryListener(() => worker, new AbortController().signal);
+    const error = new ReplicaError('not_found', { where: 'GET /v1/whatsapp/sync' });
+    for (const connectionId of ['conn_a', 'conn_b', 'conn_c'])
+      listen({ type: 'failed', connectionId, error, failures: 1, retryIn: 0 });
+    listen({ type: 'recovered', connectionId: 'conn_c', failures: 1 });
+    key().connectionIds = ['conn_a'];
     await worker.look();
     expect(worker.told('connection_removed')).toEqual(['conn_b']);
   });
