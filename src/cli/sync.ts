@@ -2,7 +2,7 @@ import { Command } from 'commander';
 import { ReplicaError } from '../errors/errors.ts';
 import { unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import { eventLog } from '../ops/event-log.ts';
+import { troubleLog } from '../ops/event-log.ts';
 import type { Logger } from '../ops/logger.ts';
 import { prepareSchema } from '../replica/prepare-schema.ts';
 import type { Replica } from '../replica/replica.ts';
@@ -26,13 +26,14 @@ export function syncCommand(terminal: Terminal): Command {
     .action(async (options: EmbeddedOption & { connection?: string[] }) => {
       const progress = new PassProgress(terminal.stderr);
       const notFound: ConnectionId[] = [];
+      let unlisted = 0;
       const listen = (log: Logger) => {
-        const toLog = eventLog(log);
+        const toLog = troubleLog(log);
         return (event: SyncEvent) => {
           progress.note(event);
           if (event.type === 'failed' && event.error.kind === 'not_found') notFound.push(event.connectionId);
-          // What goes well is in the progress and the summary.
-          if (event.type === 'failed' || event.type === 'worker_failed') toLog(event);
+          if (event.type === 'discovery_failed') unlisted++;
+          toLog(event);
         };
       };
       const needs = { ...options, needsUpstream: true, ends: 'drained' as const, listen };
@@ -46,6 +47,8 @@ export function syncCommand(terminal: Terminal): Command {
           signal,
         );
         const waiting = await unlessAborted(begin(replica, options.connection, signal), signal);
+        // Of one that is named, the key that lists it is all that matters.
+        const unlistedFirst = options.connection === undefined ? unlisted : 0;
         const wanted = options.connection ?? directory.connections;
         const connections = wanted.filter((id) => !waiting.includes(id));
         worker.start();
@@ -72,6 +75,8 @@ export function syncCommand(terminal: Terminal): Command {
           const behind = results.filter((one) => !one.caughtUp && !excused(one.connectionId));
           if (behind.length > 0)
             throw new CommandFailed(`${behind.length} of ${results.length} not caught up`);
+          if (unlistedFirst > 0)
+            throw new CommandFailed('not all that the keys list could be looked up: there may be more');
         } finally {
           progress.stop();
           await worker.stop();

@@ -3,15 +3,13 @@ import { humanDuration } from '../lib/durations.ts';
 import { plural } from '../lib/plural.ts';
 import { unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import { eventLog } from '../ops/event-log.ts';
-import type { Logger } from '../ops/logger.ts';
+import { troubleLog } from '../ops/event-log.ts';
 import type { Replica } from '../replica/replica.ts';
 import { requireErasureKey } from '../replica/writing.ts';
 import { knownConnections } from '../store/connections.ts';
 import { checkLedger, type LedgerProblem } from '../store/ledger.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
 import { type CountsByKind, sums } from '../store/verifications.ts';
-import type { SyncEvent } from '../sync/events.ts';
 import type { VerifyProgress, VerifyResult } from '../verify/context.ts';
 import { verify } from '../verify/verification.ts';
 import { assumeNamed, connectionOption } from './connection-option.ts';
@@ -68,14 +66,8 @@ that it serves no more are counted and left alone, and so are those that are as 
     )
     .action(async (options: Options) => {
       const offline = options.offline === true;
-      const listen = (log: Logger) => {
-        const toLog = eventLog(log);
-        return (event: SyncEvent) => {
-          if (event.type === 'failed' || event.type === 'worker_failed') toLog(event);
-        };
-      };
       const ends = offline ? ('soon' as const) : ('drained' as const);
-      await withReplica(terminal, { needsUpstream: !offline, ends, listen }, async (replica) => {
+      await withReplica(terminal, { needsUpstream: !offline, ends, listen: troubleLog }, async (replica) => {
         const { signal } = terminal;
         const connections = await unlessAborted(begin(replica, options, offline, signal), signal);
         const findings = offline

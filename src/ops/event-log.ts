@@ -122,6 +122,24 @@ export function eventLog(log: Logger): Listener {
   };
 }
 
+/** What a command tells of beside its output, which has what goes well. */
+const TROUBLE: ReadonlySet<SyncEvent['type']> = new Set<SyncEvent['type']>([
+  'failed',
+  'worker_failed',
+  'discovery_failed',
+  'nameless_keys',
+  'epoch',
+  'gap',
+]);
+
+/** The log of a command: of what happens, what somebody should know that its output does not say. */
+export function troubleLog(log: Logger): Listener {
+  const toLog = eventLog(log);
+  return (event) => {
+    if (TROUBLE.has(event.type)) toLog(event);
+  };
+}
+
 function failed(log: Logger, event: Extract<SyncEvent, { type: 'failed' }>): void {
   const { connectionId, error, failures, retryIn } = event;
   const fields = {

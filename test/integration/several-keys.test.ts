@@ -72,6 +72,16 @@ test('for a sync of one connection', async () => {
   expect(statuses()).toEqual(new Set([200]));
 });
 
+test('a sync that cannot ask all keys catches the others up, says so, and does not pass for done', async () => {
+  simulator.world.removeKey('pa_live_two');
+  const one = await runCommand(['sync'], settings());
+  expect(one).toMatchObject({ status: 1, stdout: expect.stringContaining('2/2 connections') });
+  expect(one.stderr).toContain('"kind":"unauthorized"');
+  expect(one.stderr).toContain('there may be more');
+  // Whose key is there, is all that it asked for.
+  expect(await runCommand(['sync', '--connection', 'conn_a'], settings())).toMatchObject({ status: 0 });
+});
+
 test('what the database knows and the others do not list is of the key that does not answer', async () => {
   await start();
   await replicated();

@@ -106,6 +106,41 @@ test('one that has failed for long is tried as often as any other', async () => 
   expect(await runCommand(['sync'], env)).toMatchObject({ status: 0 });
 });
 
+test('told to end while a request hangs, it gives its leases back and ends', async () => {
+  const { struck } = simulator.faults;
+  const { hang: before = 0 } = struck;
+  simulator.faults.script({ kind: 'hang' }, 100, { route: 'sync' });
+  const stop = new AbortController();
+  const pass = runCommand(['sync'], { ...env, SHUTDOWN_TIMEOUT: '1h', REQUEST_TIMEOUT: '1h' }, stop.signal);
+  await waitFor(() => struck.hang === before + 2, { what: 'both to hang' });
+  stop.abort(new DOMException('the test stops it', 'AbortError'));
+  expect(await pass).toMatchObject({ status: 1, stderr: 'wa-replica: 2 of 2 not caught up\n' });
+  const leased = 'select from whatsapp.sync_state where lease_owner is not null';
+  expect(await database.query(leased)).toEqual([]);
+});
+
+test('a gap that it records is told of, and so is that it starts over', async () => {
+  const [gap, over] = [...simulator.world.connections.keys()];
+  expect(await runCommand(['sync'], env)).toMatchObject({ status: 0, stderr: '' });
+  await database.query(
+    `update whatsapp.sync_state set caught_up_at = now() - interval '31 days' where connection_id = $1`,
+    [gap],
+  );
+  simulator.faults.script({ kind: 'answer', status: 410 }, 1, { route: 'sync', connection: over! });
+  const { status, stderr } = await runCommand(['sync'], env);
+  expect(status).toBe(0);
+  const told = stderr
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(told.map(({ connection_id: id, msg }) => [id, msg]).sort()).toEqual(
+    [
+      [gap, 'gap recorded'],
+      [over, 'starting over from cursor 0'],
+    ].sort(),
+  );
+});
+
 test('a key that is refused: exit 1, what to do, and no key in the output', async () => {
   const key = 'pa_live_wrong_0123456789';
   const { status, stdout, stderr } = await runCli(['sync'], { ...env, WHATSAPP_USE_API_KEY: key });
