@@ -141,8 +141,10 @@ export class Discovery {
     // Nothing can tell any more.
     if (removed && jid === null) return { undecided: [], left: false };
     directory.forget(UNNAMED_CONNECTION);
-    const account = jid ?? (await this.pairings.accountOf(UNNAMED_CONNECTION, 0, signal))?.jid ?? undefined;
     const unknown = named.filter((id) => !known.some((one) => one.connectionId === id));
+    const isAsked = jid === null && unknown.length > 0;
+    const told = isAsked ? await this.pairings.accountOf(UNNAMED_CONNECTION, 0, signal) : undefined;
+    const account = jid ?? told?.jid ?? undefined;
     // All at once: one that hangs keeps no other waiting, and the rate of a key holds for all of them.
     const found = new AbortController();
     const decided = AbortSignal.any([signal, found.signal]);

@@ -295,6 +295,27 @@ describe('once ids are listed, default is renamed', () => {
     expect(worker.told('connection_removed')).toEqual(['default']);
   });
 
+  test('while of one that was removed nobody waits for what is never told', async () => {
+    await ensureConnections(database.db, ['default']);
+    await database.query('update whatsapp.connections set removed_at = now()');
+    key.meShape = 'ids';
+    const worker = await start();
+    await replicatedAs('conn_a', 'conn_a');
+    // Its account is known after all, and is none of those that come.
+    await database.query(
+      `update whatsapp.connections set jid = '4915@s.whatsapp.net' where removed_at is not null`,
+    );
+    simulator.world.addConnection('conn_b');
+    const where = { route: 'status', connection: 'conn_b' };
+    simulator.faults.script({ kind: 'bad_gateway' }, 1, where);
+    await worker.look();
+    expect(await rowsOf('conn_b')).toEqual({});
+    simulator.faults.script({ kind: 'answer', status: 200, body: '{"paired":true}' }, 1, where);
+    await worker.look();
+    await replicatedAs('conn_b', 'conn_b');
+    expect(worker.told('connection_renamed')).toEqual([]);
+  });
+
   test('for every worker: whoever held it stops, and one holds it under its id', async () => {
     const one = await start();
     await replicatedAs('default', 'conn_a');
