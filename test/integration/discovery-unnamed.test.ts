@@ -288,6 +288,7 @@ describe('once ids are listed, default is renamed', () => {
     state.paired = true;
     await worker.look();
     expect(worker.told('connection_renamed')).toEqual(['conn_a']);
+    expect(worker.told('connection_found')).toEqual(['conn_0']);
     expect(await contentOf('conn_a')).toEqual(before);
     expect(await rowsOf('default')).toEqual({});
     simulator.world.applyChanges(30, 'conn_a');
@@ -312,8 +313,34 @@ describe('once ids are listed, default is renamed', () => {
     expect(await rowsOf('conn_b')).toEqual({});
     simulator.faults.script({ kind: 'answer', status: 200, body: '{"paired":true}' }, 1, where);
     await worker.look();
-    await replicatedAs('conn_b', 'conn_b');
+    expect(await rowsOf('conn_b')).toMatchObject({ connections: 1, sync_state: 1 });
     expect(worker.told('connection_renamed')).toEqual([]);
+  });
+
+  test('also by a key that does not answer at first: until then it is not removed, nor asked for', async () => {
+    const before = await start();
+    await replicatedAs('default', 'conn_a');
+    await before.discovery.pairings.followOne('default', new AbortController().signal);
+    await before.stop();
+    workers.pop();
+    simulator.world.addConnection('conn_0');
+    key.connectionIds = ['conn_0'];
+    key.meShape = 'ids';
+    const worker = await start(
+      { WHATSAPP_USE_API_KEY: `${DEFAULT_API_KEY},pa_live_two`, REQUEST_TIMEOUT: '500ms' },
+      { removal: { looks: 1, after: 0 } },
+    );
+    await worker.look();
+    expect(worker.told('connection_removed')).toEqual([]);
+    const { struck } = simulator.faults;
+    simulator.faults.script({ kind: 'hang' }, 1, { route: 'me' });
+    const looking = worker.look();
+    await waitFor(() => struck.hang, { what: 'the look-up to hang' });
+    expect(worker.directory.connections).toEqual(['conn_0']);
+    await looking;
+    simulator.world.addKey({ key: 'pa_live_two', connections: ['conn_a'] });
+    await worker.look();
+    expect(worker.told('connection_renamed')).toEqual(['conn_a']);
   });
 
   test('for every worker: whoever held it stops, and one holds it under its id', async () => {
