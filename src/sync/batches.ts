@@ -80,11 +80,16 @@ function fold(entity: Entity, earlier: Row, later: Row): Row {
     const both = earlier.extra !== undefined && later.extra !== undefined;
     return {
       ...earlier,
-      ...later,
+      ...told(later),
       ...(both && { extra: { ...(earlier.extra as object), ...(later.extra as object) } }),
     };
   }
   return later.participants === undefined ? { ...later, participants: earlier.participants } : later;
+}
+
+/** A row without what it does not tell. */
+function told(row: Row): Row {
+  return Object.fromEntries(Object.entries(row).filter(([, value]) => value !== undefined));
 }
 
 function compareVersions(a: string, b: string): number {
