@@ -10,7 +10,7 @@ export interface Batch {
   readonly rows: readonly Row[];
   /** All rows, encoded already. */
   readonly encoded?: EncodedRows;
-  /** The oldest of its messages by {@link dateOf}, in milliseconds since 1970; undefined where one has no date. */
+  /** The oldest of its messages by {@link dateOf}, in milliseconds since 1970, cut to the second; undefined where one has no date. */
   readonly oldest?: number | undefined;
   /** Per row, the bytes it came as, those of the last one where several records made it: asked for only where Postgres
    * refuses a row. */
