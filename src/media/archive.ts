@@ -150,7 +150,7 @@ export class MediaArchive {
         await releaseClaims(db, [claim]);
         throw error;
       }
-      const again = await this.#refusals.judge(claim, error, signal);
+      const again = await this.#refusals.judge(claim, error, startedAt, signal);
       if (again !== undefined) this.#dueAt = Math.min(this.#dueAt, performance.now() + again);
     }
   }

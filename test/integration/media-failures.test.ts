@@ -105,6 +105,20 @@ test.each([
   expect(await rows()).toMatchObject([{ message_id: id, attempts: 1, error_kind: kind }]);
 });
 
+test('nor is it for having been reached before', async () => {
+  const [first, second] = scene.served;
+  await queue(first!);
+  await start();
+  await becomes('stored');
+  const notFound: Fault = { kind: 'answer', status: 404 };
+  scene.simulator.faults.script(notFound, 1_000, { route: 'status', connection: second!.connection.id });
+  fails(notFound);
+  await queue(second!);
+  scene.archive.archive.wake();
+  await becomes('stored', 2);
+  expect(kinds('held')).toEqual(['not_found']);
+});
+
 test('an attachment that is too large fails once and for all, until somebody says otherwise', async () => {
   const body = randomBytes(5_000);
   const large: Fault = { kind: 'answer', status: 200, body, headers: { 'content-type': 'video/mp4' } };
