@@ -106,8 +106,9 @@ export class MediaArchive {
         let claims = await claim(order);
         if (claims.length === 0 && order === 'untried') claims = await claim('newest');
         for (const claim of claims) this.#begin(claim, signal);
-        if (claims.length === 0 && this.#inHand.size === 0) this.#resumed();
       }
+      // Neither hinders anything then, whether nothing waits or the upstream holds all of it up.
+      if (this.#inHand.size === 0) this.#resumed();
       return Math.min(LOOK_EVERY, this.#lanes.opensIn(now), this.#dueAt - now);
     } catch (error) {
       if (signal.aborted) return 0;
