@@ -34,6 +34,9 @@ const LOOK_EVERY = 5_000;
 /** While messages wait for the same cores, one attachment is begun in so many milliseconds, one at a time. */
 const BEHIND_EVERY = 1_000;
 
+/** How long a download may wait for its key alone, in milliseconds: one that waits takes the room of those of another key. */
+const KEY_WAIT = 1_000;
+
 /** What is claimed, by turns: a few that are new and fail for good must not take all of them. */
 const ORDERS = ['newest', 'untried', 'oldest', 'untried'] as const;
 
@@ -86,7 +89,7 @@ export class MediaArchive {
   /** Begins as much as there is room for.
    * @returns how long there is nothing to do unless something rings, in milliseconds. */
   async #fill(signal: AbortSignal): Promise<number> {
-    const { db, store, schema, concurrency, connections, isBehind } = this.#context;
+    const { db, store, schema, concurrency, connections, admission, isBehind } = this.#context;
     const rest = this.#resumesAt - performance.now();
     if (rest > 0) return rest;
     try {
@@ -97,7 +100,10 @@ export class MediaArchive {
       const behind = isBehind();
       const spaced = this.#beganAt + BEHIND_EVERY - now;
       if (behind && spaced > 0) return spaced;
-      const rooms = this.#lanes.rooms(connections(), now);
+      const keyIn = new Map(connections().map((id) => [id, admission.besideIn(id) - KEY_WAIT]));
+      const rooms = this.#lanes
+        .rooms([...keyIn.keys()], now)
+        .filter((one) => keyIn.get(one.connectionId)! <= 0);
       const free = (behind ? 1 : concurrency) - this.#inHand.size;
       if (free > 0 && rooms.length > 0) {
         const claim = (order: ClaimOrder) =>
@@ -109,7 +115,8 @@ export class MediaArchive {
       }
       // Neither hinders anything then, whether nothing waits or the upstream holds all of it up.
       if (this.#inHand.size === 0) this.#resumed();
-      return Math.min(LOOK_EVERY, this.#lanes.opensIn(now), this.#dueAt - now);
+      const keysIn = [...keyIn.values()].filter((ms) => ms > 0);
+      return Math.min(LOOK_EVERY, this.#lanes.opensIn(now), this.#dueAt - now, ...keysIn);
     } catch (error) {
       if (signal.aborted) return 0;
       this.#stopped(error);
