@@ -6,7 +6,8 @@ import { createLogger } from '../../src/ops/logger.ts';
 import { ask, basic, bearer } from '../support/http.ts';
 
 const log = createLogger({ level: 'silent', format: 'json', stream: process.stderr });
-const open = (token?: string) => guarded({ method: 'GET', path: '/', answer: () => ({ status: 200 }) }, token);
+const open = (token?: string) =>
+  guarded({ method: 'GET', path: '/', answer: () => ({ status: 200 }) }, token);
 let server: HttpServer | undefined;
 beforeAll(async () => {
   const route = open();
@@ -32,7 +33,9 @@ test('a token with other letters than English ones is taken as UTF-8, as clients
   for (const headers of [bearer(utf8), basic('', token)]) {
     expect((await ask(`http://127.0.0.1:${closed.port}/`, { headers })).status).toBe(200);
   }
-  expect((await ask(`http://127.0.0.1:${closed.port}/`, { headers: bearer('schlüssel-u') })).status).toBe(401);
+  expect((await ask(`http://127.0.0.1:${closed.port}/`, { headers: bearer('schlüssel-u') })).status).toBe(
+    401,
+  );
 });
 
 function reaches(host: string): Promise<boolean> {
