@@ -100,7 +100,7 @@ export class Upkeep {
     const putBack = now < this.#lookedAt - CLOCK_SLACK;
     this.#lookedAt = now;
     for (const job of this.#options.jobs) {
-      const isDue = !putBack && now >= this.#nextAt.get(job)!;
+      const isDue = now >= this.#nextAt.get(job)!;
       if (putBack || isDue) this.#plan(job, now);
       if (job.each === 'connection') this.#begin(job);
       else if (isDue) this.#beginOwn(job);
