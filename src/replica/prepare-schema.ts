@@ -4,6 +4,7 @@ import { codeOf, mayPass, ReplicaError } from '../errors/errors.ts';
 import { unlessAborted } from '../lib/wait.ts';
 import { type Hazard, hazards } from '../store/hazards.ts';
 import { migrate, requireCurrentSchema } from '../store/migrator.ts';
+import { requireSight } from '../store/row-security.ts';
 import { requireFit } from '../store/server.ts';
 import type { Replica } from './replica.ts';
 import { requireErasureKey } from './writing.ts';
@@ -39,6 +40,7 @@ export async function prepareSchema(
     attemptAt = performance.now();
     served = false;
     await requireFit(db);
+    await requireSight(db, schema);
     if (options.migrate) {
       const onWaiting = (what: string) => {
         served = true;

@@ -7,6 +7,7 @@ import { readFeed } from '../../store/feed.ts';
 import { type Hazard, hazards } from '../../store/hazards.ts';
 import { type SchemaVersion, schemaVersion } from '../../store/migrator.ts';
 import { probeListen } from '../../store/notify.ts';
+import { hidden } from '../../store/row-security.ts';
 import { type Database, TABLES } from '../../store/schema.ts';
 import { type ServerFacts, serverFacts, unfit } from '../../store/server.ts';
 import { clockFinding, type Finding, notLookedAt, ok, problem, warning } from './finding.ts';
@@ -27,7 +28,7 @@ export interface ListenCheck {
   readonly own: boolean;
 }
 
-/** Checks reach, version, encoding, collation, durability, role, privileges, schema, pooler and clock; stops at what makes the rest pointless. */
+/** Checks reach, version, encoding, collation, durability, role, privileges, row-level security, schema, pooler and clock; stops at what makes the rest pointless. */
 export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   const { db, schema } = check;
   const findings: Finding[] = [];
@@ -52,6 +53,8 @@ export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   }
   findings.push(clockFinding('the database', server.now.getTime(), [before, after]));
   findings.push(...(await checkPrivileges(db, schema)));
+  const unseen = await hidden(db, schema);
+  if (unseen !== undefined) findings.push(problem(`rows: ${unseen.what}`, unseen.remedy));
   const ofSchema = await checkSchema(db, schema);
   findings.push(...ofSchema);
   // Without the feed's tables there is nothing to ask.
