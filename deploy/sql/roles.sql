@@ -59,12 +59,16 @@ $$;
 set local role wa_replica_owner;
 grant select, insert, update, delete on all tables in schema whatsapp to wa_replica_writer;
 grant select on all tables in schema whatsapp to wa_replica_reader;
+-- For numbers that come again after a copy which left them behind its rows (docs/operations.md): the daemon moves them on.
+grant select, update on all sequences in schema whatsapp to wa_replica_writer;
 
 -- The tables and views that later migrations bring.
 alter default privileges for role wa_replica_owner in schema whatsapp
   grant select, insert, update, delete on tables to wa_replica_writer;
 alter default privileges for role wa_replica_owner in schema whatsapp
   grant select on tables to wa_replica_reader;
+alter default privileges for role wa_replica_owner in schema whatsapp
+  grant select, update on sequences to wa_replica_writer;
 
 -- The functions of the change feed; only who is granted them may call them (docs/changes.md).
 do $$
@@ -75,6 +79,8 @@ begin
     select p.oid::regprocedure as name from pg_proc p
     where p.pronamespace = 'whatsapp'::regnamespace and p.proowner = 'wa_replica_owner'::regrole
   loop
+    -- A restore without privileges has let everybody.
+    execute format('revoke execute on function %s from public', found.name);
     execute format('grant execute on function %s to wa_replica_writer, wa_replica_reader', found.name);
   end loop;
 end

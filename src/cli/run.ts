@@ -137,7 +137,8 @@ async function replicate(
   try {
     const onWaiting = (what: string) => log.info({ for: what }, 'waiting');
     const onHazard = (hazard: Hazard) => tellOf(hazard, log);
-    const options = { migrate: settings.MIGRATE_ON_START, patience: PATIENCE, onWaiting, onHazard };
+    const onMended = (what: string) => log.warn({ what }, 'mended what a copy left');
+    const options = { migrate: settings.MIGRATE_ON_START, patience: PATIENCE, onWaiting, onHazard, onMended };
     service.starting();
     const migrations = await prepareSchema(replica, options, signal);
     if (migrations.length > 0) log.info({ migrations }, 'schema migrated');
