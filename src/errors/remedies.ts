@@ -2,6 +2,7 @@
 import {
   COMPRESSED,
   CONNECTION_LOST,
+  LOCKED,
   NO_CONNECTION,
   NO_PASSWORD,
   PASSFILE_PERMISSIONS,
@@ -71,8 +72,8 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
     'this process stood still in a transaction, or the role has too short an idle_in_transaction_session_timeout',
   [TRANSACTION_TIMEOUT]:
     'this process stood still in a transaction, or the role has too short a transaction_timeout: raise it',
-  '55P03':
-    'somebody else holds a lock for long: find the session in pg_locks and pg_stat_activity, then try again',
+  [LOCKED]:
+    'somebody else holds a lock for long: find the session in pg_locks and pg_stat_activity, or a transaction in pg_prepared_xacts, and end it',
   '53100': 'the disk of Postgres is full',
   '53300': 'Postgres has no connection free: raise max_connections, or lower DB_POOL_SIZE',
   [STATEMENT_TIMEOUT]:
