@@ -34,7 +34,7 @@ export async function strayFunctions(db: Db, schema: string): Promise<Stray[]> {
       pg_has_role(p.proowner, 'usage') as may
     from pg_proc p join pg_namespace n on n.oid = p.pronamespace
     cross join lateral (
-      select (regexp_match(c, '^search_path=pg_catalog, "?([^",]+)"?, pg_temp$'))[1] as schema from unnest(p.proconfig) c
+      select (regexp_match(c, '^search_path="?pg_catalog"?, "?([^",]+)"?, "?pg_temp"?$'))[1] as schema from unnest(p.proconfig) c
     ) l
     where n.nspname = ${schema} and p.proname = any(${FUNCTIONS}::text[]) and l.schema <> n.nspname
     order by 1, signature`.execute(db);

@@ -93,6 +93,9 @@ test('what another process has drawn since is not set back', async () => {
 
 test('functions look into the schema under its new name', async () => {
   expect(await runCommand(['sync'], env())).toMatchObject({ status: 0 });
+  // As a migration makes it where that is a default.
+  await database.query(`set local quote_all_identifiers = on;
+    alter function ${SCHEMA}.drop_consumer(text) set search_path = pg_catalog, ${SCHEMA}, pg_temp`);
   await database.query(`alter schema ${SCHEMA} rename to renamed`);
   const renamed = env({ WA_REPLICA_SCHEMA: 'renamed', SEARCH: 'on' });
   const looksElsewhere = `functions look into the schema ${SCHEMA}: ack_changes, consumer_start, drop_consumer, read_changes, register_consumer, restart_consumer, search_messages, tend_search`;
