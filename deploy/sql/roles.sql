@@ -51,7 +51,7 @@ begin
     select p.oid::regprocedure as name from pg_proc p
     where p.pronamespace = 'whatsapp'::regnamespace and p.proowner <> 'wa_replica_owner'::regrole
   loop
-    execute format('alter function %s owner to wa_replica_owner', found.name);
+    execute format('alter routine %s owner to wa_replica_owner', found.name);
   end loop;
 end
 $$;
@@ -76,12 +76,12 @@ declare
   found record;
 begin
   for found in
-    select p.oid::regprocedure as name from pg_proc p
+    select p.oid::regprocedure as name, p.prosecdef as as_owner from pg_proc p
     where p.pronamespace = 'whatsapp'::regnamespace and p.proowner = 'wa_replica_owner'::regrole
   loop
-    -- A restore without privileges has let everybody.
-    execute format('revoke execute on function %s from public', found.name);
-    execute format('grant execute on function %s to wa_replica_writer, wa_replica_reader', found.name);
+    -- A restore without privileges has let everybody do what these do with the owner's rights.
+    if found.as_owner then execute format('revoke execute on routine %s from public', found.name); end if;
+    execute format('grant execute on routine %s to wa_replica_writer, wa_replica_reader', found.name);
   end loop;
 end
 $$;

@@ -248,13 +248,15 @@ test('a replica that one role made is handed over; running the file again change
 test('what was restored without privileges is as it was; the writer moves numbers on', async () => {
   expect(await runCommand(['migrate'], { DATABASE_URL: database.url })).toMatchObject({ status: 0 });
   await database.query('grant execute on all functions in schema whatsapp to public');
+  // Somebody's own, that is no function.
+  await database.query(`create procedure whatsapp.of_the_crm() language sql as 'select 1'`);
   await database.query(
     `insert into whatsapp.gaps (connection_id, gap_id) overriding system value values ('a', 7)`,
   );
   await makeRoles();
   expect(
     await database.query(`select p.proname from pg_proc p cross join lateral aclexplode(p.proacl) a
-      where p.pronamespace = 'whatsapp'::regnamespace and a.grantee = 0`),
+      where p.pronamespace = 'whatsapp'::regnamespace and p.prosecdef and a.grantee = 0`),
   ).toEqual([]);
   const env = { ...quickSettings(urlOf('writer'), simulator.url), MIGRATE_ON_START: 'false' };
   expect(await runCommand(['sync'], env)).toMatchObject({ status: 0 });
