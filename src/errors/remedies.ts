@@ -87,9 +87,14 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   CERT_HAS_EXPIRED: "the server's certificate has expired: renew it",
 };
 
+/** Of a table, a view, an index or a function that a migration would make, and that is there. */
+const TAKEN =
+  "the schema has something of that name already: where it is somebody else's, set another WA_REPLICA_SCHEMA; where it is a copy, its kysely_migration lacks rows: restore it whole";
+
 /** The same of every kind. */
 const CODE_REMEDIES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   database: DATABASE_REMEDIES,
+  migration_failed: { '42P07': TAKEN, '42723': TAKEN },
   protocol: {
     [WENT_BACK]:
       'where this stays, the upstream numbers anew: after RESET_CONFIRM all is fetched again by itself',
