@@ -32,7 +32,7 @@ export function syncCommand(terminal: Terminal): Command {
           progress.note(event);
           if (event.type === 'failed' && event.error.kind === 'not_found') notFound.push(event.connectionId);
           // What goes well is in the progress and the summary.
-          if (event.type === 'failed' || event.type === 'worker_failed') toLog(event);
+          if (['failed', 'worker_failed', 'lease_locked'].includes(event.type)) toLog(event);
         };
       };
       const needs = { ...options, needsUpstream: true, ends: 'drained' as const, listen };
