@@ -56,7 +56,10 @@ export class WebhookEndpoints {
 
   async list(signal: AbortSignal): Promise<WebhookEndpoint[]> {
     const { items } = fieldsOf(await this.#call('GET', '', signal));
-    return (Array.isArray(items) ? items : []).map(toEndpoint);
+    // An empty list is an empty array, or null; an answer without one says nothing.
+    if (items !== null && !Array.isArray(items))
+      throw withHint(new ReplicaError('protocol', { where: 'the answer is no list of webhook endpoints' }));
+    return (items ?? []).map(toEndpoint);
   }
 
   async delete(id: string, signal: AbortSignal): Promise<void> {
@@ -99,6 +102,9 @@ const HINTS: Partial<Record<ReplicaError['kind'], string>> = {
   unauthorized: 'the key was refused: it needs the scope webhooks:manage, which replicating does not',
   not_found: 'this key has no such endpoint; see `wa-replica webhook list`',
   bad_request: 'the upstream refuses this URL or these connections',
+  protocol: 'check WHATSAPP_USE_BASE_URL, and what stands between',
+  oversize: 'check WHATSAPP_USE_BASE_URL, and what stands between',
+  not_paired: 'the upstream refuses it as it stands now; see `wa-replica webhook list`',
 };
 
 function endpointIn(answer: unknown): WebhookEndpoint {

@@ -204,7 +204,7 @@ test.each<[string, object, RequestListener]>([
   const one = client('', 30_000, 1);
   answer = listener;
   await expect(one.me(key, signal)).rejects.toMatchObject(error);
-  const large = ['y'.repeat(1_000_000)];
+  const large = { y: 'y'.repeat(1_000_000) };
   answer = says(JSON.stringify(large));
   expect(await one.me(key, signal)).toEqual(large);
 });
@@ -217,6 +217,11 @@ test.each([
 ])('of %s as much is taken as is understood', async (body, paired, connected, jid) => {
   answer = says(body);
   expect(await client().pairingStatus(key, 'conn_a', signal)).toEqual({ paired, connected, jid });
+});
+
+test.each(['null', '[]', '"x"', '7'])('%s is no answer of GET /v1/me', async (body) => {
+  answer = says(body);
+  await expect(client().me(key, signal)).rejects.toMatchObject({ kind: 'protocol' });
 });
 
 test('a probe gives whatever is answered', async () => {
