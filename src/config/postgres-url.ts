@@ -14,7 +14,7 @@ const FILES = ['passfile', 'sslrootcert', 'sslcert', 'sslkey'];
  */
 export function postgresUrl() {
   return (text: string) => {
-    const url = URL.parse(text);
+    const url = parse(text);
     if (url === null || !/^postgres(ql)?:$/.test(url.protocol)) {
       throw new Refused(
         'wants a URL such as postgres://user:password@host:5432/database; in a password / is %2F, @ is %40, # is %23, % is %25',
@@ -49,6 +49,20 @@ export function postgresUrl() {
     }
     return url.href;
   };
+}
+
+/** A user without a host, which is libpq's way to a socket (`postgres://user:password@/db?host=/cloudsql/…`) and no URL. */
+const NO_HOST = /^(?<scheme>postgres(?:ql)?:\/\/)(?<user>[^/?#@:]*)(?::(?<password>[^/?#@]*))?@(?<rest>[/?].*)$/is;
+
+function parse(text: string): URL | null {
+  const parts = NO_HOST.exec(text.trim())?.groups;
+  if (parts === undefined) return URL.parse(text);
+  const { scheme, user, password, rest } = parts;
+  const url = URL.parse(`${scheme}${rest}`);
+  for (const [name, value] of Object.entries({ user, password })) {
+    if (value && url?.searchParams.has(name) === false) url.searchParams.set(name, decoded(value));
+  }
+  return url;
 }
 
 function obstacleTo(file: string): string | undefined {

@@ -218,6 +218,16 @@ describe('list and delete', () => {
     expect(endpoints()).toEqual([second]);
   });
 
+  test.each([['list'], ['create', '--url', URL]])(
+    '%s speaks of no endpoint where there is no such API',
+    async (...args) => {
+      env.WHATSAPP_USE_BASE_URL = `${simulator.url}/v1`;
+      const { status, stderr } = await webhook(...args);
+      expect([status, stderr]).toEqual([1, expect.stringContaining('WHATSAPP_USE_BASE_URL')]);
+      expect(stderr).not.toContain('webhook list');
+    },
+  );
+
   test.each(['delete', 'test'])('%s says so where there is none of that id', async (command) => {
     for (const id of ['whe_unknown', '../me', 'a/b']) {
       const { status, stderr } = await webhook(command, id);

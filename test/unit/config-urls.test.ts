@@ -70,6 +70,7 @@ describe('the URL of the database', () => {
     'mysql://host/database',
     'https://host',
     'postgres://ho st/x',
+    'postgres://user@ /x',
     '5432',
   ])('%j is refused', (text) => expect(read(postgresUrl(), text)).toBeUndefined());
 
@@ -99,6 +100,15 @@ describe('the URL of the database', () => {
     'with %j is refused rather than read as another',
     (query) => expect(read(postgresUrl(), `postgres://host/database${query}`)).toBeUndefined(),
   );
+
+  test.each([
+    'postgres://us%40er:p%2Fa:100%@/database?host=/cloudsql/a:b:c',
+    'postgresql://us%40er@/database?host=/cloudsql/a:b:c&password=p%2Fa%3A100%25',
+    'postgres://other:another@/database?host=/cloudsql/a:b:c&user=us%40er&password=p/a:100%25&sslmode=disable',
+  ])('%s leads to a socket', (text) =>
+    expect(new Client({ connectionString: read(postgresUrl(), text) as string })).toMatchObject({
+      ...{ user: 'us@er', password: 'p/a:100%', host: '/cloudsql/a:b:c', database: 'database' },
+    }));
 
   test('keeps user, password and options through the change of its query', () => {
     const text = 'postgres://us%40er:p%2Fa%3Fs%23s%25@host/data%20base?options=-c%20a%3Db&sslmode=require';
@@ -137,6 +147,7 @@ describe('the password file of a database', () => {
     [`postgres://user@host:5433/what?${passfile}&sslmode=disable`, 'of another port'],
     [`postgres://other@host/database?${passfile}`, 'any'],
     [`postgres:///?user=user&${passfile}`, 'of a socket'],
+    [`postgres://user@/?${passfile}`, 'of a socket'],
     [`postgres://user@%2Fvar%2Frun%2Fpostgresql/user?${passfile}`, 'of a socket'],
     [`postgres://user@[::1]/database?${passfile}`, 'of an address'],
     [`postgres://user:own@host/database?${passfile}`, 'own'],

@@ -66,6 +66,7 @@ describe('a request', () => {
   test.each([
     ['', '/v1/me'],
     ['/', '/v1/me'],
+    ['//', '/v1/me'],
     ['/behind/a/proxy', '/behind/a/proxy/v1/me'],
     ['/behind/a/proxy/', '/behind/a/proxy/v1/me'],
   ])('goes below the path of the base URL (%s)', async (path, url) => {
@@ -222,6 +223,16 @@ test.each([
 test.each(['null', '[]', '"x"', '7'])('%s is no answer of GET /v1/me', async (body) => {
   answer = says(body);
   await expect(client().me(key, signal)).rejects.toMatchObject({ kind: 'protocol' });
+});
+
+test('a 404 of what every key has is not of the API', async () => {
+  answer = says('', 404);
+  const other = { kind: 'not_found', hint: expect.stringContaining('WHATSAPP_USE_BASE_URL') };
+  await expect(client().me(key, signal)).rejects.toMatchObject(other);
+  await expect(client().call(key, 'GET', '/v1/webhooks/endpoints', signal)).rejects.toMatchObject(other);
+  await expect(client().pairingStatus(key, 'conn_a', signal)).rejects.toMatchObject({
+    hint: expect.stringContaining('WHATSAPP_USE_CONNECTION_IDS'),
+  });
 });
 
 test('a probe gives whatever is answered', async () => {
