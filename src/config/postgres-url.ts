@@ -1,5 +1,6 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { type Login, passwordIn } from '../lib/passfile.ts';
+import type { Environment } from './load.ts';
 import { Refused } from './values.ts';
 
 /** Those of libpq that pg honours; it would read any other as verify-full. */
@@ -38,6 +39,8 @@ export function postgresUrl() {
         url.searchParams.set('password', password);
       }
     }
+    const port = url.searchParams.get('port');
+    if (port && !isPort(port)) throw new Refused(`wants a port ${PORTS}`);
     // pg takes every sslmode for verify-full unless told to read it as libpq does.
     const sslmode = url.searchParams.get('sslmode');
     if (sslmode !== null && !url.searchParams.has('uselibpqcompat')) {
@@ -51,8 +54,24 @@ export function postgresUrl() {
   };
 }
 
+const PORTS = 'from 1 to 65535';
+
+function isPort(text: string): boolean {
+  return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65_535;
+}
+
+/** What is wrong with libpq's own variables, where pg would end with a stack, or take the connection for one without TLS. */
+export function libpqProblems({ PGPORT: port, PGSSLMODE: mode }: Environment): string[] {
+  const modes = [...SSL_MODES, 'no-verify'];
+  return [
+    ...(port && !isPort(port) ? [`PGPORT wants a whole number ${PORTS}`] : []),
+    ...(mode && !modes.includes(mode) ? [`PGSSLMODE wants one of ${modes.join(', ')}`] : []),
+  ];
+}
+
 /** A user without a host, which is libpq's way to a socket (`postgres://user:password@/db?host=/cloudsql/…`) and no URL. */
-const NO_HOST = /^(?<scheme>postgres(?:ql)?:\/\/)(?<user>[^/?#@:]*)(?::(?<password>[^/?#@]*))?@(?<rest>[/?].*)$/is;
+const NO_HOST =
+  /^(?<scheme>postgres(?:ql)?:\/\/)(?<user>[^/?#@:]*)(?::(?<password>[^/?#@]*))?@(?<rest>[/?].*)$/is;
 
 function parse(text: string): URL | null {
   const parts = NO_HOST.exec(text.trim())?.groups;

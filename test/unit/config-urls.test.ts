@@ -60,6 +60,7 @@ describe('the URL of the database', () => {
     'postgres://user:password@host:5432/database',
     'postgresql://host/database',
     'postgres:///database',
+    'postgres:///database?host=/tmp&port=65535',
     'postgres://host/database?application_name=x',
   ])('%s is taken as it is', (text) => expect(read(postgresUrl(), text)).toBe(text));
 
@@ -71,6 +72,8 @@ describe('the URL of the database', () => {
     'https://host',
     'postgres://ho st/x',
     'postgres://user@ /x',
+    'postgres://host/x?port=abc',
+    'postgres://host/x?port=65536',
     '5432',
   ])('%j is refused', (text) => expect(read(postgresUrl(), text)).toBeUndefined());
 
@@ -102,13 +105,14 @@ describe('the URL of the database', () => {
   );
 
   test.each([
-    'postgres://us%40er:p%2Fa:100%@/database?host=/cloudsql/a:b:c',
+    'postgres://us%40er:p%2Fa:100%25@/database?host=/cloudsql/a:b:c',
     'postgresql://us%40er@/database?host=/cloudsql/a:b:c&password=p%2Fa%3A100%25',
     'postgres://other:another@/database?host=/cloudsql/a:b:c&user=us%40er&password=p/a:100%25&sslmode=disable',
   ])('%s leads to a socket', (text) =>
     expect(new Client({ connectionString: read(postgresUrl(), text) as string })).toMatchObject({
       ...{ user: 'us@er', password: 'p/a:100%', host: '/cloudsql/a:b:c', database: 'database' },
-    }));
+    }),
+  );
 
   test('keeps user, password and options through the change of its query', () => {
     const text = 'postgres://us%40er:p%2Fa%3Fs%23s%25@host/data%20base?options=-c%20a%3Db&sslmode=require';
