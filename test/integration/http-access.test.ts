@@ -55,7 +55,7 @@ describe('with a token', () => {
 
   test.each(GUARDED)('%s wants it, as bearer or as the password of basic auth', async (path) => {
     expect(await status(base + path, bearer(TOKEN))).toBe(200);
-    expect(await status(base + path, { authorization: bearer(TOKEN).authorization!.toLowerCase() })).toBe(
+    expect(await status(base + path, { authorization: bearer(TOKEN).authorization!.replace('B', 'b') })).toBe(
       200,
     );
     expect(await status(base + path, basic('anyone', TOKEN))).toBe(200);
