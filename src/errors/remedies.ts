@@ -19,7 +19,7 @@ import type { ErrorKind, ReplicaError } from './errors.ts';
 const REMEDIES: Partial<Record<ErrorKind, string>> = {
   network: 'check that the upstream is reachable from this machine (DNS, proxy, firewall)',
   rate_limited: 'the upstream limits the key; lower REQUEST_RATE if this stays',
-  protocol: 'the answer was no sync page; check WHATSAPP_USE_BASE_URL, and what stands between',
+  protocol: 'the answer is not as the API documents it; check WHATSAPP_USE_BASE_URL, and what stands between',
   oversize: 'the answer is too large even at the smallest limit; raise MAX_RESPONSE_BYTES',
   stalled: 'the upstream makes no progress for this connection; ask the vendor',
   database: 'check that Postgres is up, reachable, writable and has disk space',
