@@ -42,7 +42,7 @@ describe('the oldest message of a packed batch', () => {
   });
 
   test('is not known where one has no date, wherever it stands', () => {
-    const dated = [{ sent_at: '2026-11-01T00:00:01Z' }, { sent_at: '2026-11-01T00:00:02Z' }];
+    const dated: object[] = [{ sent_at: '2026-11-01T00:00:01Z' }, { sent_at: '2026-11-01T00:00:02Z' }];
     for (let at = 0; at <= dated.length; at++) {
       for (const undated of [{}, { sent_at: '0001-01-01T00:00:00Z' }]) {
         expect(oldestOf(dated.toSpliced(at, 0, undated))).toBeUndefined();
