@@ -51,7 +51,7 @@ begin
     select p.oid::regprocedure as name from pg_proc p
     where p.pronamespace = 'whatsapp'::regnamespace and p.proowner <> 'wa_replica_owner'::regrole
   loop
-    execute format('alter function %s owner to wa_replica_owner', found.name);
+    execute format('alter routine %s owner to wa_replica_owner', found.name);
   end loop;
 end
 $$;
@@ -59,12 +59,16 @@ $$;
 set local role wa_replica_owner;
 grant select, insert, update, delete on all tables in schema whatsapp to wa_replica_writer;
 grant select on all tables in schema whatsapp to wa_replica_reader;
+-- For numbers that come again after a copy which left them behind its rows (docs/operations.md): the daemon moves them on.
+grant select, update on all sequences in schema whatsapp to wa_replica_writer;
 
 -- The tables and views that later migrations bring.
 alter default privileges for role wa_replica_owner in schema whatsapp
   grant select, insert, update, delete on tables to wa_replica_writer;
 alter default privileges for role wa_replica_owner in schema whatsapp
   grant select on tables to wa_replica_reader;
+alter default privileges for role wa_replica_owner in schema whatsapp
+  grant select, update on sequences to wa_replica_writer;
 
 -- The functions of the change feed; only who is granted them may call them (docs/changes.md).
 do $$
@@ -72,10 +76,12 @@ declare
   found record;
 begin
   for found in
-    select p.oid::regprocedure as name from pg_proc p
+    select p.oid::regprocedure as name, p.prosecdef as as_owner from pg_proc p
     where p.pronamespace = 'whatsapp'::regnamespace and p.proowner = 'wa_replica_owner'::regrole
   loop
-    execute format('grant execute on function %s to wa_replica_writer, wa_replica_reader', found.name);
+    -- A restore without privileges has let everybody do what these do with the owner's rights.
+    if found.as_owner then execute format('revoke execute on routine %s from public', found.name); end if;
+    execute format('grant execute on routine %s to wa_replica_writer, wa_replica_reader', found.name);
   end loop;
 end
 $$;

@@ -1,6 +1,8 @@
 import { Option } from 'commander';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import type { Replica } from '../replica/replica.ts';
+import { knownConnections } from '../store/connections.ts';
+import type { Db } from '../store/database.ts';
 import { CommandFailed } from './terminal.ts';
 
 /** `--connection ID`, as often as one likes; undefined for all connections. */
@@ -29,4 +31,13 @@ export async function assumeNamed(
     );
   }
   directory.assume(named);
+}
+
+/** Of a connection of which there is nothing: a slip in its id must not look like that.
+ * @throws CommandFailed where no such connection is known. */
+export async function refuseUnknown(db: Db, connectionId: string | undefined): Promise<void> {
+  if (connectionId === undefined) return;
+  const known = await knownConnections(db);
+  if (!known.some((one) => one.connectionId === connectionId))
+    throw new CommandFailed(`no connection ${connectionId} is known here`);
 }

@@ -46,7 +46,7 @@ async function examine(terminal: Terminal, replica: Replica, examined: Examined)
   /** Whether settings of these names are as they should be: what is wrong would lead elsewhere. */
   const sound = (names: RegExp) => !examined.problems.some((one) => names.test(one));
   tell(ofSettings(examined));
-  const found = sound(/^(DATABASE_URL|WA_REPLICA_SCHEMA)/)
+  const found = sound(/^(DATABASE_URL|PG|WA_REPLICA_SCHEMA)/)
     ? await databaseFindings(replica, sound(/^LISTEN_/))
     : undefined;
   tell(found ?? [notLookedAt('database')]);

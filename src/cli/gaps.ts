@@ -1,5 +1,6 @@
 import { Argument, Command, InvalidArgumentError } from 'commander';
 import { acknowledgeGaps, type GapRow, listGaps } from '../store/gaps.ts';
+import { refuseUnknown } from './connection-option.ts';
 import { onTables } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
@@ -19,6 +20,7 @@ export function gapsCommand(terminal: Terminal): Command {
       .action(async (options: { connection?: string; all?: true; json?: true }) => {
         await onTables(terminal, async ({ db }) => {
           const gaps = await listGaps(db, options);
+          if (gaps.length === 0) await refuseUnknown(db, options.connection);
           if (options.json) for (const gap of gaps) stdout.write(`${JSON.stringify(gap)}\n`);
           else stdout.write(gaps.length === 0 ? 'no gaps\n' : textTable(HEAD, gaps.map(cells)));
         });

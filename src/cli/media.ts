@@ -3,6 +3,7 @@ import { Command, Option } from 'commander';
 import { roughDuration } from '../lib/durations.ts';
 import { placesOf } from '../store/media-files.ts';
 import { countMedia, type MediaCounts, retryMedia } from '../store/media-report.ts';
+import { refuseUnknown } from './connection-option.ts';
 import { onTables } from './session.ts';
 import { CommandFailed, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
@@ -29,6 +30,7 @@ function statusCommand(terminal: Terminal): Command {
     .action(async ({ connection, json }: { connection?: string; json?: true }) => {
       await onTables(terminal, async ({ maintenance: db, settings }) => {
         const counts = await countMedia(db, connection);
+        if (counts.length === 0) await refuseUnknown(db, connection);
         if (json) for (const one of counts) stdout.write(`${JSON.stringify(one)}\n`);
         else stdout.write(counts.length === 0 ? 'no attachments\n' : textTable(HEAD, counts.map(cells)));
         if (settings.MEDIA_STORE === 'off') terminal.stderr.write(NOT_FETCHED);
@@ -67,6 +69,7 @@ function retryCommand(terminal: Terminal): Command {
           ...(options.unavailable ? (['unavailable'] as const) : []),
         ];
         const count = await retryMedia(db, { connection, messages, states });
+        if (count === 0) await refuseUnknown(db, connection);
         terminal.stdout.write(`${count} ${count === 1 ? 'attachment is' : 'attachments are'} due\n`);
         if (settings.MEDIA_STORE === 'off') terminal.stderr.write(NOT_FETCHED);
         if (count === 0 && messages !== undefined)
@@ -84,8 +87,10 @@ function pathCommand(terminal: Terminal): Command {
       await onTables(terminal, async ({ maintenance: db }) => {
         const places = await placesOf(db, messageId, connection);
         const [place] = places;
-        if (place === undefined)
+        if (place === undefined) {
+          await refuseUnknown(db, connection);
           throw new CommandFailed('no attachment of such a message is in the archive or its queue');
+        }
         if (places.length > 1) {
           const ids = places.map((one) => one.connection_id).join(', ');
           throw new CommandFailed(`several connections have such a message: give --connection (${ids})`);

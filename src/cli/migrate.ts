@@ -36,8 +36,12 @@ export function migrateCommand(terminal: Terminal): Command {
           return;
         }
         const onWaiting = (what: string) => void stderr.write(`waiting for ${what}\n`);
-        const done = await prepareSchema(replica, { migrate: true, patience: 10_000, onWaiting }, signal);
+        const mended: string[] = [];
+        const onMended = (what: string) => void mended.push(what);
+        const how = { migrate: true, patience: 10_000, onWaiting, onMended };
+        const done = await prepareSchema(replica, how, signal);
         stdout.write(done.length === 0 ? 'the schema is up to date\n' : `migrated: ${done.join(', ')}\n`);
+        for (const what of mended) stdout.write(`mended: ${what}\n`);
         const { built, dropped, left, obstacle } = await tended(replica, terminal, onWaiting);
         if (built.length > 0) stdout.write(`indexes built: ${built.join(', ')}\n`);
         if (dropped.length > 0) stdout.write(`indexes dropped: ${dropped.join(', ')}\n`);

@@ -14,6 +14,7 @@ import type { Database } from '../store/schema.ts';
 import { discard } from '../sync/discard.ts';
 import { retryDeadLetter } from '../sync/retry.ts';
 import { confirm } from './confirm.ts';
+import { refuseUnknown } from './connection-option.ts';
 import { onTables } from './session.ts';
 import { CommandFailed, printable, type Terminal } from './terminal.ts';
 import { textTable } from './text-table.ts';
@@ -96,6 +97,7 @@ function entryId(text: string): string {
 
 async function list({ stdout }: Terminal, db: Kysely<Database>, filters: Filters): Promise<void> {
   const letters = await listDeadLetters(db, filters, filters.json ? null : MOST);
+  if (letters.length === 0) await refuseUnknown(db, filters.connection);
   if (filters.json) {
     for (const letter of letters) stdout.write(`${JSON.stringify(letter)}\n`);
     return;
@@ -159,6 +161,7 @@ async function retry(
 ): Promise<void> {
   let refused = 0;
   const ids = await deadLetterIds(db, filter);
+  if (ids.length === 0) await refuseUnknown(db, filter.connection);
   for (const id of ids) {
     signal.throwIfAborted();
     const result = await retryDeadLetter(db, id, writingOf(settings));
@@ -187,6 +190,7 @@ async function discardAll(
   yes: boolean,
 ): Promise<void> {
   const count = await countDeadLetters(db, filter);
+  if (count === 0) await refuseUnknown(db, filter.connection);
   if (count > 0 && !yes) await confirm(terminal, `Discard ${entries(count)}?`);
   const discarded = await discard(db, filter);
   terminal.stdout.write(`${discarded} discarded\n`);

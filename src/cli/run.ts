@@ -15,6 +15,7 @@ import { prepareSchema } from '../replica/prepare-schema.ts';
 import type { Replica } from '../replica/replica.ts';
 import type { Hazard } from '../store/hazards.ts';
 import { requireKnownSchema } from '../store/migrator.ts';
+import { requireSight } from '../store/row-security.ts';
 import { discover } from '../sync/discovery.ts';
 import { pauseAfter } from '../sync/pace.ts';
 import { supervise } from '../sync/supervisor.ts';
@@ -85,7 +86,8 @@ export function runCommand(terminal: Terminal): Command {
 
 /**
  * The daemon's life, from the schema to the drain. Aborting the signal ends it well.
- * @throws ReplicaError `schema_newer` after a drain where the schema has moved on under it.
+ * @throws ReplicaError after a drain: `schema_newer` where the schema has moved on under it, `database_unfit` where rows
+ * are hidden from its role since.
  */
 export async function run(
   replica: Replica,
@@ -135,7 +137,8 @@ async function replicate(
   try {
     const onWaiting = (what: string) => log.info({ for: what }, 'waiting');
     const onHazard = (hazard: Hazard) => tellOf(hazard, log);
-    const options = { migrate: settings.MIGRATE_ON_START, patience: PATIENCE, onWaiting, onHazard };
+    const onMended = (what: string) => log.warn({ what }, 'mended what a copy left');
+    const options = { migrate: settings.MIGRATE_ON_START, patience: PATIENCE, onWaiting, onHazard, onMended };
     service.starting();
     const migrations = await prepareSchema(replica, options, signal);
     if (migrations.length > 0) log.info({ migrations }, 'schema migrated');
@@ -166,10 +169,13 @@ async function replicate(
     window.lookNow();
   };
   const watching = async () => {
-    const check = () => requireKnownSchema(looks, settings.WA_REPLICA_SCHEMA);
-    const error = await schema.newer(check, log, ending);
+    const check = async () => {
+      await requireKnownSchema(looks, settings.WA_REPLICA_SCHEMA);
+      await requireSight(looks, settings.WA_REPLICA_SCHEMA);
+    };
+    const error = await schema.outdated(check, log, ending);
     if (error === undefined) return;
-    log.fatal(errorFields(error), 'the schema is newer');
+    log.fatal(errorFields(error), error.kind === 'schema_newer' ? 'the schema is newer' : 'rows are hidden');
     outdated.abort(error);
   };
   const beside = [

@@ -2,6 +2,7 @@ import { Argument, Command } from 'commander';
 import type { Replica } from '../replica/replica.ts';
 import { indexStands, PARTS_INDEX, SEARCH_INDEX } from '../store/indexes.ts';
 import { type FoundMessage, searchMessages } from '../store/search.ts';
+import { refuseUnknown } from './connection-option.ts';
 import { momentOf } from './moment.ts';
 import { onTables } from './session.ts';
 import { CommandFailed, printable, type Terminal } from './terminal.ts';
@@ -76,6 +77,7 @@ async function search(
   for (const message of found) {
     stdout.write(`${options.json ? JSON.stringify(message) : line(message, words)}\n`);
   }
+  if (found.length === 0) await refuseUnknown(db, connection);
   if (found.length === 0) stderr.write('nothing found\n');
   if (found.length === limit) stderr.write(`the newest ${limit}: --limit or --before for more\n`);
 }

@@ -1,13 +1,13 @@
 import { closeSync, openSync, unlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { Command, InvalidArgumentError } from 'commander';
-import { codeOf } from '../errors/errors.ts';
+import { codeOf, type ErrorKind, ReplicaError } from '../errors/errors.ts';
 import { plural } from '../lib/plural.ts';
 import { openUpstream } from '../replica/replica.ts';
 import { type WebhookEndpoint, WebhookEndpoints } from '../upstream/webhooks.ts';
 import { connectionOption } from './connection-option.ts';
 import { readSettings } from './session.ts';
-import { CommandFailed, type Terminal } from './terminal.ts';
+import { CommandFailed, printable, type Terminal, written } from './terminal.ts';
 import { textTable } from './text-table.ts';
 
 /** Where the daemon takes events. */
@@ -100,18 +100,32 @@ async function create(
       endpoint = await endpoints.create(url.href, connection, terminal.signal);
     } catch (error) {
       file?.discard();
+      if (mayHaveCreated(error, terminal.signal)) stderr.write(MAY_BE_THERE);
       throw error;
     }
     const { id, secret } = endpoint;
-    stdout.write(
-      `created ${id} for ${connection.length === 0 ? 'all connections' : connection.join(', ')}\n`,
-    );
+    const whose = connection.length === 0 ? 'all connections' : connection.join(', ');
+    const created = `created ${printable(id)} for ${whose}\n`;
     if (secret === undefined) {
       file?.discard();
-      throw new CommandFailed(`the upstream told no secret; delete ${id} and create another`);
+      throw new CommandFailed(`the upstream told no secret; delete ${printable(id)} and create another`);
     }
-    stdout.write(file === undefined || !file.write(secret) ? shown(secret) : stored(file.path));
+    if (file?.write(secret)) {
+      stdout.write(created + stored(file.path));
+      return;
+    }
+    await written(terminal, created + shown(secret)).catch(() => {
+      throw new CommandFailed(`nobody was told the secret; delete ${printable(id)} and create another`);
+    });
   });
+}
+
+const MAY_BE_THERE = 'wa-replica: it may have been created all the same; see `wa-replica webhook list`\n';
+
+/** Whether the request may have arrived, and only its answer is missing. */
+function mayHaveCreated(error: unknown, signal: AbortSignal): boolean {
+  const lost: readonly ErrorKind[] = ['network', 'timeout', 'upstream', 'not_ready', 'protocol', 'oversize'];
+  return signal.aborted || (error instanceof ReplicaError && lost.includes(error.kind));
 }
 
 function shown(secret: string): string {
@@ -146,6 +160,7 @@ function reserve(file: string): { path: string; discard: () => void; write: (sec
         return true;
       } catch {
         // Better on the screen than nowhere.
+        unlinkSync(file);
         return false;
       }
     },

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { distance } from 'fastest-levenshtein';
+import { libpqProblems } from './postgres-url.ts';
 import { SETTINGS, type Setting, type SettingName, type Settings } from './settings.ts';
 import { isLoopback, Refused } from './values.ts';
 
@@ -69,6 +70,7 @@ export function examineSettings(env: Environment, needs: Needs): Examined {
       );
     }
   }
+  if (needs.database) problems.push(...libpqProblems(env));
   if (
     needs.upstream &&
     env.WHATSAPP_USE_API_KEY === undefined &&

@@ -1,5 +1,6 @@
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { type Login, passwordIn } from '../lib/passfile.ts';
+import type { Environment } from './load.ts';
 import { Refused } from './values.ts';
 
 /** Those of libpq that pg honours; it would read any other as verify-full. */
@@ -14,7 +15,7 @@ const FILES = ['passfile', 'sslrootcert', 'sslcert', 'sslkey'];
  */
 export function postgresUrl() {
   return (text: string) => {
-    const url = URL.parse(text);
+    const url = parse(text);
     if (url === null || !/^postgres(ql)?:$/.test(url.protocol)) {
       throw new Refused(
         'wants a URL such as postgres://user:password@host:5432/database; in a password / is %2F, @ is %40, # is %23, % is %25',
@@ -38,6 +39,8 @@ export function postgresUrl() {
         url.searchParams.set('password', password);
       }
     }
+    const port = url.searchParams.get('port');
+    if (port && !isPort(port)) throw new Refused(`wants a port ${PORTS}`);
     // pg takes every sslmode for verify-full unless told to read it as libpq does.
     const sslmode = url.searchParams.get('sslmode');
     if (sslmode !== null && !url.searchParams.has('uselibpqcompat')) {
@@ -49,6 +52,36 @@ export function postgresUrl() {
     }
     return url.href;
   };
+}
+
+const PORTS = 'from 1 to 65535';
+
+function isPort(text: string): boolean {
+  return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65_535;
+}
+
+/** What is wrong with libpq's own variables, where pg would end with a stack, or take the connection for one without TLS. */
+export function libpqProblems({ PGPORT: port, PGSSLMODE: mode }: Environment): string[] {
+  const modes = [...SSL_MODES, 'no-verify'];
+  return [
+    ...(port && !isPort(port) ? [`PGPORT wants a whole number ${PORTS}`] : []),
+    ...(mode && !modes.includes(mode) ? [`PGSSLMODE wants one of ${modes.join(', ')}`] : []),
+  ];
+}
+
+/** A user without a host, which is libpq's way to a socket (`postgres://user:password@/db?host=/cloudsql/…`) and no URL. */
+const NO_HOST =
+  /^(?<scheme>postgres(?:ql)?:\/\/)(?<user>[^/?#@:]*)(?::(?<password>[^/?#@]*))?@(?<rest>[/?].*)$/is;
+
+function parse(text: string): URL | null {
+  const parts = NO_HOST.exec(text.trim())?.groups;
+  if (parts === undefined) return URL.parse(text);
+  const { scheme, user, password, rest } = parts;
+  const url = URL.parse(`${scheme}${rest}`);
+  for (const [name, value] of Object.entries({ user, password })) {
+    if (value && url?.searchParams.has(name) === false) url.searchParams.set(name, decoded(value));
+  }
+  return url;
 }
 
 function obstacleTo(file: string): string | undefined {

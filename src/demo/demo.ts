@@ -50,6 +50,7 @@ const PATIENCE = 180_000;
 /**
  * A simulated upstream, an embedded Postgres and the real daemon between them, in one process tree.
  * @returns whether all went well: with `once`, whether every row agrees with the truth.
+ * @throws the signal's reason where it comes before that is known.
  */
 export async function demo(
   options: DemoOptions,
@@ -98,6 +99,8 @@ export async function demo(
     out.write(`what the daemon says:  ${logFile}\n\n`);
     const stage = { simulator, db, daemon, total, startedAt, out, signal };
     await backlog(stage);
+    // Without a verdict nothing is agreed.
+    if (options.once) signal.throwIfAborted();
     if (signal.aborted) return true;
     if (options.once) return await verdict(stage);
     simulator.startTraffic({ changesPerSecond: options.live });

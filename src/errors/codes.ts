@@ -9,6 +9,8 @@ export const NO_CONNECTION = 'NO_CONNECTION';
 export const CONNECTION_LOST = 'CONNECTION_LOST';
 export const POOL_BUSY = 'POOL_BUSY';
 
+/** SQLSTATE of a lock that was not had in time. */
+export const LOCKED = '55P03';
 /** SQLSTATE of a statement that took longer than its limit. */
 export const STATEMENT_TIMEOUT = '57014';
 /** SQLSTATE of a transaction that took longer than its limit (Postgres 17 and newer). */

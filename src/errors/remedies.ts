@@ -2,6 +2,7 @@
 import {
   COMPRESSED,
   CONNECTION_LOST,
+  LOCKED,
   NO_CONNECTION,
   NO_PASSWORD,
   PASSFILE_PERMISSIONS,
@@ -18,7 +19,7 @@ import type { ErrorKind, ReplicaError } from './errors.ts';
 const REMEDIES: Partial<Record<ErrorKind, string>> = {
   network: 'check that the upstream is reachable from this machine (DNS, proxy, firewall)',
   rate_limited: 'the upstream limits the key; lower REQUEST_RATE if this stays',
-  protocol: 'the answer was no sync page; check WHATSAPP_USE_BASE_URL, and what stands between',
+  protocol: 'the answer is not as the API documents it; check WHATSAPP_USE_BASE_URL, and what stands between',
   oversize: 'the answer is too large even at the smallest limit; raise MAX_RESPONSE_BYTES',
   stalled: 'the upstream makes no progress for this connection; ask the vendor',
   database: 'check that Postgres is up, reachable, writable and has disk space',
@@ -71,8 +72,8 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
     'this process stood still in a transaction, or the role has too short an idle_in_transaction_session_timeout',
   [TRANSACTION_TIMEOUT]:
     'this process stood still in a transaction, or the role has too short a transaction_timeout: raise it',
-  '55P03':
-    'somebody else holds a lock for long: find the session in pg_locks and pg_stat_activity, then try again',
+  [LOCKED]:
+    'somebody else holds a lock for long: find the session in pg_locks and pg_stat_activity, or a transaction in pg_prepared_xacts, and end it',
   '53100': 'the disk of Postgres is full',
   '53300': 'Postgres has no connection free: raise max_connections, or lower DB_POOL_SIZE',
   [STATEMENT_TIMEOUT]:
@@ -86,9 +87,14 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   CERT_HAS_EXPIRED: "the server's certificate has expired: renew it",
 };
 
+/** Of a table, a view, an index or a function that a migration would make, and that is there. */
+const TAKEN =
+  "the schema has something of that name already: where it is somebody else's, set another WA_REPLICA_SCHEMA; where it is a copy, its kysely_migration lacks rows: restore it whole";
+
 /** The same of every kind. */
 const CODE_REMEDIES: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   database: DATABASE_REMEDIES,
+  migration_failed: { '42P07': TAKEN, '42723': TAKEN },
   protocol: {
     [WENT_BACK]:
       'where this stays, the upstream numbers anew: after RESET_CONFIRM all is fetched again by itself',

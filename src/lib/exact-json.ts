@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Json } from '../model.ts';
-import { define } from './text.ts';
+import { Scratch } from './scratch.ts';
+import { define, mendSource } from './text.ts';
 
 /**
  * JSON with exact numbers (R4). A JavaScript number holds 53 bits; the upstream's `seq` and `cursor` are
@@ -10,8 +11,9 @@ import { define } from './text.ts';
  * Rejected: a reviver with `context.source` (four times as slow on a page, it is called for every value), and
  * a JSON library of our own making.
  */
-const MARK = `\u0001${randomBytes(8).toString('hex')}:`;
-const MARK_IN_JSON = `"\\u0001${MARK.slice(1)}`;
+const MARK_CODE = 0x7f;
+const MARK = `${String.fromCharCode(MARK_CODE)}${randomBytes(8).toString('hex')}:`;
+const MARK_IN_JSON = Buffer.from(`"${MARK}`);
 
 /**
  * Nor does `JSON.parse` see a key with escapes: V8 (from 12.8 on, so Node 24 and 26) takes it for another one that an
@@ -24,23 +26,34 @@ const NUMBER = /^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 /** Digits that a double always holds exactly. */
 const SAFE_LENGTH = 15;
 
+/** For what `JSON.parse` gets. */
+const scratch = new Scratch(1024 ** 2);
+
 const QUOTE = 34;
 const BACKSLASH = 92;
+const LOWER_U = 117;
 const MINUS = 45;
+const ZERO = 48;
+const NINE = 57;
 const COLON = 58;
 
-/** Parses JSON; numbers that a double may not hold come back as marked strings (see {@link exactNumber}).
- * @throws SyntaxError where the text is no JSON. */
-export function parseExact(text: string): unknown {
+/**
+ * Parses JSON, without what Postgres cannot hold in texts and keys (R10); numbers that a double may not hold come back as
+ * marked strings (see {@link exactNumber}).
+ * @param source UTF-8; what is none of it becomes U+FFFD. A byte order mark may lead it.
+ * @throws SyntaxError where it is no JSON.
+ */
+export function parseExact(source: Buffer): unknown {
   const keys: string[] = [];
-  const value: unknown = JSON.parse(marked(text, keys));
+  const start = source[0] === 0xef && source[1] === 0xbb && source[2] === 0xbf ? 3 : 0;
+  const value: unknown = JSON.parse(marked(source, start, keys));
   if (keys.length > 0) restoreKeys(value, keys);
   return value;
 }
 
 /** The digits of a marked number, or undefined where `value` is anything else. */
 export function exactNumber(value: unknown): string | undefined {
-  return typeof value === 'string' && value.charCodeAt(0) === 1 && value.startsWith(MARK)
+  return typeof value === 'string' && value.charCodeAt(0) === MARK_CODE && value.startsWith(MARK)
     ? value.slice(MARK.length)
     : undefined;
 }
@@ -73,55 +86,91 @@ export function int64(value: unknown): string | undefined {
   return parsed <= MAX_INT64 ? parsed.toString() : undefined;
 }
 
-function isNumberPart(code: number): boolean {
-  return (
-    (code >= 48 && code <= 57) || code === 46 || code === 101 || code === 69 || code === 43 || code === 45
-  );
-}
-
-/** The text with marked numbers and without escapes in keys. @param keys gets those that are under names of ours. */
-function marked(text: string, keys: string[]): string {
-  let out = '';
-  let copied = 0;
-  let backslash = text.indexOf('\\');
-  const length = text.length;
-  for (let at = 0; at < length; ) {
-    const code = text.charCodeAt(at);
+/**
+ * The text with marked numbers and without escapes in keys, mended (R10). The bytes are gone through and not the text of
+ * them, which costs twice as much: all that is looked for is ASCII, and no byte of any other character is.
+ * @param keys gets those that are under names of ours.
+ */
+function marked(source: Buffer, start: number, keys: string[]): string {
+  scratch.begin();
+  let copied = start;
+  let toMend = false;
+  const { length } = source;
+  for (let at = start; at < length; ) {
+    const code = source[at]!;
     if (code === QUOTE) {
-      const end = endOfString(text, at);
-      if (backslash >= 0 && backslash < at) backslash = text.indexOf('\\', at);
-      if (backslash >= 0 && backslash < end && isBeforeColon(text, end)) {
-        out += text.slice(copied, at) + withoutEscapes(text.slice(at, end), keys);
+      let end = at + 1;
+      let escapes = false;
+      for (; end < length && source[end] !== QUOTE; end++) {
+        if (source[end] !== BACKSLASH) continue;
+        escapes = true;
+        end++;
+        if (source[end] === LOWER_U) toMend = true;
+      }
+      end++;
+      if (escapes && isBeforeColon(source, end)) {
+        scratch.copy(source, copied, at);
+        scratch.text(withoutEscapes(source.toString('utf8', at, end), keys));
         copied = end;
       }
       at = end;
-    } else if ((code >= 48 && code <= 57) || code === MINUS) {
-      let end = at + 1;
-      let fraction = false;
-      for (let next = text.charCodeAt(end); isNumberPart(next); next = text.charCodeAt(++end)) {
-        if (next === 46 || next === 101 || next === 69) fraction = true;
-      }
-      if (fraction || end - at > SAFE_LENGTH) {
-        const digits = text.slice(at, end);
-        // What is no JSON number stays as it is, for JSON.parse to refuse; so does a number where a key belongs,
-        // which would pass for one as a marked string.
-        if (NUMBER.test(digits) && !isBeforeColon(text, end)) {
-          out += `${text.slice(copied, at)}${MARK_IN_JSON}${digits}"`;
-          copied = end;
-        }
+    } else if ((code >= ZERO && code <= NINE) || code === MINUS) {
+      const end = endOfNumber(source, at);
+      // What is no JSON number stays as it is, for JSON.parse to refuse; so does a number where a key belongs,
+      // which would pass for one as a marked string.
+      if (mayLoseDigits(source, at, end) && !isBeforeColon(source, end)) {
+        scratch.copy(source, copied, at);
+        scratch.copy(MARK_IN_JSON, 0, MARK_IN_JSON.length);
+        scratch.copy(source, at, end);
+        scratch.byte(QUOTE);
+        copied = end;
       }
       at = end;
     } else {
       at++;
     }
   }
-  return copied === 0 ? text : out + text.slice(copied);
+  if (copied > start) scratch.copy(source, copied, length);
+  const text =
+    copied > start ? scratch.bytes.toString('utf8', 0, scratch.at) : source.toString('utf8', start);
+  return toMend ? mendSource(text) : text;
+}
+
+function endOfNumber(source: Buffer, at: number): number {
+  let end = at + 1;
+  while (end < source.length && isNumberPart(source[end]!)) end++;
+  return end;
+}
+
+function isNumberPart(code: number): boolean {
+  return (
+    (code >= ZERO && code <= NINE) ||
+    code === 46 ||
+    code === 101 ||
+    code === 69 ||
+    code === 43 ||
+    code === MINUS
+  );
+}
+
+/** Whether it is a JSON number, and one that a double may not hold as it is written. */
+function mayLoseDigits(source: Buffer, at: number, end: number): boolean {
+  const isWhole = areDigits(source, source[at] === MINUS ? at + 1 : at, end);
+  if (isWhole && end - at <= SAFE_LENGTH) return false;
+  return (isWhole && source[at]! > ZERO) || NUMBER.test(source.toString('latin1', at, end));
+}
+
+function areDigits(source: Buffer, from: number, end: number): boolean {
+  for (let at = from; at < end; at++) {
+    if (source[at]! < ZERO || source[at]! > NINE) return false;
+  }
+  return true;
 }
 
 /** A key's source that `JSON.parse` reads rightly.
  * @throws SyntaxError where it is no JSON string. */
 function withoutEscapes(source: string, keys: string[]): string {
-  const key = JSON.parse(source) as string;
+  const key = JSON.parse(mendSource(source)) as string;
   const plain = JSON.stringify(key);
   return plain.includes('\\') ? `"${KEY_MARK}${keys.push(key) - 1}"` : plain;
 }
@@ -143,19 +192,9 @@ function restoreKeys(value: unknown, keys: readonly string[]): void {
   }
 }
 
-function isBeforeColon(text: string, end: number): boolean {
+function isBeforeColon(source: Buffer, end: number): boolean {
   let at = end;
-  for (let code = text.charCodeAt(at); code === 32 || (code >= 9 && code <= 13); )
-    code = text.charCodeAt(++at);
-  return text.charCodeAt(at) === COLON;
-}
-
-/** The index behind the string that begins at `start`, or the end of the text where it is not closed. */
-function endOfString(text: string, start: number): number {
-  for (let quote = text.indexOf('"', start + 1); quote >= 0; quote = text.indexOf('"', quote + 1)) {
-    let before = quote - 1;
-    while (text.charCodeAt(before) === BACKSLASH) before--;
-    if ((quote - before) % 2 === 1) return quote + 1;
-  }
-  return text.length;
+  for (let code = source[at]; code === 32 || (code !== undefined && code >= 9 && code <= 13); )
+    code = source[++at];
+  return source[at] === COLON;
 }

@@ -34,6 +34,9 @@ const LOOK_EVERY = 5_000;
 /** While messages wait for the same cores, one attachment is begun in so many milliseconds, one at a time. */
 const BEHIND_EVERY = 1_000;
 
+/** How long a download may wait for its key alone, in milliseconds: one that waits takes the room of those of another key. */
+const KEY_WAIT = 1_000;
+
 /** What is claimed, by turns: a few that are new and fail for good must not take all of them. */
 const ORDERS = ['newest', 'untried', 'oldest', 'untried'] as const;
 
@@ -86,7 +89,7 @@ export class MediaArchive {
   /** Begins as much as there is room for.
    * @returns how long there is nothing to do unless something rings, in milliseconds. */
   async #fill(signal: AbortSignal): Promise<number> {
-    const { db, store, schema, concurrency, connections, isBehind } = this.#context;
+    const { db, store, schema, concurrency, connections, admission, isBehind } = this.#context;
     const rest = this.#resumesAt - performance.now();
     if (rest > 0) return rest;
     try {
@@ -97,7 +100,10 @@ export class MediaArchive {
       const behind = isBehind();
       const spaced = this.#beganAt + BEHIND_EVERY - now;
       if (behind && spaced > 0) return spaced;
-      const rooms = this.#lanes.rooms(connections(), now);
+      const keyIn = new Map(connections().map((id) => [id, admission.besideIn(id) - KEY_WAIT]));
+      const rooms = this.#lanes
+        .rooms([...keyIn.keys()], now)
+        .filter((one) => keyIn.get(one.connectionId)! <= 0);
       const free = (behind ? 1 : concurrency) - this.#inHand.size;
       if (free > 0 && rooms.length > 0) {
         const claim = (order: ClaimOrder) =>
@@ -106,9 +112,11 @@ export class MediaArchive {
         let claims = await claim(order);
         if (claims.length === 0 && order === 'untried') claims = await claim('newest');
         for (const claim of claims) this.#begin(claim, signal);
-        if (claims.length === 0 && this.#inHand.size === 0) this.#resumed();
       }
-      return Math.min(LOOK_EVERY, this.#lanes.opensIn(now), this.#dueAt - now);
+      // Neither hinders anything then, whether nothing waits or the upstream holds all of it up.
+      if (this.#inHand.size === 0) this.#resumed();
+      const keysIn = [...keyIn.values()].filter((ms) => ms > 0);
+      return Math.min(LOOK_EVERY, this.#lanes.opensIn(now), this.#dueAt - now, ...keysIn);
     } catch (error) {
       if (signal.aborted) return 0;
       this.#stopped(error);
@@ -150,7 +158,7 @@ export class MediaArchive {
         await releaseClaims(db, [claim]);
         throw error;
       }
-      const again = await this.#refusals.judge(claim, error, signal);
+      const again = await this.#refusals.judge(claim, error, startedAt, signal);
       if (again !== undefined) this.#dueAt = Math.min(this.#dueAt, performance.now() + again);
     }
   }

@@ -80,8 +80,10 @@ async function fetchTrusted(context: DownloadContext, claim: Claim, signal: Abor
 async function fetchOnce(context: DownloadContext, claim: Claim, signal: AbortSignal): Promise<Fetched> {
   const { admission, upstream, store, maxBytes, idleTimeout } = context;
   const { connectionId, messageId } = claim;
-  const timeout = AbortSignal.timeout(context.timeout);
-  const ending = AbortSignal.any([signal, timeout]);
+  // AbortSignal.timeout would keep what has to do with it until its time is over, however soon the file is there.
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), context.timeout);
+  const ending = AbortSignal.any([signal, late.signal]);
   try {
     const { body, contentType, contentLength } = await admission.beside(connectionId, ending, (key) =>
       upstream.openMedia(key, connectionId, messageId, ending),
@@ -98,10 +100,12 @@ async function fetchOnce(context: DownloadContext, claim: Claim, signal: AbortSi
     });
     return { file, mimeType: mimeTypeOf(contentType, claim.mimeType) };
   } catch (error) {
-    if (timeout.aborted && !signal.aborted && !(error instanceof ReplicaError)) {
+    if (late.signal.aborted && !signal.aborted && !(error instanceof ReplicaError)) {
       throw new ReplicaError('timeout', { where: WHERE, code: 'MEDIA_TIMEOUT' });
     }
     throw error;
+  } finally {
+    clearTimeout(timer);
   }
 }
 

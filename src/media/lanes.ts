@@ -65,9 +65,9 @@ export class Lanes {
     this.#of(connectionId).reachedAt = now;
   }
 
-  /** Whether it was reached within the last `ms` milliseconds. */
-  isReached(connectionId: ConnectionId, now: number, ms: number): boolean {
-    return now - this.#of(connectionId).reachedAt < ms;
+  /** Whether it was reached since then. */
+  isReached(connectionId: ConnectionId, since: number): boolean {
+    return this.#of(connectionId).reachedAt >= since;
   }
 
   /** Counts a failure.

@@ -6,7 +6,7 @@ import { type Claim, noteGone, noteRetry, releaseClaims } from '../store/media-c
 import type { Database } from '../store/schema.ts';
 import type { Admission } from '../sync/admission.ts';
 import { pauseAfter } from '../sync/pace.ts';
-import type { UpstreamClient } from '../upstream/client.ts';
+import type { PairingStatus, UpstreamClient } from '../upstream/client.ts';
 import type { MediaListener } from './events.ts';
 import type { Lanes } from './lanes.ts';
 
@@ -33,7 +33,7 @@ const OF_THE_CONNECTION: ReadonlySet<ErrorKind> = new Set<ErrorKind>([
 /** The longest delay before one attachment is tried again, in milliseconds. */
 const MOST_DELAY = 6 * 3_600_000;
 
-/** For how long a connection that was reached is taken for one that is, in milliseconds. */
+/** For how long a connection that was reached is taken for one that is, in milliseconds: not where that is final. */
 const PROVEN_FOR = 60_000;
 
 /** A message's last moments in the upstream's memory are not told to the second. */
@@ -49,6 +49,8 @@ const EXPECTED_BYTES = 4_096;
 export class Refusals {
   readonly #context: RefusalsContext;
   readonly #lanes: Lanes;
+  /** How a connection stands, where that is being asked: downloads that are refused together ask once. */
+  readonly #asking = new Map<ConnectionId, Promise<PairingStatus>>();
 
   constructor(context: RefusalsContext, lanes: Lanes) {
     this.#context = context;
@@ -63,15 +65,21 @@ export class Refusals {
 
   /**
    * Notes what comes of an attachment that could not be had, and of its connection.
+   * @param begunAt when its download began: a reading of the monotonic clock.
    * @returns in how many milliseconds it is tried again; undefined where it is not, or with its connection.
    * @throws what the database throws.
    */
-  async judge(claim: Claim, error: ReplicaError, signal: AbortSignal): Promise<number | undefined> {
+  async judge(
+    claim: Claim,
+    error: ReplicaError,
+    begunAt: number,
+    signal: AbortSignal,
+  ): Promise<number | undefined> {
     const { db, listen, backoff: bounds, window } = this.#context;
     const { connectionId } = claim;
     const { kind } = error;
     const why = { kind, message: error.message };
-    const hindered = await this.#hindrance(connectionId, error, signal);
+    const hindered = await this.#hindrance(connectionId, error, begunAt, signal);
     if (hindered !== undefined) {
       await releaseClaims(db, [claim]);
       this.#holdBack(connectionId, hindered, this.#lanes.failed(connectionId, 'whole'));
@@ -95,22 +103,22 @@ export class Refusals {
   /**
    * A connection that is not reached answers 404 to everything, and one that is not ready 503: what is served of it
    * just now, or how it stands, tells whether such an answer is the attachment's own. Else a few of which WhatsApp has
-   * lost the file would keep all others waiting.
+   * lost the file would keep all others waiting. What is final is believed of a connection that was reached since the
+   * download began: thousands are refused within a minute.
    * @returns what hinders the connection; undefined where nothing does.
    */
   async #hindrance(
     connectionId: ConnectionId,
     error: ReplicaError,
+    begunAt: number,
     signal: AbortSignal,
   ): Promise<ReplicaError | undefined> {
-    const { admission, upstream } = this.#context;
     if (OF_THE_KEY.has(error.kind) || error.status === 401) return error;
     if (!isGone(error) && !OF_THE_CONNECTION.has(error.kind)) return undefined;
-    if (this.#lanes.isReached(connectionId, performance.now(), PROVEN_FOR)) return undefined;
+    const since = isGone(error) ? begunAt : performance.now() - PROVEN_FOR;
+    if (this.#lanes.isReached(connectionId, since)) return undefined;
     try {
-      const { paired, connected } = await admission.ask(connectionId, EXPECTED_BYTES, signal, (key) =>
-        upstream.pairingStatus(key, connectionId, signal),
-      );
+      const { paired, connected } = await this.#standing(connectionId, signal);
       if (OF_THE_CONNECTION.has(error.kind) && (paired === false || connected === false)) return error;
     } catch (cause) {
       if (cause instanceof ReplicaError) return cause;
@@ -118,6 +126,18 @@ export class Refusals {
     }
     this.#lanes.reached(connectionId, performance.now());
     return undefined;
+  }
+
+  async #standing(connectionId: ConnectionId, signal: AbortSignal): Promise<PairingStatus> {
+    const { admission, upstream } = this.#context;
+    let asking = this.#asking.get(connectionId);
+    if (asking === undefined) {
+      asking = admission
+        .ask(connectionId, EXPECTED_BYTES, signal, (key) => upstream.pairingStatus(key, connectionId, signal))
+        .finally(() => this.#asking.delete(connectionId));
+      this.#asking.set(connectionId, asking);
+    }
+    return await asking;
   }
 
   /** @param failures beyond what is tolerated; 0 for none. */

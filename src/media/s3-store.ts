@@ -206,11 +206,15 @@ const REMEDIES: Readonly<Record<string, string>> = {
   AuthorizationHeaderMalformed: 'the bucket is in another region: set MEDIA_S3_REGION',
 };
 
+/** What an answer to HEAD means, which has no text that names it. */
+const UNNAMED: Readonly<Record<number, string>> = { 301: 'PermanentRedirect', 403: 'AccessDenied' };
+
 /** The SDK names its errors; a network's code lies in them. */
 function failure(error: unknown, where: string) {
-  const name = error instanceof Error ? error.name : '';
-  if (name !== '' && name !== 'Error' && !('code' in (error as object))) {
+  const named = error instanceof Error ? error.name : '';
+  if (named !== '' && named !== 'Error' && !('code' in (error as object))) {
     const status = statusOf(error);
+    const name = (named === 'Unknown' && UNNAMED[status ?? 0]) || named;
     const code = status === undefined ? name : `${name} ${status}`;
     return storeError(Object.assign(new Error(), { code }), where, REMEDIES[name]);
   }

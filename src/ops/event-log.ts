@@ -1,3 +1,5 @@
+import { LOCKED } from '../errors/codes.ts';
+import { remedy } from '../errors/remedies.ts';
 import { isDoubling } from '../lib/doubling.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Listener, SyncEvent } from '../sync/events.ts';
@@ -89,6 +91,13 @@ export function eventLog(log: Logger): Listener {
       case 'lease_returned':
         log.debug({ connection_id: event.connectionId }, 'lease returned');
         break;
+      case 'lease_locked':
+        if (isDoubling(event.looks))
+          log.error(
+            { connection_id: event.connectionId, hint: remedy('database', LOCKED) },
+            'a connection waits: somebody has locked its row',
+          );
+        break;
       case 'connection_found':
         log.info({ connection_id: event.connectionId }, 'connection found');
         break;
@@ -126,6 +135,7 @@ export function eventLog(log: Logger): Listener {
 const TROUBLE: ReadonlySet<SyncEvent['type']> = new Set<SyncEvent['type']>([
   'failed',
   'worker_failed',
+  'lease_locked',
   'discovery_failed',
   'nameless_keys',
   'epoch',

@@ -5,15 +5,15 @@ import type { Listener } from '../sync/events.ts';
 import { Faults } from './faults.ts';
 import type { Logger } from './logger.ts';
 
-/** SQLSTATEs of a statement that names a table or a column which is not there. */
-const MISSING: ReadonlySet<string | undefined> = new Set(['42P01', '42703']);
+/** SQLSTATEs of a statement that names a table or a column which is not there, or that row-level security refuses. */
+const REFUSED: ReadonlySet<string | undefined> = new Set(['42P01', '42703', '42501']);
 
 /** How often the schema's version is looked at, in milliseconds. */
 const EVERY = 30_000;
 
 /**
- * Notices that a newer program has migrated the schema under a worker that runs: now and then, and at once where a
- * statement fails for what a migration may have taken away.
+ * Notices that the tables are no longer for a worker that runs: a newer program has migrated the schema, or rows are
+ * hidden from its role. Looks now and then, and at once where a statement fails for it.
  */
 export class SchemaWatch {
   readonly #every: number;
@@ -27,15 +27,15 @@ export class SchemaWatch {
 
   readonly listen: Listener = (event) => {
     if (event.type !== 'failed' && event.type !== 'worker_failed') return;
-    if (MISSING.has(event.error.code)) this.#alarm.ring();
+    if (REFUSED.has(event.error.code)) this.#alarm.ring();
   };
 
   /**
-   * Watches until the schema is newer, or until the signal.
-   * @param check throws the error `schema_newer` where it is; what else it throws says nothing of the schema.
+   * Watches until the tables are not for this worker any more, or until the signal.
+   * @param check throws a fatal error where they are not; what else it throws says nothing of them.
    * @returns that error; undefined where the signal came first.
    */
-  async newer(
+  async outdated(
     check: () => Promise<void>,
     log: Logger,
     signal: AbortSignal,
@@ -45,7 +45,7 @@ export class SchemaWatch {
         await check();
         this.#faults.over();
       } catch (error) {
-        if (error instanceof ReplicaError && error.kind === 'schema_newer') return error;
+        if (error instanceof ReplicaError && error.verdict === 'fatal') return error;
         const fault = this.#faults.note(error);
         if (fault !== undefined) log.error(fault, 'cannot watch the schema');
       }

@@ -1,10 +1,10 @@
 import type { Kysely } from 'kysely';
-import { createTask, type ScheduledTask } from 'node-cron';
 import { codeOf, recognize } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Database } from '../store/schema.ts';
 import { nextFor, noteDone } from '../store/upkeep.ts';
 import { errorFields, type Logger } from './logger.ts';
+import { Schedule } from './schedule.ts';
 
 interface Scheduled {
   readonly name: string;
@@ -43,28 +43,26 @@ export interface UpkeepOptions {
   readonly signal: AbortSignal;
 }
 
-/** How often it looks for what is due and was not done, in milliseconds: a connection taken over, a run that was
- * interrupted, a gap. */
+/** How often it looks at least for what is due and was not done, in milliseconds: a connection taken over, a run that was
+ * interrupted, a gap, a clock that was put forward. */
 const LOOK_EVERY = 30_000;
 
 /** How far a clock may be put back without being noticed, in milliseconds: what is due waits for that long. */
 const CLOCK_SLACK = 60_000;
 
-/** How far back a run that was missed is looked for. */
-const DAYS_BACK = 40;
-
 /**
  * What is done beside replicating, on a schedule. When a job was last done is in the database, by connection: so a run
- * that was missed while no worker ran is made up for once, one that was interrupted is gone on with by whoever has the
+ * that was missed while no worker ran, or while the machine slept, is made up for once, one that was interrupted is gone on with by whoever has the
  * connection then, and where a round takes longer than the schedule's interval, the connection that has waited longest
  * comes first.
  */
 export class Upkeep {
   readonly #options: UpkeepOptions;
   readonly #stopping = new AbortController();
-  readonly #tasks: ScheduledTask[] = [];
-  /** When each job was last due, in milliseconds since 1970. */
+  readonly #schedules: ReadonlyMap<Job, Schedule>;
+  /** When each job was last due, and is next, in milliseconds since 1970. */
   readonly #dueAt = new Map<Job, number>();
+  readonly #nextAt = new Map<Job, number>();
   /** What is under way, by job and key; a worker's own by the job alone. */
   readonly #lanes = new Map<Job, Map<object, Promise<void>>>();
   #timer: NodeJS.Timeout | undefined;
@@ -73,6 +71,7 @@ export class Upkeep {
 
   constructor(options: UpkeepOptions) {
     this.#options = options;
+    this.#schedules = new Map(options.jobs.map((job) => [job, new Schedule(job.cron)]));
     for (const job of options.jobs) this.#lanes.set(job, new Map());
     options.signal.addEventListener('abort', () => this.#stopping.abort(options.signal.reason), {
       once: true,
@@ -80,55 +79,50 @@ export class Upkeep {
   }
 
   start(): void {
-    this.#schedule();
-    this.#timer = setInterval(() => this.look(), LOOK_EVERY);
+    const now = Date.now();
+    for (const job of this.#options.jobs) this.#plan(job, now);
     this.look();
   }
 
-  #schedule(): void {
-    for (const job of this.#options.jobs) {
-      const task = createTask(job.cron, () => this.#due(job, Date.now()), {
-        timezone: 'UTC',
-        name: job.name,
-        suppressMissedWarning: true,
-      });
-      if (job.each === 'connection') this.#dueAt.set(job, lastDue(job.cron, Date.now()));
-      this.#tasks.push(task);
-      void task.start();
-    }
+  /** When a job was last due and is next, by the clock as it is. */
+  #plan(job: Job, now: number): void {
+    const schedule = this.#schedules.get(job)!;
+    this.#dueAt.set(job, schedule.last(now));
+    this.#nextAt.set(job, schedule.next(now));
   }
 
-  /** Begins what is due and not under way. */
+  /** Begins what is due and not under way, and looks again when the next is due. */
   look(): void {
+    clearTimeout(this.#timer);
+    if (this.#stopping.signal.aborted) return;
     const now = Date.now();
-    if (now < this.#lookedAt - CLOCK_SLACK) {
-      // The clock was put back. By the schedule as it was, nothing is due until it has caught up, or everything always.
-      for (const task of this.#tasks.splice(0)) void task.destroy();
-      this.#schedule();
-    }
+    // By the times as they are nothing is due until a clock that was put back has caught up, or everything always.
+    const putBack = now < this.#lookedAt - CLOCK_SLACK;
     this.#lookedAt = now;
-    for (const job of this.#options.jobs) if (job.each === 'connection') this.#begin(job);
+    for (const job of this.#options.jobs) {
+      const isDue = now >= this.#nextAt.get(job)!;
+      if (putBack || isDue) this.#plan(job, now);
+      if (job.each === 'connection') this.#begin(job);
+      else if (isDue) this.#beginOwn(job);
+    }
+    const soonest = Math.min(...this.#nextAt.values()) - now;
+    this.#timer = setTimeout(() => this.look(), Math.min(LOOK_EVERY, soonest));
   }
 
   /** Interrupts what is under way, and waits for its end. */
   async stop(): Promise<void> {
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
     this.#stopping.abort(new DOMException('upkeep ends', 'AbortError'));
-    await Promise.all(this.#tasks.map((task) => task.destroy()));
     await Promise.all([...this.#lanes.values()].flatMap((lanes) => [...lanes.values()]));
   }
 
-  async #due(job: Job, now: number): Promise<void> {
-    if (job.each === 'connection') {
-      this.#dueAt.set(job, now);
-      this.#begin(job);
-      return;
-    }
+  #beginOwn(job: WorkerJob): void {
     const lanes = this.#lanes.get(job)!;
     if (lanes.has(job)) return;
-    const work = this.#once(job).finally(() => lanes.delete(job));
-    lanes.set(job, work);
-    await work;
+    lanes.set(
+      job,
+      this.#once(job).finally(() => lanes.delete(job)),
+    );
   }
 
   async #once(job: WorkerJob): Promise<void> {
@@ -196,39 +190,4 @@ export class Upkeep {
     await noteDone(db, job.name, connectionId, startedAt, failed);
     return true;
   }
-}
-
-/** When a schedule was last due, in milliseconds since 1970; 0 where that is over forty days ago. */
-export function lastDue(cron: string, now: number): number {
-  const fields = cron.trim().split(/\s+/);
-  const matches = (pattern: string) => {
-    const task = createTask(pattern, () => {}, { timezone: 'UTC' });
-    return (at: number) => task.match(new Date(at));
-  };
-  const due = matches(cron);
-  // One with seconds comes often; of the others the hours are gone through first, which are fewer.
-  if (fields.length > 5) return latest(now, SECOND, now - HOUR, due) ?? 0;
-  const hour = matches(['*', ...fields.slice(1)].join(' '));
-  for (let at = now; ; ) {
-    const begin = latest(at, HOUR, now - DAYS_BACK * 24 * HOUR, hour);
-    if (begin === undefined) return 0;
-    const found = latest(Math.min(now, begin + HOUR - MINUTE), MINUTE, begin, due);
-    if (found !== undefined) return found;
-    at = begin - HOUR;
-  }
-}
-
-const SECOND = 1_000;
-const MINUTE = 60_000;
-const HOUR = 3_600_000;
-
-/** The latest full step from `least` to `most` that matches. */
-function latest(
-  most: number,
-  step: number,
-  least: number,
-  matches: (at: number) => boolean,
-): number | undefined {
-  for (let at = Math.floor(most / step) * step; at >= least; at -= step) if (matches(at)) return at;
-  return undefined;
 }

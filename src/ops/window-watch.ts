@@ -61,6 +61,8 @@ export class WindowWatch {
   readonly #options: WindowWatchOptions;
   readonly #logged = new Map<ConnectionId, WindowStep | null>();
   readonly #sending = new Map<string, Promise<void>>();
+  /** The types of alerts that were sent and not noted yet: where Postgres is read-only none is sent at each look. */
+  readonly #unnoted = new Map<string, Alert['type']>();
   readonly #limit = pLimit(SENDING);
   readonly #alarm = new Alarm();
   #alarms: WindowAlarms = { window: [], gaps: 0 };
@@ -108,13 +110,17 @@ export class WindowWatch {
     const ours = all.filter(isOurs);
     // What becomes of the others is logged by whoever has them, and where it stands when they come back is in the database.
     const ids = new Set(ours.map(({ connectionId }) => connectionId));
-    for (const id of this.#logged.keys()) if (!ids.has(id)) this.#logged.delete(id);
+    for (const id of this.#logged.keys()) {
+      if (ids.has(id)) continue;
+      this.#logged.delete(id);
+      this.#unnoted.delete(windowKey(id));
+    }
     for (const one of ours) {
       const { connectionId, step, told } = one;
       this.#log(one);
       if (step === told) continue;
       this.#send(
-        `window ${connectionId}`,
+        windowKey(connectionId),
         this.#alertOf(one),
         () => noteWindowAlert(control, connectionId, step),
         signal,
@@ -164,8 +170,10 @@ export class WindowWatch {
     if (this.#sending.has(key)) return;
     const work = async () => {
       try {
-        await send?.(alert, signal);
+        if (this.#unnoted.get(key) !== alert.type) await send?.(alert, signal);
+        this.#unnoted.set(key, alert.type);
         await note();
+        this.#unnoted.delete(key);
       } catch (error) {
         if (!signal.aborted) log.warn({ alert: alert.type, ...errorFields(error) }, 'cannot send an alert');
       } finally {
@@ -174,6 +182,10 @@ export class WindowWatch {
     };
     this.#sending.set(key, this.#limit(work));
   }
+}
+
+function windowKey(connectionId: ConnectionId): string {
+  return `window ${connectionId}`;
 }
 
 function gapAlert({ connectionId, from, to }: UntoldGap): Alert {

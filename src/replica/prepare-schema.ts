@@ -3,7 +3,9 @@ import { ConfigError } from '../config/load.ts';
 import { codeOf, mayPass, ReplicaError } from '../errors/errors.ts';
 import { unlessAborted } from '../lib/wait.ts';
 import { type Hazard, hazards } from '../store/hazards.ts';
+import { mendLeftovers } from '../store/mends.ts';
 import { migrate, requireCurrentSchema } from '../store/migrator.ts';
+import { requireSight } from '../store/row-security.ts';
 import { requireFit } from '../store/server.ts';
 import type { Replica } from './replica.ts';
 import { requireErasureKey } from './writing.ts';
@@ -12,6 +14,7 @@ import { requireErasureKey } from './writing.ts';
  * Brings the schema up to date, or checks that it is, and that the key of the erasures is there. A server that is not up
  * yet, or goes away meanwhile, is waited for.
  * @param onHazard called for each.
+ * @param onMended told of what copying or renaming had left, once it is mended.
  * @param patience how long without it, in milliseconds.
  * @returns the migrations that were run.
  * @throws ReplicaError `database` where the server cannot be used, `database_unfit` where it never can; the schema's
@@ -24,6 +27,7 @@ export async function prepareSchema(
     patience: number;
     onWaiting: (what: string) => void;
     onHazard?: (hazard: Hazard) => void;
+    onMended?: (what: string) => void;
   },
   signal: AbortSignal,
 ): Promise<string[]> {
@@ -39,6 +43,7 @@ export async function prepareSchema(
     attemptAt = performance.now();
     served = false;
     await requireFit(db);
+    await requireSight(db, schema);
     if (options.migrate) {
       const onWaiting = (what: string) => {
         served = true;
@@ -51,6 +56,7 @@ export async function prepareSchema(
       migrations.push(...(await migrate(db, schema, onWaiting, reached)));
     } else await requireCurrentSchema(db, schema);
     await requireErasureKey(replica);
+    for (const what of await mendLeftovers(db, schema)) options.onMended?.(what);
     if (options.onHazard) for (const hazard of await hazards(db)) options.onHazard(hazard);
   };
   const trying = pRetry(prepare, {

@@ -1,6 +1,7 @@
 import { ConfigError } from '../config/load.ts';
 import type { Settings } from '../config/settings.ts';
 import { ErasureKey } from '../lib/erasure-key.ts';
+import { requireSight } from '../store/row-security.ts';
 import { keyFingerprints } from '../store/suppressions.ts';
 import type { Forgetting } from '../sync/suppression.ts';
 import type { Writing } from '../sync/write.ts';
@@ -22,10 +23,12 @@ export function forgettingOf({ ERASURE_KEY: key, RETAIN_MESSAGES: retain }: Sett
 }
 
 /**
- * Whoever writes needs the key of the erasures: without it what was erased would come back (R20).
- * @throws ConfigError where something was erased under another key than the settings', or they have none.
+ * Whoever writes has to see what was erased, and needs the key of it: otherwise that would come back (R20).
+ * @throws ConfigError where something was erased under another key than the settings', or they have none. ReplicaError
+ * `database_unfit` where rows may be hidden from this role.
  */
 export async function requireErasureKey({ control, settings }: Replica): Promise<void> {
+  await requireSight(control, settings.WA_REPLICA_SCHEMA);
   const fingerprints = await keyFingerprints(control);
   if (fingerprints.length === 0) return;
   const { key } = forgettingOf(settings);

@@ -87,3 +87,46 @@ export async function renameConnection(db: Db, from: ConnectionId, to: Connectio
     where connection_id = ${to}`.execute(db);
   return true;
 }
+
+/** Rows that a connection may have before its first page, and that say nothing of what is stored of it. */
+const BEFORE_PAGES: readonly string[] = [
+  'connections',
+  'sync_state',
+  'upkeep',
+  'verifications',
+  'change_positions',
+];
+
+/**
+ * Makes connections known in place of one of which no page was ever stored. Each may be that one: what it lacks is missing
+ * since then (R17). Whoever holds the lease of the old one is fenced: its row is gone.
+ * @returns whether that was so; else nothing is done.
+ */
+export async function beginInstead(
+  db: Db,
+  unbegun: ConnectionId,
+  connectionIds: readonly ConnectionId[],
+): Promise<boolean> {
+  const others = OWNED.filter((table) => !BEFORE_PAGES.includes(table));
+  const { rows } = await sql<{ since: string }>`
+    select c.discovered_at::text as since from ${sql.table('sync_state')} s
+    join ${sql.table('connections')} c using (connection_id)
+    where s.connection_id = ${unbegun} and s.epoch = 1 and s.cursor = 0
+      and s.caught_up_at is null and s.last_changed_at is null
+      and ${sql.join(others.map(hasNone(unbegun)), sql` and `)}
+    for update of s`.execute(db);
+  const since = rows[0]?.since;
+  if (since === undefined) return false;
+  for (const table of BEFORE_PAGES) {
+    await sql`delete from ${sql.table(table as keyof Database)} where connection_id = ${unbegun}`.execute(db);
+  }
+  await ensureConnections(db, connectionIds);
+  await sql`update ${sql.table('connections')} set discovered_at = ${since}::timestamptz
+    where connection_id = any(${[...connectionIds]}::text[]) and discovered_at > ${since}::timestamptz`.execute(
+    db,
+  );
+  return true;
+}
+
+const hasNone = (connectionId: ConnectionId) => (table: string) =>
+  sql`not exists (select from ${sql.table(table as keyof Database)} where connection_id = ${connectionId})`;

@@ -98,6 +98,17 @@ export async function claimLeases(
   }));
 }
 
+/** Of these connections, those that nobody holds and nobody can take: somebody has locked the row, for something else. */
+export async function lockedLeases(db: Db, connectionIds: readonly ConnectionId[]): Promise<ConnectionId[]> {
+  const free = sql`select connection_id from ${sql.table('sync_state')}
+        where connection_id = any(${[...connectionIds]}::text[]) and ${IS_FREE}`;
+  const { rows } = await sql<{ connection_id: string }>`
+    with open as (${free} for no key update skip locked)
+    select f.connection_id from (${free}) f
+    where f.connection_id not in (select o.connection_id from open o) order by 1`.execute(db);
+  return rows.map((row) => row.connection_id);
+}
+
 /**
  * Renews all leases of a worker in one statement. Rows that are locked (by the worker's own page, which extends
  * its lease itself) are skipped and missing from the result; so are leases that are lost.

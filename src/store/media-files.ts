@@ -59,16 +59,17 @@ export async function unreferredAmong(db: Db, locations: readonly string[]): Pro
 /**
  * Has files fetched again that were removed while a download came to refer to them. Whoever removes files calls it
  * after that: a download notes where it will write before it looks what is there, so that it is found here, or comes
- * so late that it writes the file itself.
+ * so late that it writes the file itself. The file that such a download was to replace stays.
  * @returns how many attachments are fetched again.
  */
 export async function refetchRemoved(db: Db, locations: readonly string[]): Promise<number> {
+  const removed = sql`any(${[...locations]}::text[])`;
+  const unlessRemoved = (column: string) =>
+    sql`${sql.ref(column)} = case when m.location = ${removed} then null else m.${sql.ref(column)} end`;
   const { numAffectedRows } = await sql`
     update ${sql.table('media')} m set state = 'pending', next_try_at = now(), claimed_by = null, claimed_until = null,
-      writing = null, location = null, sha256 = null, bytes = null, stored_at = null
-    where m.location = any(${[...locations]}::text[]) or m.writing = any(${[...locations]}::text[])`.execute(
-    db,
-  );
+      writing = null, ${sql.join(['location', 'sha256', 'bytes', 'stored_at'].map(unlessRemoved))}
+    where m.location = ${removed} or m.writing = ${removed}`.execute(db);
   return Number(numAffectedRows ?? 0n);
 }
 

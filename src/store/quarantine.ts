@@ -141,7 +141,7 @@ async function entriesOf(
       and record_id = any(${cut}::text[])`.execute(db);
   const { key } = entityOf(kind);
   return rows.flatMap((row) => {
-    const id = (parseExact(row.record_json) as Record<string, unknown>)[key];
+    const id = (parseExact(Buffer.from(row.record_json)) as Record<string, unknown>)[key];
     if (typeof id !== 'string') return [];
     return records
       .filter((record) => record.id === mendText(id))

@@ -24,8 +24,8 @@ export function recordset(entity: Entity, rows: readonly Row[] | EncodedRows): R
 export function encodeRows(entity: Entity, rows: readonly Row[]): EncodedRows {
   const columns = Object.entries(columnTypes(entity)).map(([name, type]) => {
     if (!isElementType(type)) throw new TypeError(`no binary form of ${type} is known`);
-    const values = rows.map((row) => row[name]);
-    return binaryArray(type, type === 'jsonb' ? values.map(asJson) : values) ?? null;
+    const value = type === 'jsonb' ? (row: Row) => asJson(row[name]) : (row: Row) => row[name];
+    return binaryArray(type, rows, value) ?? null;
   });
   return { columns };
 }

@@ -4,7 +4,7 @@ import { ByteBudget, type Reservation } from '../lib/byte-budget.ts';
 import { unlessAborted } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
 import type { ApiKey } from '../upstream/api-key.ts';
-import { Entrance, type Lines, linesOf } from './entrance.ts';
+import { besideIn, Entrance, type Lines, linesOf } from './entrance.ts';
 import { KeyGate, type Outcome } from './key-gate.ts';
 import type { LimitCap } from './page-limit.ts';
 
@@ -123,6 +123,12 @@ export class Admission {
     const state = this.#stateOf(connectionId);
     await this.#entrance.wait(connectionId, state.beside, signal);
     return await this.#counted(state, () => open(this.#options.keyOf(connectionId)));
+  }
+
+  /** Until {@link beside} may begin a download as far as the connection's key is concerned, in milliseconds: 0 or less is
+   * now, infinity is not before another request has ended. */
+  besideIn(connectionId: ConnectionId): number {
+    return besideIn(this.#stateOf(connectionId), performance.now());
   }
 
   async #admit<T>(

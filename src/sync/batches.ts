@@ -10,7 +10,7 @@ export interface Batch {
   readonly rows: readonly Row[];
   /** All rows, encoded already. */
   readonly encoded?: EncodedRows;
-  /** The oldest of its messages by {@link dateOf}, in milliseconds since 1970; undefined where one has no date. */
+  /** The oldest of its messages by {@link dateOf}, in milliseconds since 1970, cut to the second; undefined where one has no date. */
   readonly oldest?: number | undefined;
   /** Per row, the bytes it came as, those of the last one where several records made it: asked for only where Postgres
    * refuses a row. */
@@ -80,11 +80,16 @@ function fold(entity: Entity, earlier: Row, later: Row): Row {
     const both = earlier.extra !== undefined && later.extra !== undefined;
     return {
       ...earlier,
-      ...later,
+      ...told(later),
       ...(both && { extra: { ...(earlier.extra as object), ...(later.extra as object) } }),
     };
   }
   return later.participants === undefined ? { ...later, participants: earlier.participants } : later;
+}
+
+/** A row without what it does not tell. */
+function told(row: Row): Row {
+  return Object.fromEntries(Object.entries(row).filter(([, value]) => value !== undefined));
 }
 
 function compareVersions(a: string, b: string): number {

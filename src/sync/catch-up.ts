@@ -5,6 +5,7 @@ import { claimLeases } from '../store/leases.ts';
 import { announceDue } from '../store/notify.ts';
 import { databaseTime, readProgress } from '../store/progress.ts';
 import { HolderWatch } from './holder-watch.ts';
+import { LockedLeases } from './locked-leases.ts';
 import type { LoopEnd, OncePolicy } from './loop.ts';
 import type { Worker, WorkerOptions } from './worker.ts';
 
@@ -49,6 +50,7 @@ async function pass(
   let asked = false;
   let since = begun;
   const watch = new HolderWatch(policy);
+  const locked = new LockedLeases(options, (event) => worker.tell(event));
   const begunAt = performance.now();
   for (let pause = FIRST_PAUSE; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     const claimedAt = performance.now();
@@ -69,6 +71,7 @@ async function pass(
       // Heard at once by whoever holds it, which otherwise sees it at its next renewal.
       if (asked) await announceDue(control, [connectionId]);
     }
+    await locked.passedOver(asked ? [] : [connectionId]);
     const progress = await readProgress(control, connectionId, since);
     if (progress?.caughtUp === true) return { connectionId, caughtUp: true, byHolder: true };
     if (progress?.putBack === true) {

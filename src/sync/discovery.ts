@@ -4,7 +4,13 @@ import { jitter } from '../lib/backoff.ts';
 import { identifier } from '../lib/identifiers.ts';
 import { sleep } from '../lib/wait.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
-import { ensureConnections, knownConnections, markRemoved, renameConnection } from '../store/connections.ts';
+import {
+  beginInstead,
+  ensureConnections,
+  knownConnections,
+  markRemoved,
+  renameConnection,
+} from '../store/connections.ts';
 import type { Database } from '../store/schema.ts';
 import { lockState } from '../store/state.ts';
 import { BESIDE, inTransaction } from '../store/transaction.ts';
@@ -125,7 +131,8 @@ export class Discovery {
   /**
    * Ids are listed now where there was one connection without a name: it is the one with the same account. Until that
    * can be told, none of the new ones is begun, or what is stored would be stored twice. The same where it was removed
-   * since, as its account was not listed for a while.
+   * since, as its account was not listed for a while. Where nothing is, as of an organization that had no account yet,
+   * there is nothing to tell.
    */
   async #nameUnnamed(
     { listed, errors }: Pick<Looked, 'listed' | 'errors'>,
@@ -174,7 +181,14 @@ export class Discovery {
       if (renamed) listen({ type: 'connection_renamed', connectionId: id });
       return { undecided: [], left: false, renamed: id };
     }
-    if (undecided.length > 0) listen({ type: 'discovery_failed', error: cannotTell() });
+    if (undecided.length > 0) {
+      const begun = await inTransaction(maintenance, BESIDE, (trx) =>
+        beginInstead(trx, UNNAMED_CONNECTION, undecided),
+      );
+      // Nothing is stored that could be stored twice.
+      if (begun) return { undecided: [], left: false };
+      listen({ type: 'discovery_failed', error: cannotTell() });
+    }
     // One that is not paired serves nothing that could be lost by waiting.
     return { undecided, left: !removed && errors.length === 0 && !unpaired };
   }

@@ -130,6 +130,6 @@ export class Entrance {
 }
 
 /** Until one may begin beside the others: while the key's rate is to be found again, not before the live loops have done so. */
-function besideIn({ gate, askedAt }: Lines, now: number): number {
+export function besideIn({ gate, askedAt }: Lines, now: number): number {
   return Math.max(gate.opensIn(now), gate.settled ? 0 : askedAt + ALONE_AFTER - now);
 }

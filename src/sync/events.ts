@@ -53,6 +53,8 @@ export type SyncEvent =
   | { readonly type: 'lease_taken'; readonly connectionId: ConnectionId; readonly takenOver: boolean }
   | { readonly type: 'lease_lost'; readonly connectionId: ConnectionId }
   | { readonly type: 'lease_returned'; readonly connectionId: ConnectionId }
+  /** Nobody holds it, and nobody can take it: somebody has locked its row for longer than a lease lasts. */
+  | { readonly type: 'lease_locked'; readonly connectionId: ConnectionId; readonly looks: number }
   | { readonly type: 'connection_found'; readonly connectionId: ConnectionId }
   /** No key lists it any more; its data stays. */
   | { readonly type: 'connection_removed'; readonly connectionId: ConnectionId }

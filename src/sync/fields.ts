@@ -34,15 +34,31 @@ export class FieldReader {
   readonly #fields: readonly (readonly [name: string, type: FieldType])[];
   readonly #own: readonly string[];
   readonly #known: ReadonlySet<string>;
+  readonly #blank: Row;
 
-  /** @param own fields that the caller handles itself. */
-  constructor(fields: Readonly<Record<string, FieldType>>, own: readonly string[]) {
+  /**
+   * @param own fields that the caller handles itself.
+   * @param made what the caller puts into a row that does not come.
+   */
+  constructor(
+    fields: Readonly<Record<string, FieldType>>,
+    own: readonly string[],
+    made: readonly string[] = [],
+  ) {
     this.#fields = Object.entries(fields);
     this.#own = own;
     this.#known = new Set([...Object.keys(fields), ...own]);
+    this.#blank = Object.fromEntries(
+      [...own, ...made, ...Object.keys(fields), 'extra'].map((name) => [name, undefined]),
+    );
   }
 
-  /** Checks the known fields into `row`, and puts the unknown ones into `row.extra`. */
+  /** A row with a place for all that it may tell, undefined as yet: one that grew to it would take five times the memory. */
+  blank(): Row {
+    return { ...this.#blank };
+  }
+
+  /** Checks the known fields into `row`, one of {@link blank}'s, and puts the unknown ones into `row.extra`. */
   read(came: Record<string, unknown>, row: Row): Refusal | undefined {
     let known = 0;
     for (const name of this.#own) if (came[name] !== undefined) known++;
@@ -55,13 +71,15 @@ export class FieldReader {
       if (checked instanceof Refusal) return checked;
       if (checked !== null) row[name] = checked;
     }
-    const names = Object.keys(came);
-    return names.length === known ? undefined : this.#readOthers(came, names, row);
+    // Counted without a list of them, which a page would have one of for every record.
+    let names = 0;
+    for (const _ in came) names++;
+    return names === known ? undefined : this.#readOthers(came, row);
   }
 
-  #readOthers(came: Record<string, unknown>, names: readonly string[], row: Row): Refusal | undefined {
+  #readOthers(came: Record<string, unknown>, row: Row): Refusal | undefined {
     const extra: Record<string, Json> = {};
-    for (const name of names) {
+    for (const name in came) {
       if (this.#known.has(name)) continue;
       const kept = toJsonb(came[name], 1);
       if (kept === undefined) {

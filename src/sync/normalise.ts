@@ -3,7 +3,7 @@ import { CONTACT, CONVERSATION, ENTITIES, type Entity, MESSAGE, PARTICIPANT_FIEL
 import { exactNumber, int64, parseExact } from '../lib/exact-json.ts';
 import { sliceArray } from '../lib/json-slice.ts';
 import { lazily } from '../lib/lazily.ts';
-import { cutBytes, mendSource } from '../lib/text.ts';
+import { cutBytes } from '../lib/text.ts';
 import { type Cursor, type Kind, MAX_RECORD_ID_BYTES, type Reject, type Row } from '../model.ts';
 import { type Page, recordBytes } from '../upstream/page.ts';
 import { type Batch, partialsIn, toBatches } from './batches.ts';
@@ -58,13 +58,17 @@ export function normaliseRecords(
   const rows: Row[] = [];
   const indexes: number[] = [];
   const fallback = cursor.toString();
-  for (const [index, record] of records.entries()) {
-    const participants = lazily(() => sliceArray(bytes(index), 'participants'));
-    const row = normaliseRecord(entity, record, fallback, (at, jid, refusal, conversationId, version) => {
-      const json = participants()[at]!;
-      const { code, reason } = refusal;
-      rejects.push({ kind: 'participant', recordId: jid, conversationId, version, json, code, reason });
-    });
+  let index = 0;
+  let members: { readonly of: number; readonly json: readonly Buffer[] } | undefined;
+  const refused: ParticipantRefused = (at, recordId, { code, reason }, conversationId, version) => {
+    if (members?.of !== index) members = { of: index, json: sliceArray(bytes(index), 'participants') };
+    const json = members.json[at]!;
+    rejects.push({ kind: 'participant', recordId, conversationId, version, json, code, reason });
+  };
+  // Nothing is made for a record but its row: of what a page leaves to the garbage collector that was a quarter.
+  for (; index < records.length; index++) {
+    const record = records[index];
+    const row = normaliseRecord(entity, record, fallback, refused);
     if (row instanceof Refusal) rejects.push(reject(entity, record, bytes(index), row));
     else {
       rows.push(row);
@@ -76,7 +80,7 @@ export function normaliseRecords(
 
 /** A record that came alone, from its bytes; read as in a page. */
 export function readRecord(bytes: Buffer): unknown {
-  return parseExact(mendSource(bytes.toString('utf8')));
+  return parseExact(bytes);
 }
 
 type ParticipantRefused = (
@@ -99,12 +103,14 @@ function normaliseRecord(
   const came = record as Record<string, unknown>;
   const id = checkId(came[entity.key], entity.key);
   if (id instanceof Refusal) return id;
-  const row: Row = { [entity.key]: id };
+  const reader = READERS[entity.kind];
+  const row = reader.blank();
+  row[entity.key] = id;
   const version = entity.version === 'seq' ? (came.seq ?? undefined) : undefined;
   const digits = version === undefined ? fallback : int64(version);
   if (digits === undefined) return new Refusal('seq_invalid', '"seq" is not an integer from 0 to 2^63-1');
   row[entity.version] = digits;
-  const problem = READERS[entity.kind].read(came, row);
+  const problem = reader.read(came, row);
   if (problem !== undefined) return problem;
   if (entity.kind === 'conversation' && came.participants !== undefined && came.participants !== null) {
     const participants = normaliseParticipants(came.participants, (index, participant, refusal) =>
@@ -120,7 +126,7 @@ function normaliseRecord(
 const READERS: Readonly<Record<Kind, FieldReader>> = {
   message: new FieldReader(MESSAGE.fields, ['message_id', 'seq']),
   conversation: new FieldReader(CONVERSATION.fields, ['conversation_id', 'seq', 'participants']),
-  contact: new FieldReader(CONTACT.fields, ['person_id']),
+  contact: new FieldReader(CONTACT.fields, ['person_id'], ['version']),
 };
 const PARTICIPANT_READER = new FieldReader(PARTICIPANT_FIELDS, ['participant_jid']);
 
@@ -147,7 +153,8 @@ export function normaliseParticipant(value: unknown): Row | Refusal {
   const came = value as Record<string, unknown>;
   const jid = checkId(came.participant_jid, 'participant_jid');
   if (jid instanceof Refusal) return jid;
-  const row: Row = { participant_jid: jid };
+  const row = PARTICIPANT_READER.blank();
+  row.participant_jid = jid;
   return PARTICIPANT_READER.read(came, row) ?? row;
 }
 

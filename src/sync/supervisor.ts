@@ -1,6 +1,7 @@
 import type { ErrorKind } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import { claimLeases, type Lease, leaseSituation } from '../store/leases.ts';
+import { LockedLeases } from './locked-leases.ts';
 import type { Worker, WorkerOptions } from './worker.ts';
 
 /**
@@ -21,6 +22,7 @@ export async function supervise(
   const { control, leaseTtl } = options;
   /** Since when there were leases ahead of the clock at every look: a reading of the monotonic clock. */
   let aheadSince = Number.POSITIVE_INFINITY;
+  const locked = new LockedLeases(options, (event) => worker.tell(event));
   worker.start(async () => {
     const wanted = connections();
     const set = new Set(wanted);
@@ -33,8 +35,13 @@ export async function supervise(
     worker.shareAmong(workers);
     const share = Math.ceil(wanted.length / Math.max(1, workers));
     const room = share - worker.size;
+    let passedOver: readonly ConnectionId[] = [];
     if (room < 0) worker.yieldLeases(-room);
-    else if (room > 0 && (free > 0 || areDead)) await claim(worker, options, wanted, room, areDead, spread);
+    else if (room > 0 && (free > 0 || areDead)) {
+      const claimed = await claim(worker, options, wanted, room, areDead, spread);
+      if (claimed === 0) passedOver = wanted;
+    }
+    await locked.passedOver(passedOver);
   });
   await new Promise<void>((resolve) => {
     if (signal.aborted) resolve();
@@ -58,6 +65,7 @@ function firstIn({ dueIn, failure }: Lease): number {
 /** Of many that are due at once, one more begins every so often, in milliseconds. */
 const START_EVERY = 20;
 
+/** @returns how many leases it got. */
 async function claim(
   worker: Worker,
   { control, leaseTtl }: WorkerOptions,
@@ -65,7 +73,7 @@ async function claim(
   most: number,
   ahead: boolean,
   spread: number,
-): Promise<void> {
+): Promise<number> {
   const claimedAt = performance.now();
   const held = new Set(worker.held);
   const ids = wanted.filter((id) => !held.has(id));
@@ -81,4 +89,5 @@ async function claim(
       });
     });
   }
+  return leases.length;
 }

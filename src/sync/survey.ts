@@ -138,7 +138,7 @@ function judge(
     replyTo: withoutNames(replyTo, isTheirs),
   };
   if (direct) return { fate: 'removed', left };
-  const senders = extra === null ? [] : ownersOf('message', { extra: parseExact(extra) });
+  const senders = extra === null ? [] : ownersOf('message', { extra: parseExact(Buffer.from(extra)) });
   if (theirs || senders.some(isTheirs)) return { fate: named ? 'removed' : 'blanked', left };
   const isSame = left.reactions === reactions && left.extra === extra && left.replyTo === replyTo;
   return { fate: isSame ? 'kept' : 'redacted', left };
@@ -153,7 +153,7 @@ function differing(one: MessageFound, left: Redacted): 'reactions' | 'extra' | '
 /** JSON without mentions; the text itself where there are none. */
 function redact(json: string | null, isTheirs: IsTheirs): string | null {
   if (json === null) return null;
-  const value = parseExact(json);
+  const value = parseExact(Buffer.from(json));
   const left = withoutNames(value, isTheirs);
   return left === value ? json : (jsonOf(left) ?? null);
 }

@@ -4,6 +4,7 @@ import type { ConnectionId } from '../model.ts';
 import { type Lease, releaseLease } from '../store/leases.ts';
 import { announceLeases } from '../store/notify.ts';
 import { signOff } from '../store/workers.ts';
+import type { SyncEvent } from './events.ts';
 import { ConnectionLoop, type LoopContext, type LoopEnd, type OncePolicy } from './loop.ts';
 import type { LoopHealth } from './standing.ts';
 import { Tending, type TendingOptions } from './tending.ts';
@@ -88,6 +89,11 @@ export class Worker {
     const done = this.#run(loop, once === undefined ? Math.max(0, lease.dueIn) : 0, signal, once);
     this.#held.set(connectionId, { loop, done, yielding });
     return done;
+  }
+
+  /** Reports something of leases to whoever listens to the loops. */
+  tell(event: SyncEvent): void {
+    this.#context.listen(event);
   }
 
   /** Says how many workers there are: the rate of a key is for all of them. */

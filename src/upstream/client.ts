@@ -48,9 +48,13 @@ export class UpstreamClient {
     return await this.fetchBody(key, connectionId, path, path, admits, signal);
   }
 
-  /** `GET /v1/me`: its shape is not documented, so it is returned as it came. */
-  async me(key: ApiKey, signal: AbortSignal): Promise<unknown> {
-    return json(await this.#get(key, undefined, '/v1/me', signal), 'GET /v1/me');
+  /** `GET /v1/me`: an object of which no more is documented, so it is returned as it came.
+   * @throws ReplicaError with the kind that R13 gives: `protocol` for any other JSON, too. */
+  async me(key: ApiKey, signal: AbortSignal): Promise<object> {
+    const me = json(await this.#get(key, undefined, '/v1/me', signal), 'GET /v1/me');
+    if (typeof me !== 'object' || me === null || Array.isArray(me))
+      throw new ReplicaError('protocol', { where: 'GET /v1/me', code: 'no object' });
+    return me;
   }
 
   async pairingStatus(key: ApiKey, connectionId: ConnectionId, signal: AbortSignal): Promise<PairingStatus> {

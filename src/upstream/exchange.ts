@@ -16,6 +16,9 @@ export interface ExchangeOptions {
   readonly userAgent: string;
 }
 
+/** What to do where it is not the API that answers. */
+export const OTHER_API = 'check WHATSAPP_USE_BASE_URL, and what stands between';
+
 /** A request: what is its own about it. */
 export interface Ask {
   readonly key: ApiKey;
@@ -80,6 +83,8 @@ export class Exchange {
       where: whereOf(ask),
       code: `HTTP ${answer.status}`,
       status: answer.status,
+      // What is of no connection every key has.
+      ...(answer.status === 404 && ask.connectionId === undefined ? { hint: OTHER_API } : {}),
       // The upstream's date is by its own clock.
       retryAfter: parseRetryAfter(answer.headers['retry-after'], dateOf(answer) ?? Date.now()),
     });
@@ -98,7 +103,7 @@ export class Exchange {
     try {
       const { statusCode, headers, body } = await this.#agent.request({
         origin: baseUrl.origin,
-        path: baseUrl.pathname.replace(/\/$/, '') + path,
+        path: baseUrl.pathname.replace(/\/+$/, '') + path,
         method,
         body: sent ?? null,
         headers: {

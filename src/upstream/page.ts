@@ -1,7 +1,6 @@
 import { ReplicaError } from '../errors/errors.ts';
 import { int64, parseExact } from '../lib/exact-json.ts';
 import { sliceArray } from '../lib/json-slice.ts';
-import { mendSource } from '../lib/text.ts';
 import type { Cursor } from '../model.ts';
 
 /** The arrays of a sync answer, by the upstream's names. */
@@ -68,15 +67,14 @@ export function readPage(body: Buffer, from: Cursor): Page {
 /** An answer as an object, its text mended.
  * @throws PageError where it is no complete JSON object. */
 export function readAnswer(body: Buffer): Record<string, unknown> {
-  // Invalid UTF-8 becomes U+FFFD here (R10).
-  let text = body.toString('utf8');
-  if (text.charCodeAt(0) === 0xfeff) text = text.slice(1);
   let answer: unknown;
   try {
-    answer = parseExact(mendSource(text));
+    answer = parseExact(body);
   } catch {
     throw new PageError(
-      /^\s*</.test(text) ? 'the answer is HTML, not JSON' : 'the answer is not complete JSON',
+      /^\s*</.test(body.toString('utf8', 0, 1024))
+        ? 'the answer is HTML, not JSON'
+        : 'the answer is not complete JSON',
     );
   }
   if (typeof answer !== 'object' || answer === null || Array.isArray(answer)) {

@@ -2,6 +2,7 @@ import { ReplicaError } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { ApiKey } from './api-key.ts';
 import type { UpstreamClient } from './client.ts';
+import { OTHER_API } from './exchange.ts';
 
 /** A webhook endpoint at the upstream, as far as it is used here. */
 export interface WebhookEndpoint {
@@ -56,7 +57,10 @@ export class WebhookEndpoints {
 
   async list(signal: AbortSignal): Promise<WebhookEndpoint[]> {
     const { items } = fieldsOf(await this.#call('GET', '', signal));
-    return (Array.isArray(items) ? items : []).map(toEndpoint);
+    // An empty list is an empty array, or null; an answer without one says nothing.
+    if (items !== null && !Array.isArray(items))
+      throw withHint(new ReplicaError('protocol', { where: 'the answer is no list of webhook endpoints' }));
+    return (items ?? []).map(toEndpoint);
   }
 
   async delete(id: string, signal: AbortSignal): Promise<void> {
@@ -83,7 +87,9 @@ export class WebhookEndpoints {
     try {
       return await this.#upstream.call(this.#key, method, PATH + path, signal, body);
     } catch (error) {
-      throw error instanceof ReplicaError ? withHint(error) : error;
+      // Of the endpoints as a whole it is not told that one is missing.
+      const known = error instanceof ReplicaError && !(error.kind === 'not_found' && path === '');
+      throw known ? withHint(error) : error;
     }
   }
 }
@@ -99,6 +105,9 @@ const HINTS: Partial<Record<ReplicaError['kind'], string>> = {
   unauthorized: 'the key was refused: it needs the scope webhooks:manage, which replicating does not',
   not_found: 'this key has no such endpoint; see `wa-replica webhook list`',
   bad_request: 'the upstream refuses this URL or these connections',
+  protocol: OTHER_API,
+  oversize: OTHER_API,
+  not_paired: 'the upstream refuses it as it stands now; see `wa-replica webhook list`',
 };
 
 function endpointIn(answer: unknown): WebhookEndpoint {

@@ -23,7 +23,7 @@ afterAll(async () => {
 async function readBack(type: ElementType, values: readonly unknown[], expression = 'v::text') {
   const { rows } = await client.query<{ text: string | null }>(
     `select ${expression} as text from unnest($1::${type}[]) with ordinality as u (v, n) order by n`,
-    [binaryArray(type, values)],
+    [binaryArray(type, values, (value) => value)],
   );
   return rows.map(({ text }) => text);
 }
@@ -114,6 +114,6 @@ test('booleans, and JSON with every digit', async () => {
 });
 
 test('an array without a value is none', () => {
-  expect(binaryArray('text', [null, undefined])).toBeUndefined();
-  expect(binaryArray('text', [])).toBeUndefined();
+  expect(binaryArray('text', [null, undefined], (value) => value)).toBeUndefined();
+  expect(binaryArray('text', [], (value) => value)).toBeUndefined();
 });

@@ -35,6 +35,14 @@ test('demo shows the live table and ends cleanly on Ctrl-C', async () => {
   expect(demo.stdout).toMatch(/ended\n$/);
 });
 
+test('demo --once that is interrupted has compared nothing, and exits 1', async () => {
+  const demo = startCli(['demo', '--once', '--messages', '300', '--connections', '1'], {});
+  await waitFor(() => demo.stdout.startsWith('starting'), { what: 'its first words' });
+  expect(await demo.kill('SIGTERM')).toBe(1);
+  expect(demo.stderr).toBe('wa-replica: interrupted\n');
+  expect(demo.stdout).toMatch(/ended\n$/);
+});
+
 test('a second signal waits for nothing, and leaves nothing behind either', async () => {
   const demo = startCli(['demo', '--messages', '300', '--connections', '1'], {});
   await waitFor(() => /live +\d+/.test(demo.stdout), { what: 'the live table' });

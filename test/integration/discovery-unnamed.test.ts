@@ -3,7 +3,7 @@ import { compareWithTruth } from '../../src/demo/compare.ts';
 import type { AccessKey } from '../../src/simulator/access.ts';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import { ensureConnections, renameConnection } from '../../src/store/connections.ts';
+import { beginInstead, ensureConnections, renameConnection } from '../../src/store/connections.ts';
 import { TABLES } from '../../src/store/schema.ts';
 import { runCommand } from '../support/command.ts';
 import { useFreshDatabase } from '../support/database.ts';
@@ -299,6 +299,7 @@ describe('once ids are listed, default is renamed', () => {
   test('while of one that was removed nobody waits for what is never told', async () => {
     await ensureConnections(database.db, ['default']);
     await database.query('update whatsapp.connections set removed_at = now()');
+    await database.query('update whatsapp.sync_state set cursor = 1');
     key.meShape = 'ids';
     const worker = await start();
     await replicatedAs('conn_a', 'conn_a');
@@ -360,6 +361,43 @@ describe('once ids are listed, default is renamed', () => {
     expect([one, other].filter((worker) => worker.worker.holds('conn_a'))).toHaveLength(1);
     expect(await rowsOf('default')).toEqual({});
   });
+});
+
+test('of which nothing was ever stored, it keeps nobody waiting: an organization may have had no account yet', async () => {
+  // Without the header the simulator answers 400: two could be meant.
+  simulator.world.addConnection('conn_b');
+  simulator.world.applyChanges(40, 'conn_b');
+  const worker = await start();
+  const parked = `select c.discovered_at from whatsapp.sync_state join whatsapp.connections c using (connection_id)
+    where last_error_kind = 'bad_request'`;
+  const [since] = await waitFor(
+    async () => {
+      const rows = await database.query<{ discovered_at: Date }>(parked);
+      return rows.length > 0 ? rows : undefined;
+    },
+    { what: 'default to be refused' },
+  );
+  key.meShape = 'ids';
+  await worker.look();
+  expect(worker.told('connection_found')).toEqual(['conn_a', 'conn_b']);
+  for (const id of ['conn_a', 'conn_b']) await replicatedAs(id, id);
+  expect(await rowsOf('default')).toEqual({});
+  // What either lacks may be missing since then.
+  expect(await database.query('select discovered_at from whatsapp.connections')).toEqual([since, since]);
+});
+
+test('of which something was quarantined, it is not taken for one of which nothing is stored', async () => {
+  await ensureConnections(database.db, ['default']);
+  await database.query(`insert into whatsapp.quarantine (connection_id, kind, record_json, record_sha256, error,
+      numbering, cursor_from, cursor_to)
+    values ('default', 'message', '{}', '', 'x', 1, 0, 0)`);
+  expect(await beginInstead(database.db, 'default', ['conn_a'])).toBe(false);
+  await database.query('delete from whatsapp.quarantine');
+  await database.query('update whatsapp.sync_state set cursor = 1');
+  expect(await beginInstead(database.db, 'default', ['conn_a'])).toBe(false);
+  expect(await database.query('select connection_id from whatsapp.sync_state')).toEqual([
+    { connection_id: 'default' },
+  ]);
 });
 
 test('it is not renamed to an id that is taken', async () => {

@@ -97,6 +97,16 @@ test('a key that lists nothing is one connection without a name', async () => {
   expect((await examine()).lines).toEqual([CLOCK, ACCEPTED, '✓ default: paired, connected, readable']);
 });
 
+test('of a connection no more is told than the upstream tells', async () => {
+  key().connectionIds = ['conn_a'];
+  const told = (body: string) =>
+    doctor.simulator.faults.script({ kind: 'answer', status: 200, body }, 1, { route: 'status' });
+  told('{}');
+  expect((await examine()).lines).toEqual([CLOCK, ACCEPTED, '✓ conn_a: readable']);
+  told('{"paired":true}');
+  expect((await examine()).lines).toEqual([CLOCK, ACCEPTED, '✓ conn_a: paired, readable']);
+});
+
 test('listed ids that can be none are told of, not shown, and nothing is asked in their place', async () => {
   key().meShape = () => '{"scopes":["whatsapp:read"],"connections":["漢"]}';
   expect((await examine()).lines).toEqual([

@@ -31,7 +31,7 @@ describe('something else that answers', () => {
     expect(lines).toEqual([
       CLOCK,
       told,
-      '    the answer was no sync page; check WHATSAPP_USE_BASE_URL, and what stands between',
+      '    the answer is not as the API documents it; check WHATSAPP_USE_BASE_URL, and what stands between',
     ]);
   });
 });

@@ -1,5 +1,6 @@
 /** Gaps: recorded, listed, acknowledged, and verified after. */
 import { beforeEach, expect, test } from 'vitest';
+import { ensureConnections } from '../../src/store/connections.ts';
 import { unverifiedGaps } from '../../src/store/gaps.ts';
 import { noteGapAlert, readOpenGaps } from '../../src/store/window.ts';
 import { runCommand } from '../support/command.ts';
@@ -43,6 +44,7 @@ test('the open ones are listed, or all, or those of a connection', async () => {
     '3   a           2026-05-02 03:04  2026-05-05 06:07  catch_up  2026-06-03 10:11  –',
     '',
   ]);
+  await ensureConnections(database.db, ['c']);
   expect((await gaps('list', '--connection', 'c')).stdout).toBe('no gaps\n');
 });
 

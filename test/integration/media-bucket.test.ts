@@ -78,6 +78,15 @@ test('what is wrong is told with its code and a remedy, without addresses', asyn
   expect(JSON.stringify(unreachable)).not.toContain('127.0.0.1');
 });
 
+test.each([
+  [403, 'AccessDenied', 'ListBucket'],
+  [301, 'PermanentRedirect', 'MEDIA_S3_REGION'],
+])('so is a %i without a word, as to a look at a file', async (status, name, hint) => {
+  const store = await standIn((_, response) => response.writeHead(status).end());
+  const refused = { kind: 'media_store', code: `${name} ${status}`, hint: expect.stringContaining(hint) };
+  await expect(put(store, Buffer.from('a file'))).rejects.toMatchObject(refused);
+});
+
 test('a file that the server refuses is kept neither open nor on the disk, and told of once', async (context) => {
   context.skip(process.platform !== 'linux', 'needs /proc');
   const told = vi.spyOn(console, 'warn');

@@ -94,3 +94,15 @@ test('a file that was removed is fetched again; what has changed since is left a
     { state: 'pending', location: null, attempts: 0 },
   ]);
 });
+
+test('a file that another is to replace stays where that one was removed meanwhile', async () => {
+  const there = { location: 'file:///there', sha256: 'x', bytes: '1' };
+  await row('m', `location = '${there.location}', sha256 = 'x', bytes = 1`);
+  const [held] = await claim();
+  await noteWriting(database.db, held!, 'file:///new');
+  expect(await refetchRemoved(database.db, ['file:///new'])).toBe(1);
+  expect(await noteStored(database.db, held!, FILE)).toBe(false);
+  expect(await rows('state, location, sha256, bytes, writing')).toEqual([
+    { state: 'pending', ...there, writing: null },
+  ]);
+});

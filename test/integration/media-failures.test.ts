@@ -56,20 +56,26 @@ test.each<[string, Fault, string]>([
   expect(await rows()).toMatchObject([{ attempts: 1 }]);
 });
 
-test.each([
-  ['does not tell how it stands', { kind: 'unavailable' } as const],
-  ['is not connected', { kind: 'answer', status: 200, body: '{"paired":true,"connected":false}' } as const],
-])('503 holds a connection back that %s, and is no try of the attachment', async (_, standing) => {
-  const { connection } = scene.served[0]!;
-  scene.simulator.faults.script(standing, 1, { route: 'status', connection: connection.id });
-  fails({ kind: 'unavailable' });
-  await queue();
-  await start();
-  await becomes('stored');
-  expect(kinds('held')).toEqual(['not_ready']);
-  expect(kinds('again')).toEqual([]);
-  expect(await rows()).toMatchObject([{ attempts: 1 }]);
-});
+const stands = (body: string): Fault => ({ kind: 'answer', status: 200, body });
+test.each<[number, string, string, Fault]>([
+  [503, 'not_ready', 'does not tell how it stands', { kind: 'unavailable' }],
+  [503, 'not_ready', 'is not connected', stands('{"paired":true,"connected":false}')],
+  [409, 'not_paired', 'is not paired', stands('{"paired":false}')],
+  [403, 'unauthorized', 'is not connected', stands('{"connected":false}')],
+])(
+  '%i (%s) holds a connection back that %s, and is no try of the attachment',
+  async (status, kind, _, standing) => {
+    const { connection } = scene.served[0]!;
+    scene.simulator.faults.script(standing, 1, { route: 'status', connection: connection.id });
+    fails({ kind: 'answer', status });
+    await queue();
+    await start();
+    await becomes('stored');
+    expect(kinds('held')).toEqual([kind]);
+    expect(kinds('again')).toEqual([]);
+    expect(await rows()).toMatchObject([{ attempts: 1 }]);
+  },
+);
 
 test('one that is refused while its connection stands is delayed alone', async () => {
   for (const fault of [{ kind: 'bad_gateway' }, { kind: 'answer', status: 403 }] as const) fails(fault);
@@ -103,6 +109,20 @@ test.each([
   // Four of them, each judged by how the connection stands.
   expect(kinds('held')).toEqual(['not_found', 'not_found', 'not_found']);
   expect(await rows()).toMatchObject([{ message_id: id, attempts: 1, error_kind: kind }]);
+});
+
+test('nor is it for having been reached before', async () => {
+  const [first, second] = scene.served;
+  await queue(first!);
+  await start();
+  await becomes('stored');
+  const notFound: Fault = { kind: 'answer', status: 404 };
+  scene.simulator.faults.script(notFound, 1_000, { route: 'status', connection: second!.connection.id });
+  fails(notFound);
+  await queue(second!);
+  scene.archive.archive.wake();
+  await becomes('stored', 2);
+  expect(kinds('held')).toEqual(['not_found']);
 });
 
 test('an attachment that is too large fails once and for all, until somebody says otherwise', async () => {
@@ -194,6 +214,15 @@ test.each<[Fault, string]>([
   // Told as what it is: nobody tries it again.
   await told('gone');
   expect(scene.archive.events).toMatchObject([{ type: 'gone', state: 'failed' }]);
+});
+
+test('nothing is given up just beyond the window: the upstream may be late to forget', async () => {
+  fails({ kind: 'internal' });
+  await queue();
+  await scene.database.query(`update whatsapp.media set sent_at = now() - interval '31 days'`);
+  await start();
+  await becomes('stored');
+  expect(kinds('again')).toEqual(['upstream']);
 });
 
 test('a page that brings another attachment takes the download that is under way out of it', async () => {

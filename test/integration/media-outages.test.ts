@@ -39,6 +39,19 @@ test('a store that comes back is told of though nothing waits for it any more', 
   await told('resumed');
 });
 
+test('a store that comes back is told of though the upstream holds everything up then', async () => {
+  const inTheWay = path.join(scene.folder.path, 'archive');
+  writeFileSync(inTheWay, '');
+  await queue();
+  const only = { WHATSAPP_USE_CONNECTION_IDS: scene.served[0]!.connection.id };
+  await start({ MEDIA_STORE: `${scene.folder.url}/archive`, ...only });
+  await told('stopped');
+  fails({ kind: 'answer', status: 401 }, 1_000);
+  rmSync(inTheWay);
+  await told('resumed');
+  expect(kinds('held')).toContain('unauthorized');
+});
+
 test('a store that comes back is looked at anew: it may be another one', async () => {
   await queue();
   await start();

@@ -83,7 +83,9 @@ test('a migration that fails changes nothing and stops the daemon', async () => 
   const { status, stderr } = await runCli(['run'], env);
   expect({ status, stderr }).toMatchObject({
     status: 1,
-    stderr: expect.stringMatching(/migration_failed: migration 0001_replica: 42P07/),
+    stderr: expect.stringMatching(
+      /migration_failed: migration 0001_replica: 42P07\n.*another WA_REPLICA_SCHEMA/,
+    ),
   });
   expect((await schemaVersion(db, SCHEMA)).pending).toContain('0001_replica');
   expect(await database.query(`select to_regclass('whatsapp.sync_state') as it`)).toEqual([{ it: null }]);

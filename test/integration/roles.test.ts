@@ -245,6 +245,27 @@ test('a replica that one role made is handed over; running the file again change
   expect(others).toEqual({ n: 0 });
 });
 
+test('what was restored without privileges is as it was; the writer moves numbers on', async () => {
+  expect(await runCommand(['migrate'], { DATABASE_URL: database.url })).toMatchObject({ status: 0 });
+  await database.query('grant execute on all functions in schema whatsapp to public');
+  // Somebody's own, that is no function.
+  await database.query(`create procedure whatsapp.of_the_crm() language sql as 'select 1'`);
+  await database.query(
+    `insert into whatsapp.gaps (connection_id, gap_id) overriding system value values ('a', 7)`,
+  );
+  await makeRoles();
+  expect(
+    await database.query(`select p.proname from pg_proc p cross join lateral aclexplode(p.proacl) a
+      where p.pronamespace = 'whatsapp'::regnamespace and p.prosecdef and a.grantee = 0`),
+  ).toEqual([]);
+  const env = { ...quickSettings(urlOf('writer'), simulator.url), MIGRATE_ON_START: 'false' };
+  expect(await runCommand(['sync'], env)).toMatchObject({ status: 0 });
+  expect(await database.query(`select nextval('whatsapp.gaps_gap_id_seq')::integer as next`)).toEqual([
+    { next: 8 },
+  ]);
+  expect(await attempt('reader', `select setval('whatsapp.gaps_gap_id_seq', 1)`)).toBe('42501');
+});
+
 test('partitions that another role made are handed over', async () => {
   await makeRoles();
   await migrate();

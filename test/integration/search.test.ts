@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { indexStands, PARTS_INDEX, SEARCH_INDEX, tendIndexes } from '../../src/store/indexes.ts';
 import { searchMessages, tendSearch } from '../../src/store/search.ts';
@@ -179,6 +180,31 @@ test('the extension may be in any schema, and is left where it is', async () => 
   expect(await ids('ldes', { parts: true })).toEqual(['n1']);
   expect((await tendIndexes(database.db, SCHEMA, { search: 'on' })).dropped).toEqual(['messages_by_parts']);
   expect(await database.query(`select extname from pg_extension where extname = 'pg_trgm'`)).toHaveLength(1);
+});
+
+test('what a session makes of backslashes in literals changes nothing', async (context) => {
+  const [server] = await database.query<{ version: number }>(
+    `select current_setting('server_version_num')::integer as version`,
+  );
+  context.skip(server!.version >= 190_000, 'literals have one form only');
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  try {
+    await client.query('set standard_conforming_strings = off');
+    const found = async (query: string, parts = false) => {
+      const { rows } = await client.query(
+        'select message_id from whatsapp.search_messages($1, parts => $2)',
+        [query, parts],
+      );
+      return rows.map(({ message_id }) => message_id);
+    };
+    expect(await found('see https://example.com/re')).toEqual(['third']);
+    expect(await found('anna@exam* 12.5*')).toEqual(['odd']);
+    expect(await found('26_77', true)).toEqual([]);
+    expect(await found('ample.com/r', true)).toEqual(['third']);
+  } finally {
+    await client.end();
+  }
 });
 
 test('an argument that cannot be', async () => {

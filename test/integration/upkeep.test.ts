@@ -172,6 +172,27 @@ test('no clock that is put back keeps it from what is due, or from ever being do
   expect(begun).toEqual(['a1', 'a1']);
 });
 
+test('what came due while the machine slept is made up for once, however long that was', async () => {
+  let own = 0;
+  const minutely: WorkerJob = {
+    ...{ name: 'own', cron: '* * * * *', each: 'worker' },
+    run: async () => void own++,
+  };
+  onTestFinished(() => void vi.useRealTimers());
+  await missed('a1', 3);
+  const { upkeep, begun, end } = start({}, ['a1'], [minutely]);
+  await end('a1');
+  await idle(1);
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 40 * 365 * 86_400_000 });
+  own = 0;
+  upkeep.look();
+  await end('a1');
+  await waitFor(() => own > 0, { what: "the worker's own" });
+  upkeep.look();
+  await upkeep.stop();
+  expect([begun, own]).toEqual([['a1', 'a1'], 1]);
+});
+
 test("what was done by another worker's clock that is a little ahead is done", async () => {
   await missed('a1', 3);
   await database.query(`insert into whatsapp.upkeep (connection_id, job, done_at)

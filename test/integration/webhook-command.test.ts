@@ -1,13 +1,16 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { text } from 'node:stream/consumers';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import type { FaultKind } from '../../src/simulator/faults.ts';
 import { DEFAULT_API_KEY } from '../../src/simulator/options.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
-import { runCli } from '../support/cli.ts';
+import { runCli, SOURCES } from '../support/cli.ts';
 import { runCommand } from '../support/command.ts';
 import { httpOf, useDaemons } from '../support/daemons.ts';
 import { useTestDatabase } from '../support/database.ts';
@@ -117,6 +120,24 @@ describe('create', () => {
     expect(() => statSync(file)).toThrow('ENOENT');
   });
 
+  test.each<FaultKind>(['drop', 'cut', 'html', 'unavailable'])(
+    'says that it may have been done all the same where the answer is %s',
+    async (kind) => {
+      simulator.faults.script({ kind }, 1, { route: 'webhooks' });
+      const { status, stdout, stderr } = await webhook('create', '--url', URL);
+      expect([status, stdout]).toEqual([1, '']);
+      expect(stderr).toContain('may have been created all the same; see `wa-replica webhook list`\n');
+    },
+  );
+
+  test.skipIf(!existsSync('/dev/full'))('names the endpoint whose secret nobody was told', async () => {
+    const script = `"$0" ${SOURCES} webhook create --url ${URL} > /dev/full`;
+    const child = spawn('sh', ['-c', script, process.execPath], { env, stdio: ['ignore', 'ignore', 'pipe'] });
+    const [stderr, [status]] = await Promise.all([text(child.stderr), once(child, 'exit')]);
+    expect(status).toBe(1);
+    expect(stderr).toContain(`delete ${endpoints()[0]!.id} and create another\n`);
+  });
+
   test.each([
     ['http://crm.example.com/webhooks/whatsapp-use', 'plain http'],
     ['https://crm.example.com/hooks', 'rewrite the path'],
@@ -196,6 +217,16 @@ describe('list and delete', () => {
     expect(await webhook('delete', first!.id)).toMatchObject({ status: 0, stdout: `deleted ${first!.id}\n` });
     expect(endpoints()).toEqual([second]);
   });
+
+  test.each([['list'], ['create', '--url', URL]])(
+    '%s speaks of no endpoint where there is no such API',
+    async (...args) => {
+      env.WHATSAPP_USE_BASE_URL = `${simulator.url}/v1`;
+      const { status, stderr } = await webhook(...args);
+      expect([status, stderr]).toEqual([1, expect.stringContaining('WHATSAPP_USE_BASE_URL')]);
+      expect(stderr).not.toContain('webhook list');
+    },
+  );
 
   test.each(['delete', 'test'])('%s says so where there is none of that id', async (command) => {
     for (const id of ['whe_unknown', '../me', 'a/b']) {

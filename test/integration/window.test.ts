@@ -132,6 +132,32 @@ test('each step is told once, signed, and sent again until it is taken; then tha
   await database.query('update whatsapp.sync_state set lease_owner = null, lease_expires_at = null');
 });
 
+test('an alert that cannot be noted is sent once, and noted when it can be', async () => {
+  await behind(16);
+  await database.query(`
+    create function whatsapp.refuse() returns trigger language plpgsql
+      as $$ begin raise 'no' using errcode = '25006'; end $$;
+    create trigger refuse before update of window_alert on whatsapp.sync_state for each row execute function whatsapp.refuse()`);
+  const watching = watch();
+  for (let looks = 1; looks <= 3; looks++) {
+    await watching.look(signal);
+    const refused = () => lines.filter(({ msg }) => msg === 'cannot send an alert').length === looks;
+    await waitFor(refused, { what: 'the note to be refused' });
+  }
+  await database.query('drop function whatsapp.refuse cascade');
+  await watching.look(signal);
+  await told('warn');
+  await behind(0);
+  const over = async () => {
+    await watching.look(signal);
+    return alerts.received.length > 1;
+  };
+  await waitFor(over, { what: 'it to be over' });
+  await told(null);
+  const types = ['wa_replica.window.warning', 'wa_replica.window.recovered'];
+  expect(alerts.received.map(({ event }) => event.type)).toEqual(types);
+});
+
 test('what hinders a connection is told with what to do about its code', async () => {
   await behind(16);
   await database.query(

@@ -37,9 +37,9 @@ export function ask(
   });
 }
 
-/** The header of a token as bearer. */
+/** The header of a token as bearer, in UTF-8. */
 export function bearer(token: string): Record<string, string> {
-  return { authorization: `Bearer ${token}` };
+  return { authorization: `Bearer ${Buffer.from(token).toString('latin1')}` };
 }
 
 /** The header of basic auth. */

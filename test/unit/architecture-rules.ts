@@ -85,8 +85,8 @@ const WRITERS = [
 /** Where a transaction is begun, for all of them with the same isolation. */
 const BEGINNER = 'store/transaction.ts';
 
-/** Changes the schema, under a lock that keeps others of its kind away. */
-const MIGRATOR = 'store/migrator.ts';
+/** Change the schema, under a lock that keeps others of their kind away. */
+const OF_THE_SCHEMA: readonly string[] = ['store/migrator.ts', 'store/mends.ts'];
 
 /** Who may touch the process. Everything else is given what it needs of it; a password file is found as pg finds the
  * rest of libpq's variables. */
@@ -102,7 +102,7 @@ export function breaches(sources: readonly Source[], packages: readonly string[]
     const found = importsOf(source).flatMap((specifier) => importBreach(file, specifier, packages) ?? []);
     if (moduleOf(file) in MODULES === false) found.push('is in a module without rules');
     if (file !== BEGINNER && /\.transaction\(/.test(code)) found.push('begins a transaction by itself');
-    if (file !== MIGRATOR && file !== BEGINNER && /\binTransaction\(/.test(code)) {
+    if (!OF_THE_SCHEMA.includes(file) && file !== BEGINNER && /\binTransaction\(/.test(code)) {
       if (!WRITERS.includes(file)) found.push('opens a transaction');
       if (!/\blockStates?\(/.test(code)) found.push('opens a transaction without lockState');
     }

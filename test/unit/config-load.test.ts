@@ -195,6 +195,25 @@ describe('what has to be there', () => {
     expect(settings.DATABASE_URL).toBeUndefined();
   });
 
+  test.each([
+    [{ PGPORT: 'abc' }, 'PGPORT wants a whole number from 1 to 65535'],
+    [{ PGPORT: '0' }, 'PGPORT wants a whole number from 1 to 65535'],
+    [{ PGPORT: '65536' }, 'PGPORT wants a whole number from 1 to 65535'],
+    // pg would do without TLS, and say nothing.
+    [
+      { PGSSLMODE: 'verify_full' },
+      'PGSSLMODE wants one of disable, prefer, require, verify-ca, verify-full, no-verify',
+    ],
+  ])('%j is refused where a database is wanted', (env, problem) => {
+    expect(problemsOf({ PGHOST: 'h', ...env }, { database: true, upstream: false })).toEqual([problem]);
+    expect(problemsOf({ PGHOST: 'h', ...env })).toEqual([]);
+  });
+
+  test('an empty one is none', () =>
+    expect(
+      problemsOf({ PGHOST: 'h', PGPORT: '', PGSSLMODE: '' }, { database: true, upstream: false }),
+    ).toEqual([]));
+
   test.each([{ PGHOST: '' }, { PGPASSWORD: 'x' }, { PGSSLMODE: 'require' }])('%j does not', (env) =>
     expect(problemsOf(env, { database: true, upstream: false })).toHaveLength(1),
   );

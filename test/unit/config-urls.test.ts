@@ -60,6 +60,7 @@ describe('the URL of the database', () => {
     'postgres://user:password@host:5432/database',
     'postgresql://host/database',
     'postgres:///database',
+    'postgres:///database?host=/tmp&port=65535',
     'postgres://host/database?application_name=x',
   ])('%s is taken as it is', (text) => expect(read(postgresUrl(), text)).toBe(text));
 
@@ -70,6 +71,9 @@ describe('the URL of the database', () => {
     'mysql://host/database',
     'https://host',
     'postgres://ho st/x',
+    'postgres://user@ /x',
+    'postgres://host/x?port=abc',
+    'postgres://host/x?port=65536',
     '5432',
   ])('%j is refused', (text) => expect(read(postgresUrl(), text)).toBeUndefined());
 
@@ -98,6 +102,16 @@ describe('the URL of the database', () => {
   test.each(['?sslmode=bogus', '?sslmode=', '?sslmode=no-verify', '?sslmode=allow', '?sslmode=verify-ca'])(
     'with %j is refused rather than read as another',
     (query) => expect(read(postgresUrl(), `postgres://host/database${query}`)).toBeUndefined(),
+  );
+
+  test.each([
+    'postgres://us%40er:p%2Fa:100%25@/database?host=/cloudsql/a:b:c',
+    'postgresql://us%40er@/database?host=/cloudsql/a:b:c&password=p%2Fa%3A100%25',
+    'postgres://other:another@/database?host=/cloudsql/a:b:c&user=us%40er&password=p/a:100%25&sslmode=disable',
+  ])('%s leads to a socket', (text) =>
+    expect(new Client({ connectionString: read(postgresUrl(), text) as string })).toMatchObject({
+      ...{ user: 'us@er', password: 'p/a:100%', host: '/cloudsql/a:b:c', database: 'database' },
+    }),
   );
 
   test('keeps user, password and options through the change of its query', () => {
@@ -137,6 +151,7 @@ describe('the password file of a database', () => {
     [`postgres://user@host:5433/what?${passfile}&sslmode=disable`, 'of another port'],
     [`postgres://other@host/database?${passfile}`, 'any'],
     [`postgres:///?user=user&${passfile}`, 'of a socket'],
+    [`postgres://user@/?${passfile}`, 'of a socket'],
     [`postgres://user@%2Fvar%2Frun%2Fpostgresql/user?${passfile}`, 'of a socket'],
     [`postgres://user@[::1]/database?${passfile}`, 'of an address'],
     [`postgres://user:own@host/database?${passfile}`, 'own'],

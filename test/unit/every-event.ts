@@ -90,6 +90,7 @@ export const EVENTS: { readonly [T in SyncEvent['type']]: readonly Extract<SyncE
     { type: 'lease_taken', connectionId, takenOver: false },
   ],
   lease_lost: [{ type: 'lease_lost', connectionId }],
+  lease_locked: [{ type: 'lease_locked', connectionId, looks: 1 }],
   lease_returned: [{ type: 'lease_returned', connectionId }],
   connection_found: [{ type: 'connection_found', connectionId }],
   connection_removed: [{ type: 'connection_removed', connectionId }],

@@ -1,14 +1,16 @@
 import { connect } from 'node:net';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { guarded } from '../../src/ops/http/access.ts';
 import { type HttpServer, serve } from '../../src/ops/http/server.ts';
 import { createLogger } from '../../src/ops/logger.ts';
-import { ask } from '../support/http.ts';
+import { ask, basic, bearer } from '../support/http.ts';
 
+const log = createLogger({ level: 'silent', format: 'json', stream: process.stderr });
+const open = (token?: string) =>
+  guarded({ method: 'GET', path: '/', answer: () => ({ status: 200 }) }, token);
 let server: HttpServer | undefined;
 beforeAll(async () => {
-  const log = createLogger({ level: 'silent', format: 'json', stream: process.stderr });
-  const route = guarded({ method: 'GET', path: '/', answer: () => ({ status: 200 }) }, undefined);
+  const route = open();
   // A machine without IPv6 has no such address.
   server = await serve([route], { host: '::', port: 0 }, log).catch(() => undefined);
 });
@@ -21,6 +23,20 @@ test.for(['127.0.0.1', '[::1]'])(
     expect((await ask(`http://${host}:${server!.port}/`)).status).toBe(200);
   },
 );
+
+test('a token with other letters than English ones is taken as UTF-8, as clients send it', async () => {
+  const token = 'schlüssel-鍵';
+  const closed = await serve([open(token)], { host: '127.0.0.1', port: 0 }, log);
+  onTestFinished(() => closed.close());
+  // Node sends a header's characters as bytes.
+  const utf8 = Buffer.from(token).toString('latin1');
+  for (const headers of [bearer(utf8), basic('', token)]) {
+    expect((await ask(`http://127.0.0.1:${closed.port}/`, { headers })).status).toBe(200);
+  }
+  expect((await ask(`http://127.0.0.1:${closed.port}/`, { headers: bearer('schlüssel-u') })).status).toBe(
+    401,
+  );
+});
 
 function reaches(host: string): Promise<boolean> {
   return new Promise((resolve) => {

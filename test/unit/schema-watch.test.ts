@@ -18,15 +18,23 @@ test('looks now and then; an outage says nothing', async () => {
     const result = results[looks++];
     if (result !== undefined) throw result;
   };
-  expect(await new SchemaWatch(1).newer(check, log, never)).toBe(newer);
+  expect(await new SchemaWatch(1).outdated(check, log, never)).toBe(newer);
   expect(looks).toBe(results.length);
   expect(lines).toEqual([]);
+});
+
+test('rows that are hidden end it as well', async () => {
+  const hidden = new ReplicaError('database_unfit', { where: 'rows are hidden' });
+  const check = async () => {
+    throw hidden;
+  };
+  expect(await new SchemaWatch(1).outdated(check, log, never)).toBe(hidden);
 });
 
 test.each([
   ['failed', '42P01', true],
   ['failed', '42703', true],
-  ['failed', '42501', false],
+  ['failed', '42501', true],
   ['failed', '57P01', false],
   ['failed', undefined, false],
   ['worker_failed', '42703', true],
@@ -38,7 +46,7 @@ test.each([
     looked = true;
     throw newer;
   };
-  const watching = watch.newer(check, log, ended.signal);
+  const watching = watch.outdated(check, log, ended.signal);
   const error = new ReplicaError('database', { where: 'writing a page', code });
   if (type === 'worker_failed') watch.listen({ type, error, failures: 1 });
   else watch.listen({ type, connectionId: 'conn', error, failures: 1, retryIn: 1 });
@@ -51,7 +59,7 @@ test.each([
 test('ends with the signal', async () => {
   const ended = new AbortController();
   let looks = 0;
-  const watching = new SchemaWatch(1).newer(async () => void looks++, log, ended.signal);
+  const watching = new SchemaWatch(1).outdated(async () => void looks++, log, ended.signal);
   await waitFor(() => looks > 2, { what: 'some looks' });
   ended.abort();
   expect(await watching).toBeUndefined();
@@ -66,7 +74,7 @@ test('what keeps it from looking is told, at each doubling in a row, and it goes
     const result = results[looks++];
     if (result !== undefined) throw result;
   };
-  expect(await new SchemaWatch(1).newer(check, log, never)).toBe(newer);
+  expect(await new SchemaWatch(1).outdated(check, log, never)).toBe(newer);
   const told = { level: 'error', msg: 'cannot watch the schema' };
   const internal = { ...told, kind: 'internal', error: "reading the schema's version: TypeError" };
   const at = [expect.stringContaining('schema-watch.test.ts'), ...Array(3).fill(expect.any(String))];

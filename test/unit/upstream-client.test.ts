@@ -66,6 +66,7 @@ describe('a request', () => {
   test.each([
     ['', '/v1/me'],
     ['/', '/v1/me'],
+    ['//', '/v1/me'],
     ['/behind/a/proxy', '/behind/a/proxy/v1/me'],
     ['/behind/a/proxy/', '/behind/a/proxy/v1/me'],
   ])('goes below the path of the base URL (%s)', async (path, url) => {
@@ -204,7 +205,7 @@ test.each<[string, object, RequestListener]>([
   const one = client('', 30_000, 1);
   answer = listener;
   await expect(one.me(key, signal)).rejects.toMatchObject(error);
-  const large = ['y'.repeat(1_000_000)];
+  const large = { y: 'y'.repeat(1_000_000) };
   answer = says(JSON.stringify(large));
   expect(await one.me(key, signal)).toEqual(large);
 });
@@ -217,6 +218,21 @@ test.each([
 ])('of %s as much is taken as is understood', async (body, paired, connected, jid) => {
   answer = says(body);
   expect(await client().pairingStatus(key, 'conn_a', signal)).toEqual({ paired, connected, jid });
+});
+
+test.each(['null', '[]', '"x"', '7'])('%s is no answer of GET /v1/me', async (body) => {
+  answer = says(body);
+  await expect(client().me(key, signal)).rejects.toMatchObject({ kind: 'protocol' });
+});
+
+test('a 404 of what every key has is not of the API', async () => {
+  answer = says('', 404);
+  const other = { kind: 'not_found', hint: expect.stringContaining('WHATSAPP_USE_BASE_URL') };
+  await expect(client().me(key, signal)).rejects.toMatchObject(other);
+  await expect(client().call(key, 'GET', '/v1/webhooks/endpoints', signal)).rejects.toMatchObject(other);
+  await expect(client().pairingStatus(key, 'conn_a', signal)).rejects.toMatchObject({
+    hint: expect.stringContaining('WHATSAPP_USE_CONNECTION_IDS'),
+  });
 });
 
 test('a probe gives whatever is answered', async () => {

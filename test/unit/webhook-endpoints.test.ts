@@ -61,11 +61,17 @@ describe('an endpoint is understood', () => {
   test.each([
     [{ items: [whole] }, [read]],
     [{ items: null }, []],
-    [{}, []],
-    [null, []],
   ])('in the list %j', async (told, expected) => {
     answer = told;
     expect(await endpoints.list(signal)).toEqual(expected);
+  });
+
+  test.each([{}, null, [], 'x', { items: {} }])('%j is no list of none', async (told) => {
+    answer = told;
+    await expect(endpoints.list(signal)).rejects.toMatchObject({
+      kind: 'protocol',
+      hint: expect.stringContaining('WHATSAPP_USE_BASE_URL'),
+    });
   });
 });
 

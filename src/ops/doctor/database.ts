@@ -5,8 +5,10 @@ import { humanDuration } from '../../lib/durations.ts';
 import { plural } from '../../lib/plural.ts';
 import { readFeed } from '../../store/feed.ts';
 import { type Hazard, hazards } from '../../store/hazards.ts';
+import { leftovers } from '../../store/mends.ts';
 import { type SchemaVersion, schemaVersion } from '../../store/migrator.ts';
 import { probeListen } from '../../store/notify.ts';
+import { hidden } from '../../store/row-security.ts';
 import { type Database, TABLES } from '../../store/schema.ts';
 import { type ServerFacts, serverFacts, unfit } from '../../store/server.ts';
 import { clockFinding, type Finding, notLookedAt, ok, problem, warning } from './finding.ts';
@@ -27,7 +29,7 @@ export interface ListenCheck {
   readonly own: boolean;
 }
 
-/** Checks reach, version, encoding, collation, durability, role, privileges, schema, pooler and clock; stops at what makes the rest pointless. */
+/** Checks reach, version, encoding, collation, durability, role, privileges, row-level security, schema, pooler and clock; stops at what makes the rest pointless. */
 export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   const { db, schema } = check;
   const findings: Finding[] = [];
@@ -52,10 +54,13 @@ export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   }
   findings.push(clockFinding('the database', server.now.getTime(), [before, after]));
   findings.push(...(await checkPrivileges(db, schema)));
+  const unseen = await hidden(db, schema);
+  if (unseen !== undefined) findings.push(problem(`rows: ${unseen.what}`, unseen.remedy));
   const ofSchema = await checkSchema(db, schema);
   findings.push(...ofSchema);
-  // Without the feed's tables there is nothing to ask.
-  if (ofSchema[0]?.level === 'ok') findings.push(...(await checkConsumers(check)));
+  // Without their tables there is nothing to ask.
+  if (ofSchema[0]?.level === 'ok')
+    findings.push(...(await checkLeftovers(check)), ...(await checkConsumers(check)));
   findings.push(check.listen === undefined ? notLookedAt('listen') : await checkListen(db, check.listen));
   return findings;
 }
@@ -148,6 +153,18 @@ async function mayMigrate(db: Kysely<Database>, schema: string): Promise<boolean
         and c.relname = any(${[...TABLES]}::text[]) and not pg_has_role(c.relowner, 'usage')) as may
     from pg_namespace n where n.nspname = ${schema}`.execute(db);
   return rows[0]?.may !== false;
+}
+
+/** What a copy or a renaming has left, which every start mends whose role may. */
+async function checkLeftovers({ db, schema }: DatabaseCheck): Promise<Finding[]> {
+  const found = await leftovers(db, schema).catch((error: unknown) => {
+    // As above.
+    if (sqlstate(error) === '42501') return [];
+    throw error;
+  });
+  return found.map(({ what }) =>
+    problem(`copied or renamed: ${what}`, 'run `wa-replica migrate` as the owner of the tables'),
+  );
 }
 
 /** Consumers of the change feed that are, or soon will be, cut off from what they have not read. */

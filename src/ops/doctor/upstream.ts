@@ -164,7 +164,9 @@ async function checkConnection(
   if (connected === false) {
     return warning(`${id}: paired, but not connected now`, 'messages come when the phone is online again');
   }
-  return ok(`${id}: paired, connected, readable`);
+  // Neither is documented to be told always.
+  const told = [paired === true && 'paired', connected === true && 'connected', 'readable'];
+  return ok(`${id}: ${told.filter(Boolean).join(', ')}`);
 }
 
 function statusProblem(what: string, status: number, request: string): Finding {

@@ -44,7 +44,8 @@ function isLocal(request: IncomingMessage): boolean {
 
 function tokenOf(header: string): string | undefined {
   const [, scheme = '', value = ''] = /^(\S+) +(.*)$/.exec(header) ?? [];
-  if (/^bearer$/i.test(scheme)) return value;
+  // Node has each byte of a header as a character.
+  if (/^bearer$/i.test(scheme)) return Buffer.from(value, 'latin1').toString('utf8');
   if (!/^basic$/i.test(scheme)) return undefined;
   const pair = Buffer.from(value, 'base64').toString('utf8');
   return pair.slice(pair.indexOf(':') + 1);
