@@ -30,6 +30,8 @@ export async function ingest(stage: Stage): Promise<BenchResult> {
       `${number(messagesPerSecond)} messages/s (${number(megabytesPerSecond)} MB/s) in pages of ${number(limit)}`,
     );
   }
+  // It has its answers then, as that of one connection.
+  await servingRate(four, 1_000);
   const { rows, peer, besides } = await prepare(stage, one);
   const steps: Step[] = [
     async () => ({ [COPY]: await copy(stage, rows) }),

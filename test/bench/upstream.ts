@@ -93,17 +93,25 @@ export interface ServingRate {
 
 /**
  * What it can serve to one plain client that throws the answers away: the bound that it sets to everything measured
- * against it. The world's first connection, page after page.
+ * against it. One connection after the other, page after page.
  */
 export async function servingRate(upstream: Upstream, limit: number): Promise<ServingRate> {
-  const { id, messages } = upstream.connections[0]!;
   const agent = new Agent();
   const startedAt = performance.now();
+  let bytes = 0;
+  for (const { id } of upstream.connections) bytes += await serve(agent, upstream.url, id, limit);
+  const seconds = (performance.now() - startedAt) / 1000;
+  await agent.close();
+  return { messagesPerSecond: upstream.messages / seconds, megabytesPerSecond: bytes / 1e6 / seconds };
+}
+
+/** @returns how many bytes a connection's pages have. */
+async function serve(agent: Agent, origin: string, id: string, limit: number): Promise<number> {
   let bytes = 0;
   let cursor = '0';
   for (let more = true; more; ) {
     const { body } = await agent.request({
-      origin: upstream.url,
+      origin,
       path: `/v1/whatsapp/sync?cursor=${cursor}&limit=${limit}`,
       method: 'GET',
       headers: { authorization: `Bearer ${DEFAULT_API_KEY}`, 'x-whatsapp-use-connection-id': id },
@@ -118,7 +126,5 @@ export async function servingRate(upstream: Upstream, limit: number): Promise<Se
     cursor = found[1]!;
     more = found[2] === 'true';
   }
-  const seconds = (performance.now() - startedAt) / 1000;
-  await agent.close();
-  return { messagesPerSecond: messages / seconds, megabytesPerSecond: bytes / 1e6 / seconds };
+  return bytes;
 }
