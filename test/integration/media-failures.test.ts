@@ -125,6 +125,34 @@ test('nor is it for having been reached before', async () => {
   expect(kinds('held')).toEqual(['not_found']);
 });
 
+test('nor for a file whose answer had begun before, however late it ends', async () => {
+  const [first, second] = scene.served;
+  let answered = false;
+  let refused = false;
+  await queue(first!);
+  await start({}, ({ admission }) => {
+    const beside = admission.beside.bind(admission);
+    admission.beside = async (...args) => {
+      const answer = await beside(...args).catch(async (error) => {
+        refused = true;
+        await told('stored');
+        throw error;
+      });
+      answered = true;
+      await waitFor(() => refused, { what: 'the second to be refused' });
+      return answer;
+    };
+  });
+  await waitFor(() => answered, { what: 'the first to be answered' });
+  const notFound: Fault = { kind: 'answer', status: 404 };
+  scene.simulator.faults.script(notFound, 1_000, { route: 'status', connection: second!.connection.id });
+  fails(notFound);
+  await queue(second!);
+  scene.archive.archive.wake();
+  await becomes('stored', 2);
+  expect(kinds('held')).toEqual(['not_found']);
+});
+
 test('an attachment that is too large fails once and for all, until somebody says otherwise', async () => {
   const body = randomBytes(5_000);
   const large: Fault = { kind: 'answer', status: 200, body, headers: { 'content-type': 'video/mp4' } };
