@@ -130,7 +130,7 @@ test('nor for a file whose answer had begun before, however late it ends', async
   let answered = false;
   let refused = false;
   await queue(first!);
-  await start({}, ({ admission }) => {
+  await start({ REQUEST_TIMEOUT: '60s' }, ({ admission }) => {
     const beside = admission.beside.bind(admission);
     admission.beside = async (...args) => {
       const answer = await beside(...args).catch(async (error) => {
@@ -150,6 +150,38 @@ test('nor for a file whose answer had begun before, however late it ends', async
   await queue(second!);
   scene.archive.archive.wake();
   await becomes('stored', 2);
+  expect(kinds('held')).toEqual(['not_found']);
+});
+
+test('nor for what was asked of the connection before', async () => {
+  const [first, second] = scene.served;
+  const notFound: Fault = { kind: 'answer', status: 404 };
+  let told = false;
+  let refused = 0;
+  fails(notFound, 2);
+  await queue(first!);
+  await start({ REQUEST_TIMEOUT: '60s' }, ({ admission }) => {
+    const beside = admission.beside.bind(admission);
+    admission.beside = async (...args) => {
+      return await beside(...args).catch((error) => {
+        refused++;
+        throw error;
+      });
+    };
+    const ask = admission.ask.bind(admission);
+    admission.ask = async (...args) => {
+      const answer = await ask(...args);
+      told = true;
+      await waitFor(() => refused === 2, { what: 'the second to be refused' });
+      return answer;
+    };
+  });
+  await waitFor(() => told, { what: 'the connection to be told of' });
+  scene.simulator.faults.script(notFound, 1, { route: 'status', connection: second!.connection.id });
+  await queue(second!);
+  scene.archive.archive.wake();
+  await becomes('unavailable');
+  await becomes('stored');
   expect(kinds('held')).toEqual(['not_found']);
 });
 
