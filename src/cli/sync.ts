@@ -5,7 +5,7 @@ import type { ConnectionId } from '../model.ts';
 import { troubleLog } from '../ops/event-log.ts';
 import type { Logger } from '../ops/logger.ts';
 import { prepareSchema } from '../replica/prepare-schema.ts';
-import type { Replica } from '../replica/replica.ts';
+import { givenConnections, type Replica } from '../replica/replica.ts';
 import { knownConnections } from '../store/connections.ts';
 import { catchUp } from '../sync/catch-up.ts';
 import type { SyncEvent } from '../sync/events.ts';
@@ -47,8 +47,9 @@ export function syncCommand(terminal: Terminal): Command {
           signal,
         );
         const waiting = await unlessAborted(begin(replica, options.connection, signal), signal);
-        // Of one that is named, the key that lists it is all that matters.
-        const unlistedFirst = options.connection === undefined ? unlisted : 0;
+        // Where they are named, nobody wants what else a key lists.
+        const named = options.connection ?? givenConnections(settings);
+        const unlistedFirst = named === undefined ? unlisted : 0;
         const wanted = options.connection ?? directory.connections;
         const connections = wanted.filter((id) => !waiting.includes(id));
         worker.start();

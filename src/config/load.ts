@@ -70,7 +70,10 @@ export function examineSettings(env: Environment, needs: Needs): Examined {
       );
     }
   }
-  if (needs.database) problems.push(...libpqProblems(env));
+  if (needs.database) {
+    const { DATABASE_URL: url, LISTEN_DATABASE_URL: listen, CRM_DATABASE_URL: crm } = loaded;
+    problems.push(...libpqProblems(env, [url, ...[listen, crm].filter((one) => one && one !== 'off')]));
+  }
   if (
     needs.upstream &&
     env.WHATSAPP_USE_API_KEY === undefined &&

@@ -60,12 +60,27 @@ function isPort(text: string): boolean {
   return /^\d{1,5}$/.test(text) && Number(text) >= 1 && Number(text) <= 65_535;
 }
 
-/** What is wrong with libpq's own variables, where pg would end with a stack, or take the connection for one without TLS. */
-export function libpqProblems({ PGPORT: port, PGSSLMODE: mode }: Environment): string[] {
+/**
+ * What is wrong with libpq's own variables, where pg would end with a stack, or take the connection for one without TLS.
+ * @param urls as {@link postgresUrl} gives them, undefined for none: what all of them tell, the variables do not.
+ */
+export function libpqProblems(
+  { PGPORT: port, PGSSLMODE: mode }: Environment,
+  urls: readonly (string | undefined)[],
+): string[] {
   const modes = [...SSL_MODES, 'no-verify'];
+  const open = (name: string, told: (url: URL) => string = () => '') =>
+    urls.some((text) => {
+      const url = URL.parse(text ?? '');
+      return !url || !(told(url) || url.searchParams.get(name));
+    });
   return [
-    ...(port && !isPort(port) ? [`PGPORT wants a whole number ${PORTS}`] : []),
-    ...(mode && !modes.includes(mode) ? [`PGSSLMODE wants one of ${modes.join(', ')}`] : []),
+    ...(port && !isPort(port) && open('port', (url) => url.port)
+      ? [`PGPORT wants a whole number ${PORTS}`]
+      : []),
+    ...(mode && !modes.includes(mode) && open('sslmode')
+      ? [`PGSSLMODE wants one of ${modes.join(', ')}`]
+      : []),
   ];
 }
 

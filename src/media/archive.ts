@@ -148,7 +148,7 @@ export class MediaArchive {
     const startedAt = performance.now();
     try {
       const stored = await download(this.#context, claim, signal);
-      this.#refusals.served(connectionId);
+      this.#refusals.served(connectionId, startedAt);
       this.#resumed();
       const took = performance.now() - startedAt;
       if (stored !== undefined) listen({ type: 'stored', connectionId, bytes: stored.bytes, took });

@@ -60,9 +60,10 @@ export class Lanes {
     return ended;
   }
 
-  /** The upstream reaches it: it served something of it, or told how it stands. */
-  reached(connectionId: ConnectionId, now: number): void {
-    this.#of(connectionId).reachedAt = now;
+  /** The upstream reaches it: it served something of it, or told how it stands, to a request of that moment. */
+  reached(connectionId: ConnectionId, at: number): void {
+    const lane = this.#of(connectionId);
+    lane.reachedAt = Math.max(lane.reachedAt, at);
   }
 
   /** Whether it was reached since then. */

@@ -49,17 +49,19 @@ const EXPECTED_BYTES = 4_096;
 export class Refusals {
   readonly #context: RefusalsContext;
   readonly #lanes: Lanes;
-  /** How a connection stands, where that is being asked: downloads that are refused together ask once. */
-  readonly #asking = new Map<ConnectionId, Promise<PairingStatus>>();
+  /** How a connection stands, where that is being asked, and since when: downloads that are refused together ask once. */
+  readonly #asking = new Map<ConnectionId, { since: number; standing: Promise<PairingStatus> }>();
 
   constructor(context: RefusalsContext, lanes: Lanes) {
     this.#context = context;
     this.#lanes = lanes;
   }
 
-  /** The upstream served a file of the connection. */
-  served(connectionId: ConnectionId): void {
-    this.#lanes.reached(connectionId, performance.now());
+  /** The upstream served a file of the connection.
+   * @param begunAt when its download began: a reading of the monotonic clock. When it ended says nothing, for that may be
+   * minutes after the answer began. */
+  served(connectionId: ConnectionId, begunAt: number): void {
+    this.#lanes.reached(connectionId, begunAt);
     this.#answered(connectionId);
   }
 
@@ -88,7 +90,7 @@ export class Refusals {
     if (isGone(error) || kind === 'oversize') {
       const state = isGone(error) ? 'unavailable' : 'failed';
       if (isGone(error)) this.#answered(connectionId);
-      else this.served(connectionId);
+      else this.served(connectionId, begunAt);
       if (await noteGone(db, claim, state, why)) listen({ type: 'gone', connectionId, state, error });
       return undefined;
     }
@@ -117,27 +119,31 @@ export class Refusals {
     if (!isGone(error) && !OF_THE_CONNECTION.has(error.kind)) return undefined;
     const since = isGone(error) ? begunAt : performance.now() - PROVEN_FOR;
     if (this.#lanes.isReached(connectionId, since)) return undefined;
+    const asked = this.#ask(connectionId, since, signal);
     try {
-      const { paired, connected } = await this.#standing(connectionId, signal);
+      const { paired, connected } = await asked.standing;
       if (OF_THE_CONNECTION.has(error.kind) && (paired === false || connected === false)) return error;
     } catch (cause) {
       if (cause instanceof ReplicaError) return cause;
       throw cause;
     }
-    this.#lanes.reached(connectionId, performance.now());
+    this.#lanes.reached(connectionId, asked.since);
     return undefined;
   }
 
-  async #standing(connectionId: ConnectionId, signal: AbortSignal): Promise<PairingStatus> {
+  /** How it stands, as asked since then. */
+  #ask(connectionId: ConnectionId, since: number, signal: AbortSignal) {
+    const before = this.#asking.get(connectionId);
+    if (before !== undefined && before.since >= since) return before;
     const { admission, upstream } = this.#context;
-    let asking = this.#asking.get(connectionId);
-    if (asking === undefined) {
-      asking = admission
-        .ask(connectionId, EXPECTED_BYTES, signal, (key) => upstream.pairingStatus(key, connectionId, signal))
-        .finally(() => this.#asking.delete(connectionId));
-      this.#asking.set(connectionId, asking);
-    }
-    return await asking;
+    const standing = admission
+      .ask(connectionId, EXPECTED_BYTES, signal, (key) => upstream.pairingStatus(key, connectionId, signal))
+      .finally(() => {
+        if (this.#asking.get(connectionId) === asking) this.#asking.delete(connectionId);
+      });
+    const asking = { since: performance.now(), standing };
+    this.#asking.set(connectionId, asking);
+    return asking;
   }
 
   /** @param failures beyond what is tolerated; 0 for none. */

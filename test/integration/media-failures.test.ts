@@ -125,6 +125,66 @@ test('nor is it for having been reached before', async () => {
   expect(kinds('held')).toEqual(['not_found']);
 });
 
+test('nor for a file whose answer had begun before, however late it ends', async () => {
+  const [first, second] = scene.served;
+  let answered = false;
+  let refused = false;
+  await queue(first!);
+  await start({ REQUEST_TIMEOUT: '60s' }, ({ admission }) => {
+    const beside = admission.beside.bind(admission);
+    admission.beside = async (...args) => {
+      const answer = await beside(...args).catch(async (error) => {
+        refused = true;
+        await told('stored');
+        throw error;
+      });
+      answered = true;
+      await waitFor(() => refused, { what: 'the second to be refused' });
+      return answer;
+    };
+  });
+  await waitFor(() => answered, { what: 'the first to be answered' });
+  const notFound: Fault = { kind: 'answer', status: 404 };
+  scene.simulator.faults.script(notFound, 1_000, { route: 'status', connection: second!.connection.id });
+  fails(notFound);
+  await queue(second!);
+  scene.archive.archive.wake();
+  await becomes('stored', 2);
+  expect(kinds('held')).toEqual(['not_found']);
+});
+
+test('nor for what was asked of the connection before', async () => {
+  const [first, second] = scene.served;
+  const notFound: Fault = { kind: 'answer', status: 404 };
+  let told = false;
+  let refused = 0;
+  fails(notFound, 2);
+  await queue(first!);
+  await start({ REQUEST_TIMEOUT: '60s' }, ({ admission }) => {
+    const beside = admission.beside.bind(admission);
+    admission.beside = async (...args) => {
+      return await beside(...args).catch((error) => {
+        refused++;
+        throw error;
+      });
+    };
+    const ask = admission.ask.bind(admission);
+    admission.ask = async (...args) => {
+      const answer = await ask(...args);
+      told = true;
+      await waitFor(() => refused === 2, { what: 'the second to be refused' });
+      return answer;
+    };
+  });
+  await waitFor(() => told, { what: 'the connection to be told of' });
+  scene.simulator.faults.script(notFound, 1, { route: 'status', connection: second!.connection.id });
+  await queue(second!);
+  scene.archive.archive.wake();
+  await becomes('unavailable');
+  await becomes('stored');
+  expect(kinds('held')).toEqual(['not_found']);
+});
+
 test('an attachment that is too large fails once and for all, until somebody says otherwise', async () => {
   const body = randomBytes(5_000);
   const large: Fault = { kind: 'answer', status: 200, body, headers: { 'content-type': 'video/mp4' } };

@@ -80,6 +80,8 @@ test('a sync that cannot ask all keys catches the others up, says so, and does n
   expect(one.stderr).toContain('there may be more');
   // Whose key is there, is all that it asked for.
   expect(await runCommand(['sync', '--connection', 'conn_a'], settings())).toMatchObject({ status: 0 });
+  const named = { ...settings(), WHATSAPP_USE_CONNECTION_IDS: 'conn_a,conn_b' };
+  expect(await runCommand(['sync'], named)).toMatchObject({ status: 0 });
 });
 
 test('what the database knows and the others do not list is of the key that does not answer', async () => {

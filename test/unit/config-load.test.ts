@@ -209,6 +209,25 @@ describe('what has to be there', () => {
     expect(problemsOf({ PGHOST: 'h', ...env })).toEqual([]);
   });
 
+  test.each([
+    [{ PGPORT: 'abc', PGSSLMODE: 'allow', DATABASE_URL: 'postgres://h:1/d?sslmode=require' }, []],
+    [{ PGPORT: 'abc', PGSSLMODE: 'allow', DATABASE_URL: 'postgres://h/d?port=1&sslmode=disable' }, []],
+    [{ PGPORT: 'abc', DATABASE_URL: 'postgres://h/d' }, ['PGPORT']],
+    [{ PGSSLMODE: 'allow', DATABASE_URL: 'postgres://h:1/d' }, ['PGSSLMODE']],
+    [{ PGPORT: 'abc', DATABASE_URL: 'postgres://h:1/d', LISTEN_DATABASE_URL: 'off' }, []],
+    [{ PGPORT: 'abc', DATABASE_URL: 'postgres://h:1/d', LISTEN_DATABASE_URL: 'postgres://h/d' }, ['PGPORT']],
+    [
+      {
+        ...{ PGPORT: 'abc', DATABASE_URL: 'postgres://h:1/d' },
+        ...{ CRM_DATABASE_URL: 'postgres://h/d', CRM_CONTACTS_QUERY: 'select 1' },
+      },
+      ['PGPORT'],
+    ],
+  ])('%j: what no URL leaves open is not looked at', (env, names) => {
+    const problems = problemsOf(env, { database: true, upstream: false });
+    expect(problems).toEqual(names.map((name) => expect.stringMatching(`^${name} `)));
+  });
+
   test('an empty one is none', () =>
     expect(
       problemsOf({ PGHOST: 'h', PGPORT: '', PGSSLMODE: '' }, { database: true, upstream: false }),
