@@ -133,6 +133,7 @@ function marked(source: Buffer, start: number, keys: string[]): string {
   if (copied > start) scratch.copy(source, copied, length);
   const text =
     copied > start ? scratch.bytes.toString('utf8', 0, scratch.at) : source.toString('utf8', start);
+  scratch.end();
   return toMend ? mendSource(text) : text;
 }
 

@@ -23,8 +23,12 @@ export class Scratch {
 
   /** Begins anew. @param at where. */
   begin(at = 0): void {
-    if (this.bytes.length > MAX_KEPT) this.bytes = Buffer.allocUnsafeSlow(this.#least);
     this.at = at;
+  }
+
+  /** What was written has been taken out. */
+  end(): void {
+    if (this.bytes.length > MAX_KEPT) this.bytes = Buffer.allocUnsafeSlow(this.#least);
   }
 
   /** Makes room for so many more bytes. */

@@ -68,6 +68,7 @@ class ArrayWriter extends Scratch {
       bytes.writeInt32BE(value, index * 4);
     const array = Buffer.allocUnsafeSlow(at);
     bytes.copy(array, 0, 0, at);
+    this.end();
     return array;
   }
 

@@ -64,7 +64,7 @@ export class Discovery {
     if (directory.connections.length === 0 && looked.errors.length > 0) throw looked.errors[0];
     for (const error of looked.errors) listen({ type: 'discovery_failed', error });
     if (looked.nameless > 0) listen({ type: 'nameless_keys', keys: looked.nameless });
-    const naming = await this.#nameUnnamed(looked, signal);
+    const naming = await this.#nameUnnamed({ ...looked, named: looked.listed, areListed: true }, signal);
     for (const id of naming.undecided) directory.forget(id);
     const begun = looked.listed.filter((id) => !naming.undecided.includes(id));
     await ensureConnections(db, begun);
@@ -90,7 +90,7 @@ export class Discovery {
   async begin(connectionIds: readonly ConnectionId[], signal: AbortSignal): Promise<readonly ConnectionId[]> {
     const { db, directory } = this.#context;
     directory.assume(connectionIds);
-    const { undecided } = await this.#nameUnnamed({ listed: connectionIds, errors: [] }, signal);
+    const { undecided } = await this.#nameUnnamed({ named: connectionIds, errors: [] }, signal);
     await ensureConnections(
       db,
       connectionIds.filter((id) => !undecided.includes(id)),
@@ -134,14 +134,11 @@ export class Discovery {
    * since, as its account was not listed for a while. Where nothing is, as of an organization that had no account yet,
    * there is nothing to tell.
    */
-  async #nameUnnamed(
-    { listed, errors }: Pick<Looked, 'listed' | 'errors'>,
-    signal: AbortSignal,
-  ): Promise<Naming> {
+  async #nameUnnamed({ named: all, errors, areListed = false }: Named, signal: AbortSignal): Promise<Naming> {
     const { db, maintenance, directory, listen } = this.#context;
     const known = await knownConnections(db);
     const unnamed = known.find((one) => one.connectionId === UNNAMED_CONNECTION);
-    const named = listed.filter((id) => id !== UNNAMED_CONNECTION);
+    const named = all.filter((id) => id !== UNNAMED_CONNECTION);
     if (named.length > 0) this.#idsListed = true;
     if (unnamed === undefined || named.length === 0) return { undecided: [], left: false };
     const { jid, removed } = unnamed;
@@ -182,9 +179,10 @@ export class Discovery {
       return { undecided: [], left: false, renamed: id };
     }
     if (undecided.length > 0) {
-      const begun = await inTransaction(maintenance, BESIDE, (trx) =>
-        beginInstead(trx, UNNAMED_CONNECTION, undecided),
-      );
+      // An id that a person names may be a slip, which must not take the place of what is replicated.
+      const begun =
+        areListed &&
+        (await inTransaction(maintenance, BESIDE, (trx) => beginInstead(trx, UNNAMED_CONNECTION, undecided)));
       // Nothing is stored that could be stored twice.
       if (begun) return { undecided: [], left: false };
       listen({ type: 'discovery_failed', error: cannotTell() });
@@ -192,6 +190,13 @@ export class Discovery {
     // One that is not paired serves nothing that could be lost by waiting.
     return { undecided, left: !removed && errors.length === 0 && !unpaired };
   }
+}
+
+/** Ids that may be that of the connection without one. */
+interface Named extends Pick<Looked, 'errors'> {
+  readonly named: readonly ConnectionId[];
+  /** Whether keys list them; else a person names them. */
+  readonly areListed?: boolean;
 }
 
 /** What became of the connection without a name. */
