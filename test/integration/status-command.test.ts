@@ -146,7 +146,7 @@ test('the table says the same, without colour where nobody looks', async () => {
   expect(stdout).not.toContain('\u001b');
   const lines = stdout.split('\n');
   expect(lines[0]).toMatch(/^connection +state +cursor +rows +caught up +lag +window +worker$/);
-  expect(lines[1]).toMatch(/^conn_a +live +\d{16} +\d+ +\d\d-\d\d \d\d:\d\d +[\d.]+m?s +29d +–$/);
+  expect(lines[1]).toMatch(/^conn_a +live +\d{16} +\d+ +\d\d-\d\d \d\d:\d\d +[\d.]+m?s +30d +–$/);
   expect(stdout).toContain('workers: none alive');
 });
 
