@@ -6,6 +6,7 @@ import { removeFiles } from '../media/removal.ts';
 import type { Replica } from '../replica/replica.ts';
 import { forgettingOf, requireErasureKey } from '../replica/writing.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
+import { keyFingerprints } from '../store/suppressions.ts';
 import { type ErasureCounts, erase, type Foresight, foresee } from '../sync/erase.ts';
 import { type EraseOrder, ErasureRefused, type Who } from '../sync/erase-order.ts';
 import { openStore } from './archiving.ts';
@@ -67,7 +68,8 @@ was erased is recognized by hashes under it. Backups of the database are not tou
             await removeFilesOf(replica, files);
             return;
           }
-          terminal.stdout.write(describe(await foresee(db, order), order));
+          const isFirst = (await keyFingerprints(db)).length === 0;
+          terminal.stdout.write(describe(await foresee(db, order), order, isFirst));
         } catch (error) {
           throw error instanceof ErasureRefused ? new CommandFailed(error.message) : error;
         }
@@ -148,8 +150,13 @@ function renewed(counts: ErasureCounts, { forever }: EraseOrder): string {
     : '';
 }
 
+/** A daemon without the key parks all of its connections at the first erasure, and takes settings at its start alone. */
+const FIRST = `Nobody was erased here before. From then on whatever writes needs this ERASURE_KEY: set it for every daemon, and
+restart them, before you add --yes. One that runs without it writes nothing any more.
+`;
+
 /** For whoever has to see that it is the right person: their JIDs and ids are named here, and nowhere else. */
-function describe({ person: { jids, ids }, counts }: Foresight, order: EraseOrder): string {
+function describe({ person: { jids, ids }, counts }: Foresight, order: EraseOrder, isFirst: boolean): string {
   const { connectionId, forever } = order;
   const lines = [...[...jids].sort(), ...ids.map((id) => `${id.connectionId} ${id.personId}`).sort()].map(
     (name) => `  ${printable(name)}\n`,
@@ -158,5 +165,5 @@ function describe({ person: { jids, ids }, counts }: Foresight, order: EraseOrde
     connectionId === undefined ? 'on all connections, those of later too' : `on ${connectionId} alone`;
   const after = forever ? 'and nothing of them will be stored again' : 'what is from after it will be stored';
   return `Known as\n${lines.join('')}\nWould be removed, ${where}; ${after}:\n${table(counts)}${renewed(counts, order)}
-Nothing was removed: add --yes to do it. It cannot be taken back.\n`;
+${isFirst ? FIRST : ''}Nothing was removed: add --yes to do it. It cannot be taken back.\n`;
 }

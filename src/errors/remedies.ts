@@ -29,7 +29,7 @@ const REMEDIES: Partial<Record<ErrorKind, string>> = {
   not_found: 'the key does not reach this connection; check WHATSAPP_USE_CONNECTION_IDS',
   not_paired: 'pair the WhatsApp account again',
   erasure_key:
-    'set ERASURE_KEY to the key that `erase` was run with, or restore it; without it what was erased would come back',
+    'set ERASURE_KEY to the key that `erase` was run with, and restart; without it what was erased would come back',
   migration_failed:
     'see what `wa-replica doctor` says of the privileges; the text of the error is in the log of Postgres',
   bad_request: 'the upstream refuses the request; check WHATSAPP_USE_CONNECTION_IDS and the key',

@@ -1,17 +1,35 @@
-/** A duration for people, in its greatest unit alone: `93784 s` is `1 d`. */
+const UNITS = [
+  ['d', 86_400],
+  ['h', 3_600],
+  ['min', 60],
+  ['s', 1],
+] as const;
+
+/** A duration for people, in its greatest unit alone, rounded: `93784 s` is `1 d`. */
 export function roughDuration(seconds: number): string {
-  return humanDuration(seconds).split(' ').slice(0, 2).join(' ');
+  return inUnits(seconds, 1);
 }
 
-/** A duration for people, in its two greatest units at most: `850ms` is `0.9 s`, `93784 s` is `1 d 2 h`. */
+/** A duration for people, in its two greatest units at most, rounded: `860ms` is `0.9 s`, `93784 s` is `1 d 2 h`. */
 export function humanDuration(seconds: number): string {
+  return inUnits(seconds, 2);
+}
+
+/** Rounded, not cut: 30 days less a second, the window of a connection that is current, are 30 days. */
+function inUnits(seconds: number, most: 1 | 2): string {
   const sign = seconds < 0 ? '−' : '';
   const s = Math.abs(seconds);
   if (s < 10) return `${sign}${s.toFixed(1)} s`;
-  if (s < 60) return `${sign}${Math.round(s)} s`;
-  const minutes = Math.floor(s / 60);
-  if (minutes < 60) return `${sign}${minutes} min ${Math.floor(s % 60)} s`;
-  const hours = Math.floor(minutes / 60);
-  if (hours < 24) return `${sign}${hours} h ${minutes % 60} min`;
-  return `${sign}${Math.floor(hours / 24)} d ${hours % 24} h`;
+  const first = UNITS.findIndex(([, size]) => s >= size);
+  const last = Math.min(first + most, UNITS.length) - 1;
+  const least = UNITS[last]![1];
+  let rest = Math.round(s / least) * least;
+  // Rounding may have filled a greater unit.
+  const from = UNITS.findIndex(([, size]) => rest >= size);
+  const parts = UNITS.slice(from, from + most).map(([unit, size]) => {
+    const count = Math.floor(rest / size);
+    rest -= count * size;
+    return `${count} ${unit}`;
+  });
+  return `${sign}${parts.join(' ')}`;
 }

@@ -121,8 +121,11 @@ export async function requireCurrentSchema(db: Kysely<Database>, schema: string)
   refuseNewer(version);
   if (version.pending.length > 0) {
     throw new ReplicaError('schema_pending', {
-      where: `the schema lacks ${version.pending.join(', ')}`,
-      hint: 'run `wa-replica migrate`, or start with MIGRATE_ON_START=true',
+      where:
+        version.database === undefined
+          ? `nothing is in the schema ${schema} yet`
+          : `the schema lacks ${version.pending.join(', ')}`,
+      hint: 'run `wa-replica migrate`, or start `run` or `sync` with MIGRATE_ON_START=true, its default',
     });
   }
 }

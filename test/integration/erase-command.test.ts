@@ -61,6 +61,7 @@ test('the preview names whom it means and removes nothing; --yes does it, and te
   expect(preview.stdout).toContain(`Known as\n  ${EVE.phone}\n  ${EVE.lid}\n  ${CONNECTION} ${EVE.id}\n`);
   expect(preview.stdout).toMatch(/messages removed +2\n/);
   expect(preview.stdout).toContain('Nothing was removed: add --yes to do it.');
+  expect(preview.stdout).toContain('set it for every daemon');
   expect(await dump(database)).toEqual(before);
 
   const done = await run(['erase', '--phone', `+${PHONE}`, '--yes']);
@@ -74,6 +75,8 @@ test('the preview names whom it means and removes nothing; --yes does it, and te
   const [receipt] = await database.query('select connection_id, forever, counts from whatsapp.erasures');
   expect(receipt).toMatchObject({ connection_id: '', forever: false, counts: { messages: 2, contacts: 1 } });
 
+  // Whoever writes has the key by now.
+  expect((await run(['erase', '--phone', `+${PHONE}`])).stdout).not.toContain('set it for every daemon');
   // Once more is no mistake: what came since, and was not stored yet, is from before it too.
   const again = await run(['erase', '--phone', `+${PHONE}`, '--yes']);
   expect(again).toMatchObject({

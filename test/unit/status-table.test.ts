@@ -44,7 +44,7 @@ const tableOf = (text: string) => text.split('\n\n')[0]?.split('\n') ?? [];
 test('one line for each connection, and one for the workers', () => {
   expect(describe(report(connection()), false).split('\n')).toEqual([
     'connection     state  cursor            rows              caught up    lag   window  worker',
-    'conn_00000001  live   9007199254740993  9007199254741043  11-23 09:12  4.2s  29d     host-1a2b3c4d',
+    'conn_00000001  live   9007199254740993  9007199254741043  11-23 09:12  4.2s  30d     host-1a2b3c4d',
     '',
     'workers: host-1a2b3c4d (1); times in UTC',
     '',
