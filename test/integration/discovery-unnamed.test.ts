@@ -386,6 +386,18 @@ test('of which nothing was ever stored, it keeps nobody waiting: an organization
   expect(await database.query('select discovered_at from whatsapp.connections')).toEqual([since, since]);
 });
 
+test('of which nothing was ever stored, no slip of a person takes its place', async () => {
+  await ensureConnections(database.db, ['default']);
+  // Whatever is asked fails, so that a slip cannot be told from an outage.
+  simulator.faults.script({ kind: 'internal' }, 50, { route: 'status' });
+  const env = quickSettings(database.url, simulator.url);
+  const { status } = await runCommand(['sync', '--connection', 'conn_slip'], env);
+  expect(status).toBe(1);
+  expect(await database.query('select connection_id from whatsapp.connections')).toEqual([
+    { connection_id: 'default' },
+  ]);
+});
+
 test('of which something was quarantined, it is not taken for one of which nothing is stored', async () => {
   await ensureConnections(database.db, ['default']);
   await database.query(`insert into whatsapp.quarantine (connection_id, kind, record_json, record_sha256, error,
