@@ -106,7 +106,7 @@ async function list({ stdout }: Terminal, db: Kysely<Database>, filters: Filters
   if (letters.length > 0)
     stdout.write(
       textTable(
-        ['id', 'connection', 'kind', 'record', 'code', 'seen', 'last seen', 'resolved'],
+        ['id', 'connection', 'kind', 'record', 'code', 'tries', 'last seen', 'resolved'],
         letters.map(cells),
       ),
     );

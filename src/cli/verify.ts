@@ -57,7 +57,8 @@ export function verifyCommand(terminal: Terminal): Command {
     .addHelpText(
       'after',
       `
-It asks the upstream VERIFY_RATE times a second for each key, at most; raise that for a quick look.
+It asks the upstream VERIFY_RATE times a second for each key, at most, and for a conversation once or more: raise that
+for a quick look.
 
 missing, older and different rows are drift, which --repair mends. So are conflicting ones, which claim a newer version
 than the upstream serves, with other content: which of the two is right is yours to say, see docs/operations.md. Rows
