@@ -167,7 +167,7 @@ test('a consumer of the change feed that loses changes soon, and one that has lo
     status: 0,
     lines: [
       expect.stringMatching(
-        /^! consumer crm: 16 d 0 h behind, and in 13 d 23 h changes are pruned that it has not read$/,
+        /^! consumer crm: 16 d 0 h behind, and in 14 d 0 h changes are pruned that it has not read$/,
       ),
       "    start what reads as it, or SELECT whatsapp.drop_consumer('crm');",
     ],
