@@ -1,5 +1,17 @@
 import { randomBytes } from 'node:crypto';
 import type { Json } from '../model.ts';
+import {
+  BACKSLASH,
+  COLON,
+  isNumberPart,
+  LOWER_U,
+  MINUS,
+  NINE,
+  QUOTE,
+  skipSpace,
+  startOf,
+  ZERO,
+} from './json-bytes.ts';
 import { Scratch } from './scratch.ts';
 import { define, mendSource } from './text.ts';
 
@@ -29,14 +41,6 @@ const SAFE_LENGTH = 15;
 /** For what `JSON.parse` gets. */
 const scratch = new Scratch(1024 ** 2);
 
-const QUOTE = 34;
-const BACKSLASH = 92;
-const LOWER_U = 117;
-const MINUS = 45;
-const ZERO = 48;
-const NINE = 57;
-const COLON = 58;
-
 /**
  * Parses JSON, without what Postgres cannot hold in texts and keys (R10); numbers that a double may not hold come back as
  * marked strings (see {@link exactNumber}).
@@ -45,8 +49,7 @@ const COLON = 58;
  */
 export function parseExact(source: Buffer): unknown {
   const keys: string[] = [];
-  const start = source[0] === 0xef && source[1] === 0xbb && source[2] === 0xbf ? 3 : 0;
-  const value: unknown = JSON.parse(marked(source, start, keys));
+  const value: unknown = JSON.parse(marked(source, keys));
   if (keys.length > 0) restoreKeys(value, keys);
   return value;
 }
@@ -91,7 +94,8 @@ export function int64(value: unknown): string | undefined {
  * them, which costs twice as much: all that is looked for is ASCII, and no byte of any other character is.
  * @param keys gets those that are under names of ours.
  */
-function marked(source: Buffer, start: number, keys: string[]): string {
+function marked(source: Buffer, keys: string[]): string {
+  const start = startOf(source);
   scratch.begin();
   let copied = start;
   let toMend = false;
@@ -143,17 +147,6 @@ function endOfNumber(source: Buffer, at: number): number {
   return end;
 }
 
-function isNumberPart(code: number): boolean {
-  return (
-    (code >= ZERO && code <= NINE) ||
-    code === 46 ||
-    code === 101 ||
-    code === 69 ||
-    code === 43 ||
-    code === MINUS
-  );
-}
-
 /** Whether it is a JSON number, and one that a double may not hold as it is written. */
 function mayLoseDigits(source: Buffer, at: number, end: number): boolean {
   const isWhole = areDigits(source, source[at] === MINUS ? at + 1 : at, end);
@@ -194,8 +187,5 @@ function restoreKeys(value: unknown, keys: readonly string[]): void {
 }
 
 function isBeforeColon(source: Buffer, end: number): boolean {
-  let at = end;
-  for (let code = source[at]; code === 32 || (code !== undefined && code >= 9 && code <= 13); )
-    code = source[++at];
-  return source[at] === COLON;
+  return source[skipSpace(source, end)] === COLON;
 }

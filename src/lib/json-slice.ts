@@ -1,23 +1,27 @@
+import {
+  BACKSLASH,
+  CLOSE_BRACE,
+  CLOSE_BRACKET,
+  COLON,
+  COMMA,
+  OPEN_BRACE,
+  OPEN_BRACKET,
+  QUOTE,
+  skipSpace,
+  startOf,
+} from './json-bytes.ts';
+
 /**
  * Cuts single values out of JSON bytes, so that a record that is quarantined is kept exactly as it came (R9).
  * The bytes must have passed `JSON.parse`; run only for pages that hold a bad record.
  */
-
-const QUOTE = 34;
-const BACKSLASH = 92;
-const OPEN_BRACE = 123;
-const OPEN_BRACKET = 91;
-const CLOSE_BRACE = 125;
-const CLOSE_BRACKET = 93;
-const COMMA = 44;
-const COLON = 58;
 
 /** The elements of the array at `key` of the object that `json` is, as slices of the same memory; empty where there
  * is none. Where the key comes twice the last one counts, as in `JSON.parse`. */
 export function sliceArray(json: Buffer, key: string): Buffer[] {
   let elements: Buffer[] = [];
   // Behind the opening brace.
-  let at = skipSpace(json, skipSpace(json, 0) + 1);
+  let at = skipSpace(json, skipSpace(json, startOf(json)) + 1);
   while (json[at] === QUOTE) {
     const keyEnd = skipString(json, at);
     const name = JSON.parse(json.toString('utf8', at, keyEnd)) as string;
@@ -41,14 +45,6 @@ function elementsOf(json: Buffer, start: number): Buffer[] {
     if (json[at] === COMMA) at = skipSpace(json, at + 1);
   }
   return elements;
-}
-
-function skipSpace(json: Buffer, start: number): number {
-  let at = start;
-  // A byte order mark may lead the text.
-  if (at === 0 && json[0] === 0xef && json[1] === 0xbb && json[2] === 0xbf) at = 3;
-  while (json[at] === 32 || json[at] === 9 || json[at] === 10 || json[at] === 13) at++;
-  return at;
 }
 
 function skipString(json: Buffer, start: number): number {

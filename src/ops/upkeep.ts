@@ -52,9 +52,9 @@ const CLOCK_SLACK = 60_000;
 
 /**
  * What is done beside replicating, on a schedule. When a job was last done is in the database, by connection: so a run
- * that was missed while no worker ran, or while the machine slept, is made up for once, one that was interrupted is gone on with by whoever has the
- * connection then, and where a round takes longer than the schedule's interval, the connection that has waited longest
- * comes first.
+ * that was missed while no worker ran, or while the machine slept, is made up for once, one that was interrupted is gone
+ * on with by whoever has the connection then, and where a round takes longer than the schedule's interval, the connection
+ * that has waited longest comes first.
  */
 export class Upkeep {
   readonly #options: UpkeepOptions;

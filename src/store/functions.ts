@@ -3,15 +3,14 @@ import type { Db } from './database.ts';
 
 /** The functions that migrations make: each looks into the schema that it was made in. */
 const FUNCTIONS = [
-  ...[
-    'consumer_start',
-    'register_consumer',
-    'restart_consumer',
-    'drop_consumer',
-    'read_changes',
-    'ack_changes',
-  ],
-  ...['search_messages', 'tend_search'],
+  'consumer_start',
+  'register_consumer',
+  'restart_consumer',
+  'drop_consumer',
+  'read_changes',
+  'ack_changes',
+  'search_messages',
+  'tend_search',
 ];
 
 /** A function that looks into another schema than the one that it is in. */

@@ -56,6 +56,6 @@ function oneBehind(table: keyof Database): RawBuilder<unknown> {
 }
 
 /** Has the numbers go on behind the rows. The caller sees to it that nobody else does, meanwhile. */
-export async function advance(db: Db, { sequence, highest }: Behind): Promise<void> {
+export async function moveOn(db: Db, { sequence, highest }: Behind): Promise<void> {
   await sql`select setval(${sequence}::regclass, ${highest}::bigint)`.execute(db);
 }

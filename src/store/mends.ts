@@ -1,7 +1,7 @@
 import { type Kysely, sql } from 'kysely';
 import type { Db } from './database.ts';
 import { strayFunctions, turnHome } from './functions.ts';
-import { advance, identitiesBehind } from './identities.ts';
+import { identitiesBehind, moveOn } from './identities.ts';
 import type { Database } from './schema.ts';
 import { inTransaction } from './transaction.ts';
 
@@ -31,7 +31,7 @@ export async function leftovers(db: Db, schema: string): Promise<Leftover[]> {
     found.push({
       what: `the next number of ${behind.table} is not above those of its rows`,
       may: behind.may,
-      mend: (trx) => advance(trx, behind),
+      mend: (trx) => moveOn(trx, behind),
     });
   }
   return found;

@@ -1,28 +1,12 @@
-import type { Kysely } from 'kysely';
-import { ReplicaError } from '../errors/errors.ts';
 import { jitter } from '../lib/backoff.ts';
-import { identifier } from '../lib/identifiers.ts';
 import { sleep } from '../lib/wait.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
-import {
-  beginInstead,
-  ensureConnections,
-  knownConnections,
-  markRemoved,
-  renameConnection,
-} from '../store/connections.ts';
-import type { Database } from '../store/schema.ts';
-import { lockState } from '../store/state.ts';
-import { BESIDE, inTransaction } from '../store/transaction.ts';
-import type { Directory, Looked } from './directory.ts';
+import { ensureConnections, knownConnections, markRemoved } from '../store/connections.ts';
 import type { Listener } from './events.ts';
+import { Naming, type NamingContext } from './naming.ts';
 import { Pairings, type PairingsContext } from './pairings.ts';
 
-export interface DiscoveryContext extends PairingsContext {
-  /** For what may take long. */
-  readonly maintenance: Kysely<Database>;
-  readonly directory: Directory;
-  readonly listen: Listener;
+export interface DiscoveryContext extends PairingsContext, NamingContext {
   readonly removal: Removal;
 }
 
@@ -42,12 +26,12 @@ export class Discovery {
   /** Since when, and how often, connections were missing. */
   readonly #missing = new Map<ConnectionId, { times: number; since: number }>();
   readonly #notFound = new Set<ConnectionId>();
-  /** Ids were listed since the start: from then on a request without the header may mean any of them. */
-  #idsListed = false;
+  readonly #naming: Naming;
 
   constructor(context: DiscoveryContext) {
     this.#context = context;
     this.pairings = new Pairings(context);
+    this.#naming = new Naming(context, this.pairings);
   }
 
   /**
@@ -59,12 +43,12 @@ export class Discovery {
     const { db, upstream, directory, listen } = this.#context;
     const known = await knownConnections(db);
     const active = known.filter((one) => !one.removed).map((one) => one.connectionId);
-    directory.follow(active.filter((id) => id !== UNNAMED_CONNECTION || !this.#idsListed));
+    directory.follow(active.filter((id) => id !== UNNAMED_CONNECTION || !this.#naming.idsListed));
     const looked = await directory.look(upstream, signal);
     if (directory.connections.length === 0 && looked.errors.length > 0) throw looked.errors[0];
     for (const error of looked.errors) listen({ type: 'discovery_failed', error });
     if (looked.nameless > 0) listen({ type: 'nameless_keys', keys: looked.nameless });
-    const naming = await this.#nameUnnamed({ ...looked, named: looked.listed, areListed: true }, signal);
+    const naming = await this.#naming.settle(looked.listed, 'listed', signal);
     for (const id of naming.undecided) directory.forget(id);
     const begun = looked.listed.filter((id) => !naming.undecided.includes(id));
     await ensureConnections(db, begun);
@@ -73,7 +57,8 @@ export class Discovery {
       if (!before.has(connectionId)) listen({ type: 'connection_found', connectionId });
     }
     const missing = looked.missing.filter((id) => id !== UNNAMED_CONNECTION);
-    await this.#judgeMissing(naming.left ? [...missing, UNNAMED_CONNECTION] : missing);
+    const isLeft = naming.left && looked.errors.length === 0;
+    await this.#judgeMissing(isLeft ? [...missing, UNNAMED_CONNECTION] : missing);
     // Once others are listed, it cannot be asked for without its id, and is known by its account alone.
     const unnamed = known.find((one) => one.connectionId === UNNAMED_CONNECTION);
     if (unnamed?.jid == null && directory.connections.includes(UNNAMED_CONNECTION)) {
@@ -90,7 +75,7 @@ export class Discovery {
   async begin(connectionIds: readonly ConnectionId[], signal: AbortSignal): Promise<readonly ConnectionId[]> {
     const { db, directory } = this.#context;
     directory.assume(connectionIds);
-    const { undecided } = await this.#nameUnnamed({ named: connectionIds, errors: [] }, signal);
+    const { undecided } = await this.#naming.settle(connectionIds, 'given', signal);
     await ensureConnections(
       db,
       connectionIds.filter((id) => !undecided.includes(id)),
@@ -127,97 +112,6 @@ export class Discovery {
       this.#missing.delete(id);
     }
   }
-
-  /**
-   * Ids are listed now where there was one connection without a name: it is the one with the same account. Until that
-   * can be told, none of the new ones is begun, or what is stored would be stored twice. The same where it was removed
-   * since, as its account was not listed for a while. Where nothing is, as of an organization that had no account yet,
-   * there is nothing to tell.
-   */
-  async #nameUnnamed({ named: all, errors, areListed = false }: Named, signal: AbortSignal): Promise<Naming> {
-    const { db, maintenance, directory, listen } = this.#context;
-    const known = await knownConnections(db);
-    const unnamed = known.find((one) => one.connectionId === UNNAMED_CONNECTION);
-    const named = all.filter((id) => id !== UNNAMED_CONNECTION);
-    if (named.length > 0) this.#idsListed = true;
-    if (unnamed === undefined || named.length === 0) return { undecided: [], left: false };
-    const { jid, removed } = unnamed;
-    // Nothing can tell any more.
-    if (removed && jid === null) return { undecided: [], left: false };
-    directory.forget(UNNAMED_CONNECTION);
-    const unknown = named.filter((id) => !known.some((one) => one.connectionId === id));
-    const isAsked = jid === null && unknown.length > 0;
-    const told = isAsked ? await this.pairings.accountOf(UNNAMED_CONNECTION, 0, signal) : undefined;
-    const account = jid ?? told?.jid ?? undefined;
-    // All at once: one that hangs keeps no other waiting, and the rate of a key holds for all of them.
-    const found = new AbortController();
-    const decided = AbortSignal.any([signal, found.signal]);
-    const undecided: ConnectionId[] = [];
-    let unpaired = false;
-    let same: ConnectionId | undefined;
-    const judge = async (id: ConnectionId) => {
-      const status =
-        account === undefined ? undefined : await this.pairings.accountOf(id, unknown.length, decided);
-      if (status?.paired === false) unpaired = true;
-      // For one that is removed, none waits that never tells its account.
-      const waits = !removed || status === undefined || status.paired === false;
-      if (status?.jid == null) {
-        if (waits) undecided.push(id);
-      } else if (account !== undefined && isSameAccount(status.jid, account)) {
-        same ??= id;
-        found.abort();
-      }
-    };
-    await Promise.all(unknown.map(judge));
-    if (same !== undefined) {
-      const id = same;
-      const renamed = await inTransaction(maintenance, BESIDE, async (trx) => {
-        await lockState(trx, UNNAMED_CONNECTION);
-        return await renameConnection(trx, UNNAMED_CONNECTION, id);
-      });
-      if (renamed) listen({ type: 'connection_renamed', connectionId: id });
-      return { undecided: [], left: false, renamed: id };
-    }
-    if (undecided.length > 0) {
-      // An id that a person names may be a slip, which must not take the place of what is replicated.
-      const begun =
-        areListed &&
-        (await inTransaction(maintenance, BESIDE, (trx) => beginInstead(trx, UNNAMED_CONNECTION, undecided)));
-      // Nothing is stored that could be stored twice.
-      if (begun) return { undecided: [], left: false };
-      listen({ type: 'discovery_failed', error: cannotTell() });
-    }
-    // One that is not paired serves nothing that could be lost by waiting.
-    return { undecided, left: !removed && errors.length === 0 && !unpaired };
-  }
-}
-
-/** Ids that may be that of the connection without one. */
-interface Named extends Pick<Looked, 'errors'> {
-  readonly named: readonly ConnectionId[];
-  /** Whether keys list them; else a person names them. */
-  readonly areListed?: boolean;
-}
-
-/** What became of the connection without a name. */
-interface Naming {
-  /** Listed connections of which it cannot be told whether they are the unnamed one; they wait. */
-  readonly undecided: readonly ConnectionId[];
-  /** Whether it is still there, and none of the listed ones is known to be it. */
-  readonly left: boolean;
-  readonly renamed?: ConnectionId;
-}
-
-/** A JID may tell the device, which is another one after each pairing. */
-function isSameAccount(jid: string, other: string): boolean {
-  return identifier(jid) === identifier(other);
-}
-
-function cannotTell(): ReplicaError {
-  return new ReplicaError('not_ready', {
-    where: 'telling which of the listed connections is the one without a name',
-    hint: 'it waits for GET /v1/whatsapp/status to name their accounts; see that they are paired',
-  });
 }
 
 /** The time over which the first look at the pairing of connections is spread, in milliseconds. */

@@ -216,6 +216,11 @@ test('nothing begins any more once it is told to stop', async () => {
   // It is still asking what is due.
   await upkeep.stop();
   expect([begun, lines]).toEqual([[], []]);
+  // Nor does it look again because of a gap that is told of meanwhile.
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
+  upkeep.look();
+  expect(vi.getTimerCount()).toBe(0);
 });
 
 test('what is due again is done again, by the same process', async () => {

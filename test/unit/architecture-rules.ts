@@ -71,7 +71,7 @@ const FILES: Readonly<Record<string, readonly string[]>> = {
 const WRITERS = [
   'sync/apply.ts',
   'sync/discard.ts',
-  'sync/discovery.ts',
+  'sync/naming.ts',
   'media/missed.ts',
   'sync/erase.ts',
   'sync/recovery.ts',

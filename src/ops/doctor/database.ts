@@ -29,7 +29,8 @@ export interface ListenCheck {
   readonly own: boolean;
 }
 
-/** Checks reach, version, encoding, collation, durability, role, privileges, row-level security, schema, pooler and clock; stops at what makes the rest pointless. */
+/** Checks reach, version, encoding, collation, durability, role, privileges, row-level security, schema, pooler and clock;
+ * stops at what makes the rest pointless. */
 export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
   const { db, schema } = check;
   const findings: Finding[] = [];
