@@ -22,7 +22,7 @@ export interface NamingContext {
 export interface Named {
   /** Connections of which it cannot be told whether they are that one; they wait. */
   readonly undecided: readonly ConnectionId[];
-  /** Whether it is still there, and none of the others is known to be it. */
+  /** Whether none of the others is known to be it, nor may turn out to be. */
   readonly left: boolean;
   readonly renamed?: ConnectionId;
 }
@@ -88,7 +88,7 @@ export class Naming {
       listen({ type: 'discovery_failed', error: cannotTell() });
     }
     // One that is not paired serves nothing that could be lost by waiting.
-    return { undecided, left: !unnamed.removed && !unpaired };
+    return { undecided, left: !unpaired };
   }
 
   async #compare(
