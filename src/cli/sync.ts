@@ -41,11 +41,9 @@ export function syncCommand(terminal: Terminal): Command {
         const { settings, worker, workerOptions, directory } = replica;
         const { signal } = terminal;
         const onWaiting = (what: string) => void terminal.stderr.write(`waiting for ${what}\n`);
-        await prepareSchema(
-          replica,
-          { migrate: settings.MIGRATE_ON_START, patience: 10_000, onWaiting },
-          signal,
-        );
+        const onMended = (what: string) => void terminal.stderr.write(`mended: ${what}\n`);
+        const how = { migrate: settings.MIGRATE_ON_START, patience: 10_000, onWaiting, onMended };
+        await prepareSchema(replica, how, signal);
         const waiting = await unlessAborted(begin(replica, options.connection, signal), signal);
         // Where they are named, nobody wants what else a key lists.
         const named = options.connection ?? givenConnections(settings);
