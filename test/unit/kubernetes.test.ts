@@ -102,6 +102,8 @@ describe('the deployment', () => {
       'allowPrivilegeEscalation: false',
       'readOnlyRootFilesystem: true',
       'automountServiceAccountToken: false',
+      // Otherwise the environment has variables that are named after Services, ours first of all.
+      'enableServiceLinks: false',
       'drop: [ALL]',
       'type: RuntimeDefault',
     ]) {
