@@ -12,6 +12,8 @@ COPY tsconfig.json tsconfig.build.json ./
 COPY src ./src
 COPY migrations ./migrations
 RUN npm run build
+# The command, for `docker exec`.
+RUN chmod 755 dist/src/bin.js && mkdir bin && ln -s /app/dist/src/bin.js bin/wa-replica
 
 FROM node:24-bookworm-slim AS dependencies
 WORKDIR /app
@@ -30,6 +32,7 @@ WORKDIR /app
 COPY LICENSE ./
 COPY --from=dependencies /app/node_modules ./node_modules
 COPY --from=build /app/dist ./dist
+COPY --from=build /app/bin /usr/local/bin/
 # The image's user `node`, as a number, so that Kubernetes can see that it is not root. Nothing is written to disk.
 USER 1000:1000
 STOPSIGNAL SIGTERM

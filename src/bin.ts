@@ -21,12 +21,11 @@ if (major < 24) {
   // As PID 1 a signal without a handler is lost, and loading takes a moment. Nothing is touched yet: the daemon has
   // ended well, any other command has not done what it should.
   const early = () => process.exit(process.argv[2] === 'run' ? 0 : 1);
-  process.on('SIGTERM', early);
-  process.on('SIGINT', early);
+  const signals = ['SIGTERM', 'SIGINT', 'SIGHUP'];
+  for (const signal of signals) process.on(signal, early);
   import('./main.ts').then((main) => {
     const done = main.main();
-    process.off('SIGTERM', early);
-    process.off('SIGINT', early);
+    for (const signal of signals) process.off(signal, early);
     return done;
   });
 }

@@ -11,13 +11,16 @@ import { errorFields } from './ops/logger.ts';
 /** argv → command → exit status. */
 export async function main(): Promise<void> {
   const stopping = new AbortController();
+  const stop = (signal: string) => stopping.abort(new DOMException(`${signal} received`, 'AbortError'));
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       // A second signal ends the process where it stands (R16).
       if (stopping.signal.aborted) process.exit(1);
-      stopping.abort(new DOMException(`${signal} received`, 'AbortError'));
+      stop(signal);
     });
   }
+  // Of a terminal that closes. Its shell and the kernel may both say so: a second one asks for no haste.
+  process.on('SIGHUP', () => stop('SIGHUP'));
   // A log that cannot be written (a full disk) ends nothing, and nobody could be told of it.
   process.stderr.on('error', () => {});
   const around = { stdout: process.stdout, stderr: process.stderr, signal: stopping.signal };

@@ -103,16 +103,21 @@ export async function run(
   // Without a lease it is on standby only once it has looked for one; the second look comes after the first has ended.
   let looks = 0;
   const window = windowWatch(replica, log);
-  const health = healthOptions(replica, () => worker.size > 0 || looks > 1, window);
+  const settled = () => worker.size > 0 || looks > 1;
+  const health = healthOptions(replica, settled, window);
   const service = new Service(createNotifier(process.env, log), {
     healthy: () => overdue(health).length === 0,
-    status: () => summary(health),
+    status: () => (settled() ? summary(health) : 'looking for connections'),
   });
   // First of all: whoever looks while Postgres or the upstream is waited for must get an answer.
   const http = await serveHttp(replica, health, watchers.metrics, log);
   try {
+    let told = 0;
     const onLook = () => {
       looks++;
+      // Not only with the next sign of life: `systemctl status` is what one looks at after a start.
+      if (worker.size !== told) service.tell();
+      told = worker.size;
     };
     await replicate(replica, { ...watchers, service, window, onLook }, log, signal);
   } finally {

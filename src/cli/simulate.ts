@@ -54,8 +54,7 @@ async function serve(options: Partial<SimulatorOptions>): Promise<void> {
   const ids = [...simulator.world.connections.keys()].join(',');
   process.stdout.write(`${simulator.url} key=${options.apiKey} connections=${ids} seed=${options.seed}\n`);
   await new Promise<void>((resolve) => {
-    process.once('SIGINT', () => resolve());
-    process.once('SIGTERM', () => resolve());
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => resolve());
   });
   await simulator.close();
 }

@@ -177,14 +177,25 @@ function checkProxies(env: Environment, problems: string[]): void {
   }
 }
 
+/**
+ * What Kubernetes puts into every pod for each Service of its namespace, unless `enableServiceLinks` is false, and Docker
+ * for a link: with a Service called `wa-replica`, or `wa-replica-postgres`, under names that begin as ours.
+ */
+const SERVICE_LINK = /_SERVICE_(HOST|PORT(_\w+)?)$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$/;
+
+function isServiceLink(name: string, value = ''): boolean {
+  // By its value, since `WA_REPLICA_PORT=8080` is a slip.
+  return SERVICE_LINK.test(name) || (name.endsWith('_PORT') && /^(tcp|udp|sctp):\/\//.test(value));
+}
+
 /** Names that are nearly, but not quite, a setting's. */
 function checkNames(env: Environment, problems: string[]): string[] {
   const known = (Object.entries(SETTINGS) as [string, Setting][]).flatMap(([name, { secret }]) =>
     secret ? [name, `${name}_FILE`] : [name],
   );
   const warnings: string[] = [];
-  for (const name of Object.keys(env)) {
-    if (known.includes(name)) continue;
+  for (const [name, value] of Object.entries(env)) {
+    if (known.includes(name) || isServiceLink(name, value)) continue;
     const near = known.find((one) => isNear(name.toUpperCase(), one));
     const meant = near === undefined ? '' : `; ${near} is meant?`;
     if (name.startsWith('WA_REPLICA_')) problems.push(`${name} is no setting of wa-replica${meant}`);

@@ -60,7 +60,9 @@ export async function demo(
   // What was begun is ended the other way round, however far the start came.
   const ending = new AsyncDisposableStack();
   try {
-    const dir = await mkdtemp(join(tmpdir(), 'wa-replica-demo-'));
+    const dir = await mkdtemp(join(tmpdir(), 'wa-replica-demo-')).catch((error: unknown) => {
+      throw new DemoFailed(`no folder can be made in ${tmpdir()} (${codeOf(error)}): set TMPDIR to another`);
+    });
     const begun: Begun = { dir };
     const abandon = () => endAtOnce(begun);
     process.on('exit', abandon);

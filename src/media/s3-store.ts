@@ -11,7 +11,7 @@ import {
   S3Client,
   S3ServiceException,
 } from '@aws-sdk/client-s3';
-import { clearFolder } from './incoming.ts';
+import { absent, clearFolder } from './incoming.ts';
 import { extensionOf } from './mime-types.ts';
 import type { S3Options } from './open-store.ts';
 import { judgeOwner, OWNER_FILE, type Owner, ownerText } from './owner.ts';
@@ -163,12 +163,26 @@ export class S3Store implements MediaStore {
 
   /** In a folder that all accounts share anyone can be first: what is put there, and taken away, would be theirs. */
   async #makeIncoming(): Promise<void> {
-    await mkdir(this.incoming, { recursive: true, mode: 0o700 });
-    const found = await lstat(this.incoming);
+    const found = await this.#incomingFolder();
     const mine = this.#account === undefined || (found.uid === this.#account && (found.mode & 0o022) === 0);
     if (found.isDirectory() && mine) return;
     const hint = `another account has made ${path.basename(this.incoming)} in the temporary folder: remove it, or set TMPDIR`;
     throw storeError({ code: 'EPERM' }, 'opening the archive', hint);
+  }
+
+  async #incomingFolder() {
+    try {
+      // Whether its parent is missing is asked first: of a file system that only reads, `recursive` says ENOENT.
+      await mkdir(this.incoming, { mode: 0o700 }).catch(
+        absent(() => mkdir(this.incoming, { recursive: true, mode: 0o700 })),
+      );
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') {
+        const hint = `files on their way need room in the temporary folder, ${path.dirname(this.incoming)}: make it writable (in a container, a tmpfs or volume there), or set TMPDIR`;
+        throw storeError(error, 'opening the archive', hint);
+      }
+    }
+    return await lstat(this.incoming);
   }
 
   /** Undefined where there is no such object. */

@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import { type Logger, pino } from 'pino';
 import pretty from 'pino-pretty';
 import { codeOf, recognize } from '../errors/errors.ts';
@@ -9,17 +10,20 @@ export interface LogOptions {
   readonly level: string;
   readonly format: 'json' | 'pretty';
   readonly stream: NodeJS.WritableStream;
+  /** Whether the stream leads into systemd's journal. */
+  readonly journal?: boolean;
 }
 
 /**
  * The log: one event per line, with stable names. Errors are logged as kind, code and place, never by their text,
  * which may quote a value or hold a URL with a password (R18).
  */
-export function createLogger({ level, format, stream }: LogOptions): Logger {
+export function createLogger({ level, format, stream, journal = false }: LogOptions): Logger {
+  const json = journal ? withPriorities(stream) : stream;
   const destination =
     format === 'pretty'
       ? pretty({ destination: stream, sync: true, ignore: 'pid,hostname', colorize: showsColours(stream) })
-      : stream;
+      : json;
   return pino(
     {
       level,
@@ -29,6 +33,28 @@ export function createLogger({ level, format, stream }: LogOptions): Logger {
     },
     destination,
   );
+}
+
+/** Syslog's priorities, by pino's levels. */
+const PRIORITIES: Readonly<Record<number, number>> = { 20: 7, 30: 6, 40: 4, 50: 3, 60: 2 };
+
+/** Before each line its priority, as sd-daemon(3) has it: the journal takes that off, and `journalctl -p warning` finds it. */
+function withPriorities(stream: NodeJS.WritableStream) {
+  return {
+    // Has pino set the level below before each line.
+    [Symbol.for('pino.metadata')]: true,
+    lastLevel: 30,
+    write(line: string) {
+      stream.write(`<${PRIORITIES[this.lastLevel] ?? 6}>${line}`);
+    },
+  };
+}
+
+/** Whether stderr leads into the journal, as systemd says in `JOURNAL_STREAM`: it may have been led elsewhere since. */
+export function stderrIsJournal(env: Readonly<Record<string, string | undefined>>): boolean {
+  if (!env.JOURNAL_STREAM) return false;
+  const { dev, ino } = fstatSync(process.stderr.fd, { bigint: true });
+  return env.JOURNAL_STREAM === `${dev}:${ino}`;
 }
 
 /** The fields of an error that are safe to log. */

@@ -74,10 +74,13 @@ export class Service {
     if (this.#notifier === undefined) return;
     await this.#notifier.send('READY=1', `STATUS=${this.#options.status()}`);
     const { watchdog } = this.#notifier;
-    this.#every(watchdog === undefined ? STATUS_EVERY : watchdog / 3, () => {
-      const alive = this.#options.healthy() ? ['WATCHDOG=1'] : [];
-      void this.#notifier?.send(...alive, `STATUS=${this.#options.status()}`);
-    });
+    this.#every(watchdog === undefined ? STATUS_EVERY : watchdog / 3, () => this.tell());
+  }
+
+  /** A sign of life, with the status as it is now. */
+  tell(): void {
+    const alive = this.#options.healthy() ? ['WATCHDOG=1'] : [];
+    void this.#notifier?.send(...alive, `STATUS=${this.#options.status()}`);
   }
 
   /** The service ends, with this long for it, in milliseconds. */

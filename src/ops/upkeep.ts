@@ -3,6 +3,7 @@ import { codeOf, recognize } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Database } from '../store/schema.ts';
 import { nextFor, noteDone } from '../store/upkeep.ts';
+import { Faults } from './faults.ts';
 import { errorFields, type Logger } from './logger.ts';
 import { Schedule } from './schedule.ts';
 
@@ -65,6 +66,8 @@ export class Upkeep {
   readonly #nextAt = new Map<Job, number>();
   /** What is under way, by job and key; a worker's own by the job alone. */
   readonly #lanes = new Map<Job, Map<object, Promise<void>>>();
+  /** Of the looks for what is due, which come every half a minute whatever the schedule. */
+  readonly #faults: ReadonlyMap<Job, Faults>;
   #timer: NodeJS.Timeout | undefined;
   /** Milliseconds since 1970. */
   #lookedAt = 0;
@@ -72,6 +75,7 @@ export class Upkeep {
   constructor(options: UpkeepOptions) {
     this.#options = options;
     this.#schedules = new Map(options.jobs.map((job) => [job, new Schedule(job.cron)]));
+    this.#faults = new Map(options.jobs.map((job) => [job, new Faults('looking for upkeep')]));
     for (const job of options.jobs) this.#lanes.set(job, new Map());
     options.signal.addEventListener('abort', () => this.#stopping.abort(options.signal.reason), {
       once: true,
@@ -154,12 +158,14 @@ export class Upkeep {
     try {
       while (!signal.aborted) {
         const connectionId = await this.#next(job, key);
+        this.#faults.get(job)!.over();
         if (connectionId === undefined || signal.aborted) return;
         if (!(await this.#run(job, connectionId))) return;
       }
     } catch (error) {
-      // The database is out of reach; the next look comes soon.
-      if (!signal.aborted) log.warn({ job: job.name, ...errorFields(error) }, 'upkeep failed');
+      // The next look comes soon.
+      const fault = signal.aborted ? undefined : this.#faults.get(job)!.note(error);
+      if (fault !== undefined) log.warn({ job: job.name, ...fault }, 'upkeep failed');
     }
   }
 

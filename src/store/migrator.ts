@@ -81,11 +81,23 @@ export async function migrate(
   }
 }
 
-/** Kysely goes on where it may not make it, and what then fails tells nothing. */
+/**
+ * Kysely goes on where it may not make it, or its tables in it, and what then fails tells nothing.
+ * @throws ReplicaError `migration_failed` where the schema is there, and the role may make nothing in it.
+ */
 async function makeSchema(trx: Transaction<Database>, schema: string): Promise<void> {
-  const { rows } = await sql`select from pg_namespace where nspname = ${schema}`.execute(trx);
+  const { rows } = await sql<{ may: boolean; role: string }>`
+    select has_schema_privilege(oid, 'create') as may, quote_ident(current_user) as role
+    from pg_namespace where nspname = ${schema}`.execute(trx);
   // Asked for first: `if not exists` wants the privilege also where it exists.
-  if (rows.length === 0) await sql`create schema ${sql.id(schema)}`.execute(trx);
+  if (rows[0] === undefined) await sql`create schema ${sql.id(schema)}`.execute(trx);
+  else if (!rows[0].may) {
+    throw new ReplicaError('migration_failed', {
+      where: `preparing the schema ${schema}`,
+      code: '42501',
+      hint: `${rows[0].role} may make nothing there: migrate as the owner of the tables; where there are none yet, GRANT CREATE ON SCHEMA ${schema} TO ${rows[0].role} does, too`,
+    });
+  }
 }
 
 /** Waits for the lock however long, whatever lock_timeout the role has for the migration itself. */

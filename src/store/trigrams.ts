@@ -43,5 +43,5 @@ export const NO_EXTENSION: PartsObstacle = {
   message: 'parts of words have no index: pg_trgm cannot be created',
   hint:
     'as a role that may, `create extension pg_trgm` in this database (it comes with postgresql-contrib), ' +
-    'then restart `run` or run `wa-replica migrate`; or set SEARCH=on',
+    'then restart `run`, or run `wa-replica migrate` as the owner of the tables; or set SEARCH=on',
 };

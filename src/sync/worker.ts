@@ -4,7 +4,7 @@ import type { ConnectionId } from '../model.ts';
 import { type Lease, releaseLease } from '../store/leases.ts';
 import { announceLeases } from '../store/notify.ts';
 import { signOff } from '../store/workers.ts';
-import type { SyncEvent } from './events.ts';
+import type { Listener, SyncEvent } from './events.ts';
 import { ConnectionLoop, type LoopContext, type LoopEnd, type OncePolicy } from './loop.ts';
 import type { LoopHealth } from './standing.ts';
 import { Tending, type TendingOptions } from './tending.ts';
@@ -31,13 +31,19 @@ export class Worker {
   readonly #held = new Map<ConnectionId, Held>();
   readonly #stopping = new AbortController();
   readonly #tending: Tending;
+  /** The end was not waited for. */
+  #dropped = false;
+  /** What is in hand then loses its pools, and that it fails is no news. */
+  readonly #listen: Listener = (event) => {
+    if (!this.#dropped) this.#context.listen(event);
+  };
 
   constructor(context: LoopContext, options: WorkerOptions) {
     this.#context = context;
     this.#options = options;
     const loopOf = (connectionId: ConnectionId) => this.#held.get(connectionId)?.loop;
     const loops = () => [...this.#held.values()].map(({ loop }) => loop);
-    this.#tending = new Tending(options, context.listen, { loopOf, loops }, this.#stopping.signal);
+    this.#tending = new Tending(options, this.#listen, { loopOf, loops }, this.#stopping.signal);
   }
 
   get id(): string {
@@ -157,6 +163,7 @@ export class Worker {
       sleep(this.#options.shutdownTimeout, late.signal).then(() => false),
     ]);
     late.abort();
+    this.#dropped = !finished;
     void this.#tending.end();
     return finished;
   }
@@ -168,7 +175,7 @@ export class Worker {
       await announceLeases(this.#options.control);
     } catch (cause) {
       const error = ReplicaError.from('internal', cause, 'signing off');
-      this.#context.listen({ type: 'worker_failed', error, failures: 1 });
+      this.#listen({ type: 'worker_failed', error, failures: 1 });
     }
   }
 
@@ -202,7 +209,7 @@ export class Worker {
     } catch (cause) {
       // It runs out by itself.
       const error = ReplicaError.from('internal', cause, 'returning a lease');
-      this.#context.listen({ type: 'worker_failed', error, failures: 1 });
+      this.#listen({ type: 'worker_failed', error, failures: 1 });
     }
   }
 }

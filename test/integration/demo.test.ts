@@ -60,6 +60,15 @@ test('a second signal waits for nothing, and leaves nothing behind either', asyn
     await waitFor(async () => !(await isAlive(Number(pid))), { what: `the end of ${pid}` });
 });
 
+test('a demo that gets no folder says where it wanted one', async () => {
+  const TMPDIR = path.join(tmpdir(), 'wa-replica-test-that-is-not-there');
+  const { status, stderr } = await runCli(['demo'], { TMPDIR });
+  expect([status, stderr]).toEqual([
+    1,
+    `wa-replica: no folder can be made in ${TMPDIR} (ENOENT): set TMPDIR to another\n`,
+  ]);
+});
+
 test('a demo whose daemon ends shows its last words, and fails', async () => {
   const demo = startCli(['demo', '--messages', '300', '--connections', '1'], {});
   await waitFor(() => /live +\d+/.test(demo.stdout), { what: 'the live table' });

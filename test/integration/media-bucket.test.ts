@@ -7,6 +7,7 @@ import {
   mkdirSync,
   readdirSync,
   readlinkSync,
+  rmSync,
   symlinkSync,
   utimesSync,
   writeFileSync,
@@ -127,6 +128,11 @@ test('a folder on the way to a bucket that somebody else made is neither used no
     await expect(scene.store.check(anOwner('x'))).rejects.toMatchObject(refused);
     await expect(sweep(database.db, scene.store, signal)).rejects.toMatchObject(refused);
     expect(existsSync(old)).toBe(true);
+    // Nor is the bucket blamed where none can be made.
+    rmSync(folder.path, { recursive: true });
+    writeFileSync(folder.path, '');
+    const told = { kind: 'media_store', code: 'ENOTDIR', hint: expect.stringContaining('TMPDIR') };
+    await expect(scene.store.check(anOwner('x'))).rejects.toMatchObject(told);
   } finally {
     if (before === undefined) delete process.env.TMPDIR;
     else process.env.TMPDIR = before;

@@ -51,6 +51,15 @@ test('a role that may not make the schema is told so, and where to look', async 
         /migration_failed: preparing the schema \w+: 42501\n.*`wa-replica doctor`/,
       ),
     });
+    // Nor where it is there, as roles.sql makes it, and the role may make nothing in it.
+    await database.query(`create schema whatsapp; grant usage on schema whatsapp to ${role}`);
+    expect(await runCommand(['migrate'], { DATABASE_URL: url.href })).toMatchObject({
+      status: 1,
+      stderr: expect.stringMatching(
+        /migration_failed: preparing the schema \w+: 42501\n.* may make nothing there: migrate as the owner/,
+      ),
+    });
+    await database.query('drop schema whatsapp');
   } finally {
     await database.query(`drop role ${role}`);
   }

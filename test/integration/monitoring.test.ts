@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse, stringify } from 'yaml';
 import { remedy } from '../../src/errors/remedies.ts';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
+import type { ConnectionState } from '../../src/store/status.ts';
 import { type CliProcess, startCli } from '../support/cli.ts';
 import { httpOf } from '../support/daemons.ts';
 import { useTestDatabase } from '../support/database.ts';
@@ -173,6 +174,25 @@ test.each(expressions)('%s names only what /metrics has', (_, expr) => {
     expect([label, series.some((one) => one.includes(`${label}="`))]).toEqual([label, true]);
   }
   expect(metrics.length > 0 || expr.includes('up{')).toBe(true);
+});
+
+test('states that are asked for are states of a connection', () => {
+  const states: Record<ConnectionState, true> = {
+    starting: true,
+    catching_up: true,
+    live: true,
+    backing_off: true,
+    parked: true,
+    stalled: true,
+    removed: true,
+  };
+  const asked = expressions.flatMap(([name, expr]) =>
+    [...expr.matchAll(/\bstate=~?"([^"]*)"/g)].map(([, values = '']) => [name, values.split('|')] as const),
+  );
+  expect(asked.length).toBeGreaterThan(2);
+  for (const [name, values] of asked)
+    for (const value of values)
+      expect([name, Object.keys(states)]).toEqual([name, expect.arrayContaining([value])]);
 });
 
 describe('the dashboard', () => {

@@ -39,8 +39,12 @@ describe.skipIf(!has('systemd-notify') || !has('python3'))('the notify protocol'
     rmSync(dir, { recursive: true, force: true });
   });
 
-  test('READY after the schema, signs of life with a status, STOPPING at the end', async () => {
-    const socket = path.join(dir, 'notify');
+  // The second never gets to a sign of life by the clock: the status comes with the connections all the same.
+  test.each([
+    ['600000', 3],
+    ['6000000000', 1],
+  ])('READY, signs of life with a status, STOPPING: every %s µs', async (WATCHDOG_USEC, signs) => {
+    const socket = path.join(dir, `notify-${WATCHDOG_USEC}`);
     const receiver = spawn('python3', ['-c', RECEIVER, socket]);
     let heard = '';
     receiver.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -51,14 +55,12 @@ describe.skipIf(!has('systemd-notify') || !has('python3'))('the notify protocol'
       const env = {
         ...quickSettings(database.url, simulator.url),
         NOTIFY_SOCKET: socket,
-        WATCHDOG_USEC: '600000',
+        WATCHDOG_USEC,
       };
       const daemon = startCli(['run'], env);
-      await waitFor(() => /READY=1;STATUS=\d connections/.test(heard), {
-        what: 'READY=1',
-      });
-      await waitFor(() => heard.includes('WATCHDOG=1;STATUS=2 connections, 2 replicating'), {
-        what: 'a sign of life',
+      await waitFor(() => heard.includes('READY=1;STATUS=looking for connections'), { what: 'READY=1' });
+      await waitFor(() => heard.split('WATCHDOG=1;STATUS=2 connections, 2 replicating').length > signs, {
+        what: 'signs of life',
       });
       expect(heard.indexOf('EXTEND_TIMEOUT_USEC=')).toBeLessThan(heard.indexOf('READY=1'));
       expect(await daemon.kill('SIGTERM')).toBe(0);
@@ -82,6 +84,13 @@ describe.skipIf(!has('systemd-analyze'))('the unit', () => {
     });
     const exposure = Number(/Overall exposure level[^:]*: ([\d.]+)/.exec(text)?.[1]);
     expect(exposure).toBeLessThan(2);
+  });
+
+  test('is started again however it ended, but after wrong settings', () => {
+    const unit = readFileSync(UNIT, 'utf8');
+    // SIGHUP, SIGINT and SIGTERM are no failures for systemd, whoever sent them.
+    expect(unit).toMatch(/^Restart=always$/m);
+    expect(unit).toMatch(/^RestartPreventExitStatus=2$/m);
   });
 
   test('leaves no memory on the disk where the watchdog aborts it', () => {

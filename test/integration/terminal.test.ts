@@ -1,7 +1,7 @@
 /** The process itself: what it does where the terminal, its streams and its folder are not as one is used to. */
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -119,4 +119,19 @@ test.skipIf(noTerminal)('progress stays on its line, on a narrow terminal too', 
   const lines = output.split('\r\u001b[K').filter((line) => line.includes(' conversations, '));
   expect(lines.length).toBeGreaterThan(2);
   expect(Math.max(...lines.map((line) => line.length))).toBe(39);
+});
+
+test('lines for the journal have their priority before them, those for a file have not', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'wa-replica-test-'));
+  const file = path.join(folder, 'stderr');
+  await writeFile(file, '');
+  const { dev, ino } = await stat(file, { bigint: true });
+  // It has nothing to start with, and says only that it begins.
+  const run = `WA_REPLICA_SCHEMA=none_here MIGRATE_ON_START=false HTTP_PORT=off ${BIN} run 2> "${file}"`;
+  expect(await shell(`JOURNAL_STREAM=${dev}:${ino} ${run}`)).toEqual({ status: 1, output: '' });
+  expect(await readFile(file, 'utf8')).toMatch(/^<6>{"level":"info",[^\n]*"msg":"starting"}\n/);
+  // Led elsewhere than systemd has led it.
+  expect(await shell(`JOURNAL_STREAM=${dev}:${ino + 1n} ${run}`)).toEqual({ status: 1, output: '' });
+  expect(await readFile(file, 'utf8')).toMatch(/^{"level":"info",/);
+  await rm(folder, { recursive: true });
 });

@@ -307,3 +307,35 @@ test('what each worker does for itself is not begun twice, its end is waited for
   await upkeep.stop();
   expect([begun, ended, lines]).toEqual([1, true, []]);
 });
+
+test('an outage of Postgres is no failure of upkeep, and a fault is told as often as its count doubles', async () => {
+  let failure = 'ECONNREFUSED';
+  let looks = 0;
+  const { upkeep } = start({
+    among: async () => {
+      looks++;
+      throw Object.assign(new Error('whatever'), { code: failure });
+    },
+  });
+  // A look passes over a key whose last one has not ended.
+  const look = async () => {
+    const before = looks;
+    await waitFor(
+      () => {
+        upkeep.look();
+        return looks >= before + 2;
+      },
+      { what: 'both keys to be looked at' },
+    );
+  };
+  await look();
+  await look();
+  expect(lines).toEqual([]);
+  failure = '42501';
+  while (looks < 40) await look();
+  await upkeep.stop();
+  const told = lines.map(({ msg, job, failures }) => [msg, job, failures]);
+  const [first] = told;
+  expect(first).toEqual(['upkeep failed', 'it', 1]);
+  expect(told.length).toBeLessThan(8);
+});

@@ -53,6 +53,30 @@ test.each([
   expect(problemsOf({ [name]: 'x' })).toEqual([expect.stringMatching(problem)]);
 });
 
+test('that Kubernetes gives to the Services of a namespace are no matter', () => {
+  const of = (service: string) => ({
+    [`${service}_SERVICE_HOST`]: '10.0.0.1',
+    [`${service}_SERVICE_PORT`]: '80',
+    [`${service}_SERVICE_PORT_HTTP`]: '80',
+    [`${service}_PORT`]: 'tcp://10.0.0.1:80',
+    [`${service}_PORT_80_TCP`]: 'tcp://10.0.0.1:80',
+    [`${service}_PORT_80_TCP_PROTO`]: 'tcp',
+    [`${service}_PORT_80_TCP_PORT`]: '80',
+    [`${service}_PORT_80_TCP_ADDR`]: '10.0.0.1',
+    [`${service}_PORT_53_UDP`]: 'udp://10.0.0.1:53',
+  });
+  const env = { ...of('WA_REPLICA'), ...of('WA_REPLICA_POSTGRES') };
+  expect(loadSettings(env, NONE).warnings).toEqual([]);
+});
+
+test.each([
+  ['WA_REPLICA_PORT', '8080'],
+  ['WA_REPLICA_SERVICE', 'x'],
+  ['WA_REPLICA_PORT_TCP', '8080'],
+])('%s is none of these', (name, value) => {
+  expect(problemsOf({ [name]: value })).toEqual([`${name} is no setting of wa-replica`]);
+});
+
 test.each(['HTTPS_PROXY', 'http_proxy'])('%s is a URL, or empty', (name) => {
   for (const text of ['http://proxy:3128', 'HTTPS://me:secret@proxy', 'socks5://proxy', '']) {
     loadSettings({ [name]: text }, NONE);

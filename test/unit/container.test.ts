@@ -66,7 +66,11 @@ describe('Dockerfile', () => {
       'COPY LICENSE ./',
       'COPY --from=dependencies /app/node_modules ./node_modules',
       'COPY --from=build /app/dist ./dist',
+      'COPY --from=build /app/bin /usr/local/bin/',
     ]);
+    // What `docker exec … wa-replica status` finds, as every text of ours calls it.
+    const [name, file] = Object.entries(packageJson.bin)[0]!;
+    expect(all.join('\n')).toContain(`chmod 755 ${file} && mkdir bin && ln -s /app/${file} bin/${name}`);
     const dependencies = stages.find(([from]) => from!.endsWith(' AS dependencies'))!;
     expect(dependencies.join('\n')).toContain('npm ci --omit=dev --omit=optional');
     const [uid] = /(?<=^USER )\d+(?=:\d+$)/.exec(last.find((line) => line.startsWith('USER')) ?? '') ?? [];

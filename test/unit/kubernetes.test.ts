@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import path from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
 import packageJson from '../../package.json' with { type: 'json' };
 import { SETTINGS, type Setting } from '../../src/config/settings.ts';
 
@@ -26,6 +27,14 @@ const deployment = read('deployment.yaml');
 const secret = read('secret.yaml');
 const kustomization = read('kustomization.yaml');
 
+/** As Kubernetes reads it, to which 0440 is octal. */
+const manifest = (name: string) => parse(read(name), { version: '1.1' });
+const pod = manifest('deployment.yaml').spec.template.spec as {
+  readonly securityContext: object;
+  readonly containers: readonly Record<string, { readonly httpGet?: { readonly port: string } }>[];
+  readonly volumes: readonly { readonly secret: { readonly defaultMode: number } }[];
+};
+
 test('kubectl apply -k takes every file here', () => {
   const listed = [...kustomization.matchAll(/^ {2}- (\S+\.yaml)$/gm)].map((match) => match[1]);
   const there = readdirSync(FOLDER).filter((name) => name !== 'kustomization.yaml');
@@ -38,6 +47,17 @@ test.each(readdirSync(FOLDER))('%s has spaces for indentation, no tabs, and a ki
   expect(valuesOf(text, 'apiVersion').length).toBe(1);
   for (const line of text.split('\n'))
     expect(line.length - line.trimStart().length).toSatisfy((n: number) => n % 2 === 0);
+});
+
+test.each([
+  ['namespace.yaml', 'v1', 'Namespace'],
+  ['secret.yaml', 'v1', 'Secret'],
+  ['deployment.yaml', 'apps/v1', 'Deployment'],
+  ['service.yaml', 'v1', 'Service'],
+  ['poddisruptionbudget.yaml', 'policy/v1', 'PodDisruptionBudget'],
+  ['kustomization.yaml', 'kustomize.config.k8s.io/v1beta1', 'Kustomization'],
+])('%s is of %s, a %s', (name, apiVersion, kind) => {
+  expect(manifest(name)).toMatchObject({ apiVersion, kind });
 });
 
 describe('the parts name each other', () => {
@@ -71,6 +91,20 @@ describe('the parts name each other', () => {
     for (const probed of valuesOf(deployment, 'path')) expect(routes).toContain(`path: '${probed}'`);
   });
 
+  test('every probe asks at the port that there is', () => {
+    const [container] = pod.containers;
+    expect(container!.ports).toEqual([{ name: 'http', containerPort: 8080 }]);
+    for (const probe of ['startupProbe', 'livenessProbe', 'readinessProbe'])
+      expect([probe, container![probe]!.httpGet?.port]).toEqual([probe, 'http']);
+  });
+
+  test('the account is the one of the image, and its group may read the secret', () => {
+    const dockerfile = readFileSync(path.join(FOLDER, '../../Dockerfile'), 'utf8');
+    const [, uid, gid] = /^USER (\d+):(\d+)$/m.exec(dockerfile)!.map(Number);
+    expect(pod.securityContext).toMatchObject({ runAsUser: uid, runAsGroup: gid, fsGroup: gid });
+    expect(pod.volumes.map(({ secret }) => secret.defaultMode)).toEqual([0o440]);
+  });
+
   test('the image is of this version', () => {
     expect(only(kustomization, 'newTag')).toBe(packageJson.version);
     expect(only(deployment, 'image')).toBe('wa-replica');
@@ -102,6 +136,8 @@ describe('the deployment', () => {
       'allowPrivilegeEscalation: false',
       'readOnlyRootFilesystem: true',
       'automountServiceAccountToken: false',
+      // Otherwise the environment has variables that are named after Services, ours first of all.
+      'enableServiceLinks: false',
       'drop: [ALL]',
       'type: RuntimeDefault',
     ]) {

@@ -61,11 +61,11 @@ function ofIndex(name: string, indexed: boolean, search: SearchKind, wanted: boo
     wanted
       ? warning(
           `search: ${name} is not there: every message is read for a search`,
-          'let `run` build it (MIGRATE_ON_START=true), or run `wa-replica migrate`; on many messages it takes minutes',
+          'let `run` build it (MIGRATE_ON_START=true), or run `wa-replica migrate`, as the owner of the tables; on many messages it takes minutes',
         )
       : warning(
           `search: SEARCH is ${search}, and ${name === 'the index' ? 'its index' : name} is there all the same`,
-          'let `run` drop it (MIGRATE_ON_START=true), or run `wa-replica migrate`',
+          'let `run` drop it (MIGRATE_ON_START=true), or run `wa-replica migrate`, as the owner of the tables',
         ),
   ];
 }
