@@ -31,13 +31,15 @@ export class Worker {
   readonly #held = new Map<ConnectionId, Held>();
   readonly #stopping = new AbortController();
   readonly #tending: Tending;
+  #gaveUp = false;
 
   constructor(context: LoopContext, options: WorkerOptions) {
     this.#context = context;
     this.#options = options;
     const loopOf = (connectionId: ConnectionId) => this.#held.get(connectionId)?.loop;
     const loops = () => [...this.#held.values()].map(({ loop }) => loop);
-    this.#tending = new Tending(options, context.listen, { loopOf, loops }, this.#stopping.signal);
+    const listen = (event: SyncEvent) => this.tell(event);
+    this.#tending = new Tending(options, listen, { loopOf, loops }, this.#stopping.signal);
   }
 
   get id(): string {
@@ -91,9 +93,10 @@ export class Worker {
     return done;
   }
 
-  /** Reports something of leases to whoever listens to the loops. */
+  /** Reports something of leases to whoever listens to the loops. Of what was dropped at the end, and fails since then
+   * because its pool is closed, nothing. */
   tell(event: SyncEvent): void {
-    this.#context.listen(event);
+    if (!this.#gaveUp) this.#context.listen(event);
   }
 
   /** Says how many workers there are: the rate of a key is for all of them. */
@@ -157,6 +160,7 @@ export class Worker {
       sleep(this.#options.shutdownTimeout, late.signal).then(() => false),
     ]);
     late.abort();
+    this.#gaveUp = !finished;
     void this.#tending.end();
     return finished;
   }
@@ -168,7 +172,7 @@ export class Worker {
       await announceLeases(this.#options.control);
     } catch (cause) {
       const error = ReplicaError.from('internal', cause, 'signing off');
-      this.#context.listen({ type: 'worker_failed', error, failures: 1 });
+      this.tell({ type: 'worker_failed', error, failures: 1 });
     }
   }
 
@@ -202,7 +206,7 @@ export class Worker {
     } catch (cause) {
       // It runs out by itself.
       const error = ReplicaError.from('internal', cause, 'returning a lease');
-      this.#context.listen({ type: 'worker_failed', error, failures: 1 });
+      this.tell({ type: 'worker_failed', error, failures: 1 });
     }
   }
 }
