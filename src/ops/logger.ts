@@ -1,5 +1,5 @@
 import { type Logger, pino } from 'pino';
-import pretty from 'pino-pretty';
+import { prettyFactory } from 'pino-pretty';
 import { codeOf, recognize } from '../errors/errors.ts';
 import { showsColours } from '../lib/colours.ts';
 
@@ -16,10 +16,7 @@ export interface LogOptions {
  * which may quote a value or hold a URL with a password (R18).
  */
 export function createLogger({ level, format, stream }: LogOptions): Logger {
-  const destination =
-    format === 'pretty'
-      ? pretty({ destination: stream, sync: true, ignore: 'pid,hostname', colorize: showsColours(stream) })
-      : stream;
+  const destination = format === 'pretty' ? prettified(stream) : stream;
   return pino(
     {
       level,
@@ -29,6 +26,12 @@ export function createLogger({ level, format, stream }: LogOptions): Logger {
     },
     destination,
   );
+}
+
+/** Lines for people. No stream of pino-pretty's own, which writes nothing more once the disk was full. */
+function prettified(stream: NodeJS.WritableStream): { write(line: string): void } {
+  const pretty = prettyFactory({ ignore: 'pid,hostname', colorize: showsColours(stream) });
+  return { write: (line) => void stream.write(pretty(line)) };
 }
 
 /** The fields of an error that are safe to log. */

@@ -1,0 +1,34 @@
+import { EventEmitter } from 'node:events';
+import { expect, test } from 'vitest';
+import { createLogger } from '../../src/ops/logger.ts';
+
+/** As `process.stderr` is on a disk that is full: it tells, and stays open. */
+class Disk extends EventEmitter {
+  isFull = false;
+  written = '';
+
+  write(text: string): boolean {
+    if (this.isFull) this.emit('error', Object.assign(new Error('full'), { code: 'ENOSPC' }));
+    else this.written += text;
+    return true;
+  }
+}
+
+test.each(['json', 'pretty'] as const)('%s goes on once the disk has room again', async (format) => {
+  const disk = new Disk();
+  disk.on('error', () => {});
+  const stream = disk as unknown as NodeJS.WritableStream;
+  const log = createLogger({ level: 'info', format, stream });
+  for (const [msg, isFull] of [
+    ['before', false],
+    ['lost', true],
+    ['after', false],
+  ] as const) {
+    disk.isFull = isFull;
+    log.info(msg);
+    await new Promise(setImmediate);
+  }
+  expect(disk.written).toContain('before');
+  expect(disk.written).not.toContain('lost');
+  expect(disk.written).toContain('after');
+});
