@@ -33,7 +33,9 @@ export const ME = '4915199999999@s.whatsapp.net';
 /** What must be found nowhere: whoever says it. */
 export const HERS = [PHONE, LID, EVE.id, 'Evelyn', 'Evchen', 'HERWORD', 'TOHER'];
 
-export const long = (day: number) => new Date(Date.UTC(2026, 9, day, 12)).toISOString();
+/** Before the window, and not so long ago as to be expired. */
+const LONG_AGO = Date.now() - 50 * 86_400_000;
+export const long = (day: number) => new Date(LONG_AGO + day * 86_400_000).toISOString();
 let seq = 0;
 export const message = (id: string, more: object) => ({
   message_id: id,
