@@ -1,11 +1,13 @@
 import { Command, InvalidArgumentError } from 'commander';
 import { ConfigError } from '../config/load.ts';
 import { codeOf, ReplicaError } from '../errors/errors.ts';
+import { humanDuration } from '../lib/durations.ts';
 import { phoneJid } from '../lib/identifiers.ts';
 import { removeFiles } from '../media/removal.ts';
 import type { Replica } from '../replica/replica.ts';
 import { forgettingOf, requireErasureKey } from '../replica/writing.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
+import { serverFacts } from '../store/server.ts';
 import { keyFingerprints } from '../store/suppressions.ts';
 import { type ErasureCounts, erase, type Foresight, foresee } from '../sync/erase.ts';
 import { type EraseOrder, ErasureRefused, type Who } from '../sync/erase-order.ts';
@@ -54,6 +56,7 @@ was erased is recognized by hashes under it. Backups of the database are not tou
         }
         await requireCurrentSchema(db, settings.WA_REPLICA_SCHEMA);
         await requireErasureKey(replica);
+        await requireClock(db);
         const order: EraseOrder = {
           ...{ who, key, connectionId: options.connection, changes: settings.CHANGES },
           schema: settings.WA_REPLICA_SCHEMA,
@@ -75,6 +78,20 @@ was erased is recognized by hashes under it. Backups of the database are not tou
         }
       });
     });
+}
+
+/** How far the clock of Postgres may be from this machine's, in milliseconds. */
+const CLOCKS_APART = 300_000;
+
+/** An erasure is dated by Postgres: with its clock ahead, what the person writes until then would be kept out for good.
+ * @throws CommandFailed where it is off. */
+async function requireClock(db: Replica['db']): Promise<void> {
+  const { now } = await serverFacts(db);
+  const apart = Math.abs(now.getTime() - Date.now());
+  if (apart <= CLOCKS_APART) return;
+  throw new CommandFailed(
+    `the clock of Postgres is ${humanDuration(apart / 1000)} away from this machine's, and says up to when messages are kept out: synchronise them (NTP) first`,
+  );
 }
 
 /** @throws CommandFailed where files are left: the rest of the erasure is done. */

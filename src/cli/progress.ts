@@ -7,6 +7,9 @@ import type { SyncEvent } from '../sync/events.ts';
 /** How often a line is printed where there is no terminal, in milliseconds. */
 const LINE_EVERY = 5_000;
 
+/** How long a free lease may take to be claimed, in milliseconds: after that another worker has it. */
+const CLAIMED_WITHIN = 1_000;
+
 interface Counts {
   pages: number;
   records: number;
@@ -20,6 +23,8 @@ export class PassProgress {
   readonly #stream: NodeJS.WriteStream;
   readonly #counts = new Map<ConnectionId, Counts>();
   readonly #done = new Set<ConnectionId>();
+  /** Those that this process has fetched or fetches. */
+  readonly #taken = new Set<ConnectionId>();
   #startedAt = performance.now();
   #total = 0;
   #bar: SingleBar | undefined;
@@ -33,16 +38,20 @@ export class PassProgress {
     this.#startedAt = performance.now();
     this.#total = connections;
     if (this.#stream.isTTY) {
-      const format = '{bar} {value}/{total} connections · {pages} pages · {rows} rows · {rate} rows/s';
+      const format =
+        '{bar} {value}/{total} connections · {pages} pages · {rows} rows · {rate} rows/s{others}';
       const options: Options = { format, stream: this.#stream, hideCursor: true, barsize: 24 };
       this.#bar = new SingleBar(options, Presets.shades_classic);
       this.#bar.start(connections, 0, this.#payload());
+      // Where another worker has all of them nothing else tells so.
+      this.#timer = setInterval(() => this.#bar?.update(this.#done.size, this.#payload()), CLAIMED_WITHIN);
     } else {
-      this.#timer = setInterval(() => this.#stream.write(`${this.#line()}\n`), LINE_EVERY);
+      this.#timer = setInterval(() => this.#stream.write(`${this.#line()}${this.#waiting()}\n`), LINE_EVERY);
     }
   }
 
   note(event: SyncEvent): void {
+    if (event.type === 'lease_taken') this.#taken.add(event.connectionId);
     if (event.type !== 'page') return;
     const counts = this.#countsOf(event.connectionId);
     counts.pages++;
@@ -87,7 +96,19 @@ export class PassProgress {
     return `${done}, ${plural(pages, 'page')}, ${plural(rows, 'row')}, ${rate} rows/s`;
   }
 
-  #payload(): { pages: number; rows: number; rate: number } {
+  #waiting(): string {
+    const others = this.#others;
+    return others === 0
+      ? ''
+      : `; waiting for the worker that holds ${others}, or until its leases end if it is dead`;
+  }
+
+  /** How many connections another worker holds, which may have died. */
+  get #others(): number {
+    return performance.now() - this.#startedAt < CLAIMED_WITHIN ? 0 : this.#total - this.#taken.size;
+  }
+
+  #payload(): { pages: number; rows: number; rate: number; others: string } {
     let pages = 0;
     let rows = 0;
     for (const counts of this.#counts.values()) {
@@ -95,7 +116,8 @@ export class PassProgress {
       rows += counts.records;
     }
     const seconds = Math.max(0.001, (performance.now() - this.#startedAt) / 1000);
-    return { pages, rows, rate: Math.round(rows / seconds) };
+    const others = this.#others === 0 ? '' : ` · ${this.#others} of another worker`;
+    return { pages, rows, rate: Math.round(rows / seconds), others };
   }
 
   #countsOf(connectionId: ConnectionId): Counts {

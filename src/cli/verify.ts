@@ -45,7 +45,11 @@ export function verifyCommand(terminal: Terminal): Command {
       'catches up, compares the tables with what the upstream serves, and checks the ledger; exits 1 while anything differs',
     )
     .addOption(connectionOption())
-    .option('--since <time>', 'only messages sent since: a duration such as 7d, or a date', momentOf)
+    .option(
+      '--since <time>',
+      'go back in a conversation no further than that: a duration such as 7d, or a date',
+      momentOf,
+    )
     .option('--repair', 'mend what differs, by the ordinary way of writing')
     .addOption(
       new Option('--offline', 'only the ledger and the counts, from the database alone').conflicts([
@@ -57,8 +61,8 @@ export function verifyCommand(terminal: Terminal): Command {
     .addHelpText(
       'after',
       `
-It asks the upstream VERIFY_RATE times a second for each key, at most, and for a conversation once or more: raise that
-for a quick look.
+It asks the upstream VERIFY_RATE times a second for each key, at most, and for a conversation once or more, with --since
+too: raise that for a quick look.
 
 missing, older and different rows are drift, which --repair mends. So are conflicting ones, which claim a newer version
 than the upstream serves, with other content: which of the two is right is yours to say, see docs/operations.md. Rows

@@ -51,12 +51,6 @@ const RAW_KEPT = 100;
  */
 export async function linkContacts(linking: Linking, signal: AbortSignal): Promise<LinkReport | undefined> {
   const { db, schema, contacts, country, dryRun, mostRows, mostTime } = linking;
-  if (country !== undefined && !isCountry(country)) {
-    throw new ReplicaError('crm', {
-      where: 'CRM_DEFAULT_COUNTRY is no country whose numbers are known',
-      hint: 'give the two letters of ISO 3166, such as DE, GB or US',
-    });
-  }
   return await whileLinking(db, schema, !dryRun, async (trx) => {
     const tally = { rows: 0, added: 0, removed: 0, nameless: 0, unreadable: 0 };
     const unreadableIds = new Set<string>();

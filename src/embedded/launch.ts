@@ -101,6 +101,10 @@ async function launch(
     ['-D', cluster.data, '-p', String(port), ...all.flatMap(([name, value]) => ['-c', `${name}=${value}`])],
     { ...serverProcess(cluster.account), detached: true, stdio: ['ignore', output.fd, output.fd] },
   );
+  // A process that ends where it stands, by a second signal or a fault, has it stop all the same.
+  const stop = () => void child.kill('SIGINT');
+  process.once('exit', stop);
+  child.once('exit', () => process.off('exit', stop));
   let ended: string | undefined;
   child.on('error', (error) => {
     ended = error.message;

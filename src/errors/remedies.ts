@@ -45,7 +45,8 @@ const DATABASE_REMEDIES: Readonly<Record<string, string>> = {
   ENOTFOUND:
     'the host of DATABASE_URL has no address: check its spelling and DNS; a container has one only while it runs',
   EAI_AGAIN: 'the host of DATABASE_URL cannot be looked up now: check its spelling and DNS',
-  ETIMEDOUT: 'no answer: check host and port of DATABASE_URL, and firewalls',
+  ETIMEDOUT:
+    'no answer: check host and port of DATABASE_URL, firewalls, and whether commits wait for a synchronous standby (`wa-replica doctor`)',
   EHOSTUNREACH: 'no way to the host of DATABASE_URL: check it, and the network',
   ENETUNREACH: 'no way to the host of DATABASE_URL: check it, and the network',
   ENOENT: 'no socket there: check host and port of DATABASE_URL, and that Postgres runs',

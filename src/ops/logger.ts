@@ -1,6 +1,6 @@
 import { fstatSync } from 'node:fs';
 import { type Logger, pino } from 'pino';
-import pretty from 'pino-pretty';
+import { prettyFactory } from 'pino-pretty';
 import { codeOf, recognize } from '../errors/errors.ts';
 import { showsColours } from '../lib/colours.ts';
 
@@ -20,10 +20,7 @@ export interface LogOptions {
  */
 export function createLogger({ level, format, stream, journal = false }: LogOptions): Logger {
   const json = journal ? withPriorities(stream) : stream;
-  const destination =
-    format === 'pretty'
-      ? pretty({ destination: stream, sync: true, ignore: 'pid,hostname', colorize: showsColours(stream) })
-      : json;
+  const destination = format === 'pretty' ? prettified(stream) : json;
   return pino(
     {
       level,
@@ -33,6 +30,12 @@ export function createLogger({ level, format, stream, journal = false }: LogOpti
     },
     destination,
   );
+}
+
+/** Lines for people. No stream of pino-pretty's own, which writes nothing more once the disk was full. */
+function prettified(stream: NodeJS.WritableStream): { write(line: string): void } {
+  const pretty = prettyFactory({ ignore: 'pid,hostname', colorize: showsColours(stream) });
+  return { write: (line) => void stream.write(pretty(line)) };
 }
 
 /** Syslog's priorities, by pino's levels. */

@@ -1,8 +1,8 @@
 import { type RawBuilder, sql } from 'kysely';
 import { type Entity, MESSAGE } from '../entities.ts';
 import type { ConnectionId } from '../model.ts';
+import { agoByBoth } from './clock.ts';
 import type { Db } from './database.ts';
-import { interval } from './interval.ts';
 
 /*
  * The change feed. Numbers are given under the lock of the connection's state row, which every writer holds until its
@@ -99,7 +99,7 @@ export async function prunableConnections(db: Db, retention: number): Promise<Co
       where c.connection_id = s.connection_id order by c.change_no limit 1
     ) c
     where s.last_change_no > 0
-      and (c.change_no <= ${acknowledged(sql`s.connection_id`)} or c.at < ${expiry(retention)})
+      and (c.change_no <= ${acknowledged(sql`s.connection_id`)} or c.at < ${agoByBoth(retention)})
     order by 1`.execute(db);
   return rows.map((row) => row.connection_id);
 }
@@ -117,7 +117,7 @@ export async function pruneChanges(
 ): Promise<number> {
   const { rows } = await sql<{ gone: number }>`
     with edge as (
-      select ${acknowledged(sql`${connectionId}::text`)} as acknowledged, ${expiry(retention)} as expiry
+      select ${acknowledged(sql`${connectionId}::text`)} as acknowledged, ${agoByBoth(retention)} as expiry
     ), oldest as (
       select c.change_no, c.change_no > e.acknowledged and c.at >= e.expiry as kept
       from ${sql.table('changes')} c cross join edge e
@@ -137,8 +137,4 @@ export async function pruneChanges(
 function acknowledged(connectionId: RawBuilder<unknown>): RawBuilder<unknown> {
   return sql`coalesce((select min(coalesce(p.change_no, 0)) from ${sql.table('change_consumers')} k
     left join ${sql.table('change_positions')} p on p.consumer = k.consumer and p.connection_id = ${connectionId}), 0)`;
-}
-
-function expiry(retention: number): RawBuilder<unknown> {
-  return sql`clock_timestamp() - ${interval(retention)}`;
 }

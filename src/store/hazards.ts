@@ -8,6 +8,18 @@ export interface Hazard extends Unfit {
   readonly of: 'collation' | 'durability';
 }
 
+/** How long a commit may wait for a standby, and be usual. */
+const REPLICATED_WITHIN = '1 second';
+
+/** How many commits of the role wait for a synchronous standby that does not answer: nothing is stored meanwhile. */
+export async function waitingCommits(db: Kysely<Database>): Promise<number> {
+  const { rows } = await sql<{ count: number }>`
+    select count(*)::integer as count from pg_stat_activity
+    where datname = current_database() and usename = current_user and wait_event = 'SyncRep'
+      and state_change < clock_timestamp() - ${sql.lit(REPLICATED_WITHIN)}::interval`.execute(db);
+  return rows[0]!.count;
+}
+
 /** The first that notes with which version of its collation a database was made. */
 const NOTES_COLLATION = 150_000;
 

@@ -1,7 +1,7 @@
 import { sql } from 'kysely';
 import type { ConnectionId } from '../model.ts';
+import { agoByBoth } from './clock.ts';
 import type { Db } from './database.ts';
-import { interval } from './interval.ts';
 import type { Key } from './keys.ts';
 
 /*
@@ -15,9 +15,9 @@ export async function connectionsToPrune(db: Db, retain: number): Promise<Connec
   const messages = sql.table('messages');
   const { rows } = await sql<{ connection_id: string }>`
     select s.connection_id from ${sql.table('sync_state')} s
-    where (select min(m.sent_at) from ${messages} m where m.connection_id = s.connection_id) < ${edge(retain)}
+    where (select min(m.sent_at) from ${messages} m where m.connection_id = s.connection_id) < ${agoByBoth(retain)}
       or exists (select from ${messages} m where m.connection_id = s.connection_id and m.sent_at is null
-        and ${OWN_TIME} < ${edge(retain)})
+        and ${OWN_TIME} < ${agoByBoth(retain)})
       or exists (select from ${sql.table('quarantine')} q where ${expiredLetter(s, retain)})
     order by 1`.execute(db);
   return rows.map((row) => row.connection_id);
@@ -27,13 +27,7 @@ const s = sql.raw('s.connection_id');
 
 /** A message that could not be stored is as old as when it was last seen. */
 function expiredLetter(connection: ReturnType<typeof sql>, retain: number) {
-  return sql`q.connection_id = ${connection} and q.kind = 'message' and q.last_seen_at < ${edge(retain)}`;
-}
-
-/** By the earlier of both clocks: what is deleted for one that was put forward is gone for good. */
-function edge(retain: number) {
-  const here = new Date().toISOString();
-  return sql`least(clock_timestamp(), ${here}::timestamptz) - ${interval(retain)}`;
+  return sql`q.connection_id = ${connection} and q.kind = 'message' and q.last_seen_at < ${agoByBoth(retain)}`;
 }
 
 /**
@@ -51,10 +45,10 @@ export async function pruneMessages(
   const { rows } = await sql<{ message_id: string }>`
     with doomed as (
       (select message_id from ${sql.table('messages')}
-        where connection_id = ${connectionId} and sent_at < ${edge(retain)} order by sent_at limit ${most})
+        where connection_id = ${connectionId} and sent_at < ${agoByBoth(retain)} order by sent_at limit ${most})
       union all
       (select message_id from ${sql.table('messages')}
-        where connection_id = ${connectionId} and sent_at is null and ${OWN_TIME} < ${edge(retain)} limit ${most})
+        where connection_id = ${connectionId} and sent_at is null and ${OWN_TIME} < ${agoByBoth(retain)} limit ${most})
       limit ${most}
     ), gone as (
       delete from ${sql.table('messages')} m using doomed d

@@ -4,7 +4,7 @@ import type { ConnectionId } from '../model.ts';
 import { type Lease, releaseLease } from '../store/leases.ts';
 import { announceLeases } from '../store/notify.ts';
 import { signOff } from '../store/workers.ts';
-import type { Listener, SyncEvent } from './events.ts';
+import type { SyncEvent } from './events.ts';
 import { ConnectionLoop, type LoopContext, type LoopEnd, type OncePolicy } from './loop.ts';
 import type { LoopHealth } from './standing.ts';
 import { Tending, type TendingOptions } from './tending.ts';
@@ -33,17 +33,14 @@ export class Worker {
   readonly #tending: Tending;
   /** The end was not waited for. */
   #dropped = false;
-  /** What is in hand then loses its pools, and that it fails is no news. */
-  readonly #listen: Listener = (event) => {
-    if (!this.#dropped) this.#context.listen(event);
-  };
 
   constructor(context: LoopContext, options: WorkerOptions) {
     this.#context = context;
     this.#options = options;
     const loopOf = (connectionId: ConnectionId) => this.#held.get(connectionId)?.loop;
     const loops = () => [...this.#held.values()].map(({ loop }) => loop);
-    this.#tending = new Tending(options, this.#listen, { loopOf, loops }, this.#stopping.signal);
+    const listen = (event: SyncEvent) => this.tell(event);
+    this.#tending = new Tending(options, listen, { loopOf, loops }, this.#stopping.signal);
   }
 
   get id(): string {
@@ -97,9 +94,10 @@ export class Worker {
     return done;
   }
 
-  /** Reports something of leases to whoever listens to the loops. */
+  /** Reports something of leases to whoever listens to the loops. Of what was dropped at the end, and fails since then
+   * because its pool is closed, nothing. */
   tell(event: SyncEvent): void {
-    this.#context.listen(event);
+    if (!this.#dropped) this.#context.listen(event);
   }
 
   /** Says how many workers there are: the rate of a key is for all of them. */
@@ -175,7 +173,7 @@ export class Worker {
       await announceLeases(this.#options.control);
     } catch (cause) {
       const error = ReplicaError.from('internal', cause, 'signing off');
-      this.#listen({ type: 'worker_failed', error, failures: 1 });
+      this.tell({ type: 'worker_failed', error, failures: 1 });
     }
   }
 
@@ -209,7 +207,7 @@ export class Worker {
     } catch (cause) {
       // It runs out by itself.
       const error = ReplicaError.from('internal', cause, 'returning a lease');
-      this.#listen({ type: 'worker_failed', error, failures: 1 });
+      this.tell({ type: 'worker_failed', error, failures: 1 });
     }
   }
 }

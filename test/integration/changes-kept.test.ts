@@ -1,5 +1,5 @@
 /** What is kept of the change feed, what is missing from it, and that it is told. */
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, expect, test, vi } from 'vitest';
 import { prunableConnections, pruneChanges } from '../../src/store/changes.ts';
 import { changesAfter, readFeed } from '../../src/store/feed.ts';
 import { useTestDatabase } from '../support/database.ts';
@@ -82,6 +82,22 @@ test('nothing is pruned that a consumer has not had, though it never read the co
   expect(await prune()).toBe(1);
   const { consumers } = await readFeed(database.db);
   expect(consumers.map(({ pending, lag, late }) => [pending, lag, late])).toEqual(Array(2).fill([0, 0, 0]));
+});
+
+test('a change is too old by both clocks or not at all: the database’s may be put forward', async () => {
+  await new Feed(database, 'told ahead').page({ messages: [message(1)] });
+  await database.query(
+    `update whatsapp.changes set at = at - interval '40 days' where connection_id = 'told ahead'`,
+  );
+  const prune = () => pruneChanges(database.db, 'told ahead', 30 * DAY, 5);
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - 20 * DAY });
+  try {
+    expect(await prunableConnections(database.db, 30 * DAY)).not.toContain('told ahead');
+    expect(await prune()).toBe(0);
+  } finally {
+    vi.useRealTimers();
+  }
+  expect(await prune()).toBe(1);
 });
 
 test('what came after positions is read from the first on, some of each connection at a time', async () => {

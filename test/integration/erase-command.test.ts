@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
-import { afterAll, beforeEach, describe, expect, test } from 'vitest';
+import { afterAll, beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest';
 import { ReplicaError } from '../../src/errors/errors.ts';
 import { OWNER_FILE } from '../../src/media/owner.ts';
 import { expireMessages } from '../../src/sync/retention.ts';
@@ -83,6 +83,17 @@ test('the preview names whom it means and removes nothing; --yes does it, and te
     status: 0,
     stdout: expect.stringMatching(/^erasure 2, [\s\S]*Nothing of them is here/),
   });
+});
+
+test.each([-6, 6])('is refused while the clock of Postgres is off by %i minutes', async (minutes) => {
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - minutes * 60_000 });
+  onTestFinished(() => void vi.useRealTimers());
+  for (const done of [[], ['--yes']]) {
+    const { status, stdout, stderr } = await run(['erase', '--phone', `+${PHONE}`, ...done]);
+    expect([status, stdout]).toEqual([1, '']);
+    expect(stderr).toMatch(/clock of Postgres is .* away .*NTP/);
+  }
+  expect(await database.query('select from whatsapp.erasures')).toEqual([]);
 });
 
 test('one that is killed lets go of all that it has locked, whatever it was at', async () => {

@@ -87,6 +87,11 @@ const failing = (code: string, when = 'true') =>
     create trigger fail before insert or update on whatsapp.messages for each row execute function whatsapp.fail()`);
 const unfailing = () => scene.query('drop trigger fail on whatsapp.messages');
 
+async function standby(setting: string): Promise<void> {
+  await scene.admin(`alter system ${setting}`);
+  await scene.admin('select pg_reload_conf()');
+}
+
 async function lock(table: string): Promise<void> {
   const client = await scene.connect();
   await client.query(`begin; lock table whatsapp.${table} in access exclusive mode`);
@@ -143,6 +148,23 @@ const CONDITIONS: Condition[] = [
       await lock('messages');
     },
     end: unlock,
+  },
+  {
+    what: 'waits for a synchronous standby that is away',
+    says: /ETIMEDOUT/,
+    failures: 2,
+    begin: () => standby(`set synchronous_standby_names = 'nobody'`),
+    end: () => standby('reset synchronous_standby_names'),
+    async meanwhile() {
+      const env = quickSettings(scene.url, scene.simulator.url);
+      const told = async () => (await runCommand(['doctor'], env)).stdout;
+      await waitFor(
+        async () => (await told()).includes('✗ database: commits wait for a synchronous standby'),
+        {
+          what: 'doctor to tell of it',
+        },
+      );
+    },
   },
   {
     what: 'has no connection left',

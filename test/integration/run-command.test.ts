@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { runCli, startCli } from '../support/cli.ts';
@@ -117,6 +118,25 @@ test('SHUTDOWN_TIMEOUT bounds a shutdown without a database', async () => {
   expect(after).toBeDefined();
   expect(after).not.toMatch(/cannot renew leases|"internal"/);
   await proxy.close();
+});
+
+test('what is dropped at the end is told of once, and not as faults of this program', async () => {
+  const daemon = start({ SHUTDOWN_TIMEOUT: '1s', LEASE_TTL: '1m' });
+  await waitFor(agrees, { what: 'the backlog' });
+  const other = new pg.Client({ connectionString: database.url });
+  await other.connect();
+  try {
+    await other.query('begin; lock table whatsapp.messages');
+    simulator.world.applyChanges(100);
+    const waiting = `select from pg_stat_activity where datname = current_database()
+    and application_name = 'wa-replica pages' and wait_event_type = 'Lock'`;
+    await waitFor(async () => (await database.query(waiting)).length, { what: 'a page to wait' });
+    expect(await daemon.kill('SIGTERM')).toBe(0);
+  } finally {
+    await other.end();
+  }
+  const last = daemon.stderr.trim().split('\n').at(-1)!;
+  expect(JSON.parse(last)).toMatchObject({ msg: 'stopped, dropping the page in hand' });
 });
 
 test('waits for a database that is not up yet, and goes on by itself when it is cut off', async () => {

@@ -180,6 +180,21 @@ test('beside a running daemon, it makes the connections due and waits for it', a
   expect(await daemon.kill('SIGTERM')).toBe(0);
 });
 
+test('a lease of a worker that died: it says for whom it waits', async () => {
+  expect(await runCommand(['sync'], env)).toMatchObject({ status: 0 });
+  const [dead] = [...simulator.world.connections.keys()];
+  await database.query(
+    `update whatsapp.sync_state set lease_owner = 'dead', lease_expires_at = now() + interval '1 hour'
+      where connection_id = $1`,
+    [dead],
+  );
+  const pass = startCli(['sync'], { ...env, LEASE_TTL: '2h' });
+  await waitFor(() => pass.stderr.includes('waiting for the worker that holds 1, or'), {
+    what: 'a line of progress',
+  });
+  await pass.kill('SIGTERM');
+});
+
 describe('beside a daemon that has parked a connection', () => {
   const pay = { kind: 'answer', status: 402 } as const;
   const long = { POLL_INTERVAL: '1h', POLL_INTERVAL_IDLE: '1h', BACKOFF_MAX: '1h' };

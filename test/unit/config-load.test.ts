@@ -144,6 +144,7 @@ describe('problems', () => {
     ['ERASURE_KEY', `${'x'.repeat(31)} `, 'at least 32 characters'],
     ['CRM_CONTACTS_QUERY', 'delete from contacts', 'a query'],
     ['CRM_DEFAULT_COUNTRY', 'Germany', 'two letters'],
+    ['CRM_DEFAULT_COUNTRY', 'UK', 'such as DE, GB or US'],
     ['MEDIA_STORE', 's3://bucket:9000/prefix', 's3://bucket/prefix'],
     ['MEDIA_STORE', 's3://bucket/prefix#x', 's3://bucket/prefix'],
     ['MEDIA_MAX_BYTES', '6GiB', 'size'],

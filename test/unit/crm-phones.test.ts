@@ -1,5 +1,7 @@
 import fc from 'fast-check';
+import { getCountries } from 'libphonenumber-js/min';
 import { describe, expect, test } from 'vitest';
+import { COUNTRIES } from '../../src/config/values.ts';
 import { isCountry, otherForms, phonesIn } from '../../src/crm/phones.ts';
 
 describe('a number as it is typed', () => {
@@ -92,7 +94,8 @@ test.each([
   ['+4915112345678', []],
 ])('%s is also known as %j', (phone, others) => expect(otherForms(phone)).toEqual(others));
 
-test('a country is one whose numbers are known', () => {
+test('a country is one whose numbers are known, and so is that of the setting', () => {
+  expect([...COUNTRIES].sort()).toEqual([...getCountries()].sort());
   expect(['DE', 'gb', ' US '].map(isCountry)).toEqual([true, true, true]);
   expect(['XX', 'UK', ''].map(isCountry)).toEqual([false, false, false]);
 });

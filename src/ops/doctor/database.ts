@@ -4,7 +4,7 @@ import { remedy } from '../../errors/remedies.ts';
 import { humanDuration } from '../../lib/durations.ts';
 import { plural } from '../../lib/plural.ts';
 import { readFeed } from '../../store/feed.ts';
-import { type Hazard, hazards } from '../../store/hazards.ts';
+import { type Hazard, hazards, waitingCommits } from '../../store/hazards.ts';
 import { leftovers } from '../../store/mends.ts';
 import { type SchemaVersion, schemaVersion } from '../../store/migrator.ts';
 import { probeListen } from '../../store/notify.ts';
@@ -29,6 +29,9 @@ export interface ListenCheck {
   readonly own: boolean;
 }
 
+const STANDBY_REMEDY =
+  'start it, or as a superuser: ALTER SYSTEM SET synchronous_standby_names = …; SELECT pg_reload_conf();';
+
 /** Checks reach, version, encoding, collation, durability, role, privileges, row-level security, schema, pooler and clock;
  * stops at what makes the rest pointless. */
 export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
@@ -50,6 +53,11 @@ export async function checkDatabase(check: DatabaseCheck): Promise<Finding[]> {
       : problem(`database: ${wrong.what}`, wrong.remedy),
   );
   findings.push(...(await hazards(db)).map(hazardFinding));
+  if ((await waitingCommits(db)) > 0) {
+    findings.push(
+      problem('database: commits wait for a synchronous standby that does not answer', STANDBY_REMEDY),
+    );
+  }
   if (server.readOnly) {
     findings.push(problem('database: read-only', remedy('database', '25006')!));
   }
