@@ -2,6 +2,7 @@ import { jitter } from '../lib/backoff.ts';
 import { sleep } from '../lib/wait.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import { ensureConnections, knownConnections, markRemoved } from '../store/connections.ts';
+import type { ApiKey } from '../upstream/api-key.ts';
 import type { Listener } from './events.ts';
 import { Naming, type NamingContext } from './naming.ts';
 import { Pairings, type PairingsContext } from './pairings.ts';
@@ -40,11 +41,12 @@ export class Discovery {
    * @throws the first error of the upstream where nothing is known at all; what the database throws.
    */
   async look(signal: AbortSignal): Promise<readonly ConnectionId[]> {
-    const { db, upstream, directory, listen } = this.#context;
+    const { db, upstream, admission, directory, listen } = this.#context;
     const known = await knownConnections(db);
     const active = known.filter((one) => !one.removed).map((one) => one.connectionId);
     directory.follow(active.filter((id) => id !== UNNAMED_CONNECTION || !this.#naming.idsListed));
-    const looked = await directory.look(upstream, signal);
+    const me = (key: ApiKey) => admission.ofKey(key, 'GET /v1/me', () => upstream.me(key, signal));
+    const looked = await directory.look(me, signal);
     if (directory.connections.length === 0 && looked.errors.length > 0) throw looked.errors[0];
     for (const error of looked.errors) listen({ type: 'discovery_failed', error });
     if (looked.nameless > 0) listen({ type: 'nameless_keys', keys: looked.nameless });

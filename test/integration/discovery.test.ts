@@ -42,6 +42,29 @@ const known = () =>
     'select connection_id, removed_at is not null as removed from whatsapp.connections order by 1',
   );
 
+describe('a key that is limited (R13)', () => {
+  test('is not asked what it lists until that is over', async () => {
+    await simulate(['conn_a']);
+    const worker = await start({ BACKOFF_MAX: '5m' });
+    await replicated();
+    simulator.faults.script({ kind: 'rate_limited', retryAfter: 600, asDate: false }, 1, { route: 'sync' });
+    await waitFor(() => worker.told('failed').length > 0, { what: 'the 429' });
+    const asked = () => simulator.stats.recent.filter(({ route }) => route === 'me').length;
+    const before = asked();
+    await worker.look();
+    expect(asked()).toBe(before);
+    expect(worker.events.at(-1)).toMatchObject({ type: 'discovery_failed', error: { kind: 'rate_limited' } });
+  });
+
+  test('is so where it was asked that, too', async () => {
+    await simulate(['conn_a']);
+    const worker = await start({ BACKOFF_MAX: '5m' });
+    simulator.faults.script({ kind: 'rate_limited', retryAfter: 600, asDate: false }, 1, { route: 'me' });
+    await worker.look();
+    expect(worker.admission.besideIn('conn_a')).toBeGreaterThan(500_000);
+  });
+});
+
 describe('what the keys list is replicated', () => {
   test.each<MeShape>([
     'ids',
