@@ -28,11 +28,17 @@ export class Discovery {
   readonly #missing = new Map<ConnectionId, { times: number; since: number }>();
   readonly #notFound = new Set<ConnectionId>();
   readonly #naming: Naming;
+  #keysFailing = 0;
 
   constructor(context: DiscoveryContext) {
     this.#context = context;
     this.pairings = new Pairings(context);
     this.#naming = new Naming(context, this.pairings);
+  }
+
+  /** Keys of which it could not tell at the last look what they list: none of what only they list is replicated before. */
+  get keysFailing(): number {
+    return this.#keysFailing;
   }
 
   /**
@@ -47,6 +53,7 @@ export class Discovery {
     directory.follow(active.filter((id) => id !== UNNAMED_CONNECTION || !this.#naming.idsListed));
     const me = (key: ApiKey) => admission.ofKey(key, 'GET /v1/me', () => upstream.me(key, signal));
     const looked = await directory.look(me, signal);
+    this.#keysFailing = looked.errors.length + looked.nameless;
     if (directory.connections.length === 0 && looked.errors.length > 0) throw looked.errors[0];
     for (const error of looked.errors) listen({ type: 'discovery_failed', error });
     if (looked.nameless > 0) listen({ type: 'nameless_keys', keys: looked.nameless });
