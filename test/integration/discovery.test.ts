@@ -186,13 +186,15 @@ describe('a connection that is not listed any more', () => {
   });
 
   test('is removed at its own 404, unless it is listed all the same, or has answered since', async () => {
-    await simulate(['conn_a', 'conn_b', 'conn_c']);
+    await simulate(['conn_a', 'conn_b', 'conn_c', 'conn_d']);
     const worker = await start({}, { discovers: false });
     const listen = discoveryListener(() => worker, new AbortController().signal);
     const error = new ReplicaError('not_found', { where: 'GET /v1/whatsapp/sync' });
-    for (const connectionId of ['conn_a', 'conn_b', 'conn_c'])
+    for (const connectionId of ['conn_a', 'conn_b', 'conn_c', 'conn_d'])
       listen({ type: 'failed', connectionId, error, failures: 1, retryIn: 0 });
     listen({ type: 'recovered', connectionId: 'conn_c', failures: 1 });
+    // Another worker may have had an answer since.
+    listen({ type: 'lease_lost', connectionId: 'conn_d' });
     key().connectionIds = ['conn_a'];
     await worker.look();
     expect(worker.told('connection_removed')).toEqual(['conn_b']);
