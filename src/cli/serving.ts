@@ -61,7 +61,7 @@ export async function serveHttp(
 /** How the health of this process is judged.
  * @param begun whether it knows its connections and has looked for leases. */
 export function healthOptions(
-  { settings, looks, worker }: Replica,
+  { settings, looks, worker, discovery }: Replica,
   begun: () => boolean,
   window: WindowWatch,
 ): HealthOptions {
@@ -73,6 +73,7 @@ export function healthOptions(
     maxLag: READY_MAX_LAG,
     begun,
     alarms: () => window.alarms,
+    keysFailing: () => discovery.keysFailing,
     // Anyone may ask; it is answered to all who ask at once.
     migrated: singleFlight(async () => {
       const { pending, unknown } = await schemaVersion(looks, WA_REPLICA_SCHEMA);

@@ -36,6 +36,10 @@ export function discoveryListener(replica: () => Replica, signal: AbortSignal): 
       // Once: what the account's pairing is now belongs to the explanation.
       if (!parked.has(connectionId)) void discovery.pairings.followOne(connectionId, signal);
       parked.add(connectionId);
+    } else if (event.type === 'lease_lost' || event.type === 'lease_returned') {
+      // How it fares from then on is heard by whoever holds it next.
+      parked.delete(event.connectionId);
+      replica().discovery.found(event.connectionId);
     } else if (event.type === 'recovered' && parked.delete(event.connectionId)) {
       const { discovery } = replica();
       discovery.found(event.connectionId);

@@ -82,12 +82,12 @@ export class Refusals {
     const { kind } = error;
     const why = { kind, message: error.message };
     const hindered = await this.#hindrance(connectionId, error, begunAt, signal);
-    if (hindered !== undefined) {
+    if (hindered !== undefined && hindered !== 'unlinked') {
       await releaseClaims(db, [claim]);
       this.#holdBack(connectionId, hindered, this.#lanes.failed(connectionId, 'whole'));
       return undefined;
     }
-    if (isGone(error) || kind === 'oversize') {
+    if ((isGone(error) && hindered === undefined) || kind === 'oversize') {
       const state = isGone(error) ? 'unavailable' : 'failed';
       if (isGone(error)) this.#answered(connectionId);
       else this.served(connectionId, begunAt);
@@ -106,15 +106,17 @@ export class Refusals {
    * A connection that is not reached answers 404 to everything, and one that is not ready 503: what is served of it
    * just now, or how it stands, tells whether such an answer is the attachment's own. Else a few of which WhatsApp has
    * lost the file would keep all others waiting. What is final is believed of a connection that was reached since the
-   * download began: thousands are refused within a minute.
-   * @returns what hinders the connection; undefined where nothing does.
+   * download began: thousands are refused within a minute. Whether it is of an account that is not paired, or not
+   * connected, the upstream does not document: WhatsApp may have the file again once it is.
+   * @returns what hinders the connection; `unlinked` where the attachment may be gone for that alone; undefined where
+   * nothing hinders it.
    */
   async #hindrance(
     connectionId: ConnectionId,
     error: ReplicaError,
     begunAt: number,
     signal: AbortSignal,
-  ): Promise<ReplicaError | undefined> {
+  ): Promise<ReplicaError | 'unlinked' | undefined> {
     if (OF_THE_KEY.has(error.kind) || error.status === 401) return error;
     if (!isGone(error) && !OF_THE_CONNECTION.has(error.kind)) return undefined;
     const since = isGone(error) ? begunAt : performance.now() - PROVEN_FOR;
@@ -122,7 +124,8 @@ export class Refusals {
     const asked = this.#ask(connectionId, since, signal);
     try {
       const { paired, connected } = await asked.standing;
-      if (OF_THE_CONNECTION.has(error.kind) && (paired === false || connected === false)) return error;
+      // One that is gone is delayed alone, so that it does not hold up what is served all the same.
+      if (paired === false || connected === false) return isGone(error) ? 'unlinked' : error;
     } catch (cause) {
       if (cause instanceof ReplicaError) return cause;
       throw cause;

@@ -17,6 +17,8 @@ export interface HealthOptions {
   readonly begun: () => boolean;
   /** What the upstream is about to forget, and what it forgot, of all connections. */
   readonly alarms: () => WindowAlarms;
+  /** Keys of which it is not known what they list. */
+  readonly keysFailing: () => number;
   /** Whether the schema is this program's.
    * @throws what Postgres throws. */
   readonly migrated: () => Promise<boolean>;
@@ -60,6 +62,8 @@ export interface Readiness {
   readonly window: WindowAlarms['window'];
   /** Gaps that nobody has acknowledged. */
   readonly gaps: number;
+  /** Keys whose connections could not be looked up: those that are not known yet are not replicated. */
+  readonly keys_failing: number;
 }
 
 /** Whether this worker replicates: "alive but not syncing" is unready. One without connections is on standby, ready. */
@@ -90,9 +94,9 @@ export async function readiness(options: HealthOptions): Promise<Readiness> {
     database ??
     (options.begun() ? undefined : 'the connections are not known yet') ??
     (late.length > 0 && connections.current === 0 ? 'no connection is current' : undefined);
-  const told = { connections, behind, ...options.alarms() };
+  const told = { connections, behind, ...options.alarms(), keys_failing: options.keysFailing() };
   if (reason !== undefined) return { status: 'unready', reason, ...told };
-  const degraded = late.length + told.window.length + told.gaps > 0;
+  const degraded = late.length + told.window.length + told.gaps + told.keys_failing > 0;
   return { status: degraded ? 'degraded' : 'ready', ...told };
 }
 

@@ -19,6 +19,8 @@ export interface Sample {
   /** The attachments; undefined while the database is out of reach, and with MEDIA_STORE=off. */
   readonly media?: readonly MediaCounts[] | undefined;
   readonly leases: number;
+  /** Keys of which it is not known what they list. */
+  readonly keysFailing: number;
   /** How each pool of connections to Postgres is used, by name. */
   readonly pools: Readonly<Record<string, PoolUse>>;
 }
@@ -101,6 +103,10 @@ export function createMetrics({ perConnection, retention }: MetricsOptions): Met
   });
   build.set({ version: VERSION }, 1);
   const leased = plain('wa_replica_leases', 'Connections that this worker holds.');
+  const keys = plain(
+    'wa_replica_keys_failing',
+    'Keys whose connections could not be looked up at the last attempt.',
+  );
   const reached = plain('wa_replica_database_up', '1 where the database answered this scrape, else 0.');
   const pools = new Gauge({
     name: 'wa_replica_db_connections',
@@ -186,9 +192,10 @@ export function createMetrics({ perConnection, retention }: MetricsOptions): Met
       for (const [reason, count] of Object.entries(event.suppressed))
         if (count > 0) suppressed.inc({ reason }, count);
     },
-    async render({ report, feed, media: attachments, leases, pools: use }) {
+    async render({ report, feed, media: attachments, leases, keysFailing, pools: use }) {
       media.set(attachments);
       leased.set(leases);
+      keys.set(keysFailing);
       reached.set(report === undefined ? 0 : 1);
       for (const [pool, states] of Object.entries(use)) {
         for (const [state, count] of Object.entries(states)) pools.set({ pool, state }, count);

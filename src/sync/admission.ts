@@ -131,6 +131,20 @@ export class Admission {
     return besideIn(this.#stateOf(connectionId), performance.now());
   }
 
+  /**
+   * A request of the key's own, of none of its connections. It takes no turn, since it is made once in a while, but it is
+   * not made while the key is limited, and a 429 to it holds back all others.
+   * @throws ReplicaError `rate_limited` without a request where the key is; what `work` throws.
+   */
+  async ofKey<T>(key: ApiKey, where: string, work: () => Promise<T>): Promise<T> {
+    const state = this.#stateOfKey(key);
+    const now = performance.now();
+    const retryAfter = state.gate.limitedFor(now);
+    if (retryAfter > 0) throw new ReplicaError('rate_limited', { where, code: 'not asked', retryAfter });
+    state.gate.enter(now);
+    return await this.#counted(state, work);
+  }
+
   async #admit<T>(
     connectionId: ConnectionId,
     expectedBytes: number,
@@ -178,7 +192,10 @@ export class Admission {
   }
 
   #stateOf(connectionId: ConnectionId): KeyState {
-    const key = this.#options.keyOf(connectionId);
+    return this.#stateOfKey(this.#options.keyOf(connectionId));
+  }
+
+  #stateOfKey(key: ApiKey): KeyState {
     let state = this.#keys.get(key);
     if (state === undefined) {
       const gate = new KeyGate(this.#options.rate, this.#options.concurrency);

@@ -1,7 +1,6 @@
 import { ReplicaError } from '../errors/errors.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import type { ApiKey } from '../upstream/api-key.ts';
-import type { UpstreamClient } from '../upstream/client.ts';
 import { connectionsIn } from '../upstream/me.ts';
 
 /** What a look-up found. */
@@ -76,8 +75,9 @@ export class Directory {
    * none while nothing else is known is one connection without a name; an empty list changes nothing once
    * connections are known (R21). Listed ids that cannot be used are an error: they are no reason to assume the
    * connection without a name, nor can it be told then that others are missing.
+   * @param me asks one key; what it throws is among the errors.
    */
-  async look(upstream: UpstreamClient, signal: AbortSignal): Promise<Looked> {
+  async look(me: (key: ApiKey) => Promise<object>, signal: AbortSignal): Promise<Looked> {
     if (this.#given !== undefined && this.#keys.length === 1) {
       return { listed: this.#given, missing: [], errors: [], nameless: 0 };
     }
@@ -88,7 +88,7 @@ export class Directory {
     for (const key of this.#keys) {
       try {
         const refused = new Set<string>();
-        const ids = connectionsIn(await upstream.me(key, signal), refused) ?? [];
+        const ids = connectionsIn(await me(key), refused) ?? [];
         for (const id of ids) if (!listed.has(id)) listed.set(id, key);
         if (refused.size > 0) errors.push(cannotBeUsed(refused.size));
         else if (ids.length === 0) empty++;

@@ -2,6 +2,7 @@ import { jitter } from '../lib/backoff.ts';
 import { sleep } from '../lib/wait.ts';
 import { type ConnectionId, UNNAMED_CONNECTION } from '../model.ts';
 import { ensureConnections, knownConnections, markRemoved } from '../store/connections.ts';
+import type { ApiKey } from '../upstream/api-key.ts';
 import type { Listener } from './events.ts';
 import { Naming, type NamingContext } from './naming.ts';
 import { Pairings, type PairingsContext } from './pairings.ts';
@@ -27,11 +28,17 @@ export class Discovery {
   readonly #missing = new Map<ConnectionId, { times: number; since: number }>();
   readonly #notFound = new Set<ConnectionId>();
   readonly #naming: Naming;
+  #keysFailing = 0;
 
   constructor(context: DiscoveryContext) {
     this.#context = context;
     this.pairings = new Pairings(context);
     this.#naming = new Naming(context, this.pairings);
+  }
+
+  /** Keys of which it could not tell at the last look what they list: none of what only they list is replicated before. */
+  get keysFailing(): number {
+    return this.#keysFailing;
   }
 
   /**
@@ -40,11 +47,13 @@ export class Discovery {
    * @throws the first error of the upstream where nothing is known at all; what the database throws.
    */
   async look(signal: AbortSignal): Promise<readonly ConnectionId[]> {
-    const { db, upstream, directory, listen } = this.#context;
+    const { db, upstream, admission, directory, listen } = this.#context;
     const known = await knownConnections(db);
     const active = known.filter((one) => !one.removed).map((one) => one.connectionId);
     directory.follow(active.filter((id) => id !== UNNAMED_CONNECTION || !this.#naming.idsListed));
-    const looked = await directory.look(upstream, signal);
+    const me = (key: ApiKey) => admission.ofKey(key, 'GET /v1/me', () => upstream.me(key, signal));
+    const looked = await directory.look(me, signal);
+    this.#keysFailing = looked.errors.length + looked.nameless;
     if (directory.connections.length === 0 && looked.errors.length > 0) throw looked.errors[0];
     for (const error of looked.errors) listen({ type: 'discovery_failed', error });
     if (looked.nameless > 0) listen({ type: 'nameless_keys', keys: looked.nameless });

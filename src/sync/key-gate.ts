@@ -35,6 +35,11 @@ export class KeyGate {
     return this.#allowed === Number.POSITIVE_INFINITY;
   }
 
+  /** How long the upstream asked to wait after a 429, from now on: 0 or less is over. Milliseconds. */
+  limitedFor(now: number): number {
+    return this.#blockedUntil - now;
+  }
+
   /** Until one more may begin: 0 or less is now, infinity is not before another has ended. */
   opensIn(now: number): number {
     if (this.#inFlight >= this.#allowed) return Number.POSITIVE_INFINITY;

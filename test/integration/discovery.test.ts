@@ -42,6 +42,29 @@ const known = () =>
     'select connection_id, removed_at is not null as removed from whatsapp.connections order by 1',
   );
 
+describe('a key that is limited (R13)', () => {
+  test('is not asked what it lists until that is over', async () => {
+    await simulate(['conn_a']);
+    const worker = await start({ BACKOFF_MAX: '5m' });
+    await replicated();
+    simulator.faults.script({ kind: 'rate_limited', retryAfter: 600, asDate: false }, 1, { route: 'sync' });
+    await waitFor(() => worker.told('failed').length > 0, { what: 'the 429' });
+    const asked = () => simulator.stats.recent.filter(({ route }) => route === 'me').length;
+    const before = asked();
+    await worker.look();
+    expect(asked()).toBe(before);
+    expect(worker.events.at(-1)).toMatchObject({ type: 'discovery_failed', error: { kind: 'rate_limited' } });
+  });
+
+  test('is so where it was asked that, too', async () => {
+    await simulate(['conn_a']);
+    const worker = await start({ BACKOFF_MAX: '5m' });
+    simulator.faults.script({ kind: 'rate_limited', retryAfter: 600, asDate: false }, 1, { route: 'me' });
+    await worker.look();
+    expect(worker.admission.besideIn('conn_a')).toBeGreaterThan(500_000);
+  });
+});
+
 describe('what the keys list is replicated', () => {
   test.each<MeShape>([
     'ids',
@@ -163,13 +186,15 @@ describe('a connection that is not listed any more', () => {
   });
 
   test('is removed at its own 404, unless it is listed all the same, or has answered since', async () => {
-    await simulate(['conn_a', 'conn_b', 'conn_c']);
+    await simulate(['conn_a', 'conn_b', 'conn_c', 'conn_d']);
     const worker = await start({}, { discovers: false });
     const listen = discoveryListener(() => worker, new AbortController().signal);
     const error = new ReplicaError('not_found', { where: 'GET /v1/whatsapp/sync' });
-    for (const connectionId of ['conn_a', 'conn_b', 'conn_c'])
+    for (const connectionId of ['conn_a', 'conn_b', 'conn_c', 'conn_d'])
       listen({ type: 'failed', connectionId, error, failures: 1, retryIn: 0 });
     listen({ type: 'recovered', connectionId: 'conn_c', failures: 1 });
+    // Another worker may have had an answer since.
+    listen({ type: 'lease_lost', connectionId: 'conn_d' });
     key().connectionIds = ['conn_a'];
     await worker.look();
     expect(worker.told('connection_removed')).toEqual(['conn_b']);

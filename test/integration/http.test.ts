@@ -173,6 +173,7 @@ test('one of two that cannot go on is degraded, all of them unready; the details
     ],
     window: [],
     gaps: 0,
+    keys_failing: 0,
   });
   const anyone = await ask(`${base}/readyz`);
   expect(JSON.parse(anyone.body)).toEqual({
@@ -181,6 +182,7 @@ test('one of two that cannot go on is degraded, all of them unready; the details
     behind: 1,
     window: 0,
     gaps: 0,
+    keys_failing: 0,
   });
   simulator.world.connection('conn_b').state.paired = false;
   const all = await readiness(base, { status: 503 });

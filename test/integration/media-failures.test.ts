@@ -137,6 +137,31 @@ test('what is not what its message tells of is asked for once more, and then tak
   expect(await scene.folder.incoming()).toEqual([]);
 });
 
+test('large pages of something in between keep no socket', async () => {
+  const headers = { 'content-type': 'text/html' };
+  fails({ kind: 'answer', status: 200, body: Buffer.alloc(2_000_000, '<'), headers }, 3);
+  await queue();
+  await start({ MEDIA_CONCURRENCY: '1' });
+  await becomes('stored');
+  expect(kinds('again')).toEqual(['protocol', 'protocol', 'protocol']);
+});
+
+test('a file whose message is erased while it is put into the store goes again', async () => {
+  await start();
+  const { store } = scene.archive;
+  const put = store.put.bind(store);
+  let files: string[] = [];
+  store.put = async (...args) => {
+    await put(...args);
+    files = await scene.folder.files();
+    await scene.database.query('truncate whatsapp.media');
+  };
+  await queue();
+  scene.archive.archive.wake();
+  await waitFor(() => files.length === 1, { what: 'the file to be put' });
+  await waitFor(async () => (await scene.folder.files()).length === 0, { what: 'it to go' });
+});
+
 test('a file that another takes the place of goes with it', async () => {
   await queue();
   await start();

@@ -23,6 +23,27 @@ test.each([
   expect(await rows()).toMatchObject([{ message_id: id, attempts: 1, error_kind: kind }]);
 });
 
+test.each([
+  [404, '{"paired":false}'],
+  [404, '{"paired":true,"connected":false}'],
+  [410, '{"paired":false}'],
+])(
+  'a %i of an account that stands as %s is not: whoever pairs it again finds the file',
+  async (status, body) => {
+    const { connection } = scene.served[0]!;
+    const standing: Fault = { kind: 'answer', status: 200, body };
+    scene.simulator.faults.script(standing, 2, { route: 'status', connection: connection.id });
+    fails({ kind: 'answer', status }, 2);
+    await queue();
+    await start();
+    await becomes('stored');
+    expect(kinds('again')).toHaveLength(2);
+    // Nor does what stands for it hold up those that are served.
+    expect(kinds('held')).toEqual([]);
+    expect(await rows()).toMatchObject([{ attempts: 3, error_kind: null }]);
+  },
+);
+
 test('nor is it for having been reached before', async () => {
   const [first, second] = scene.served;
   await queue(first!);

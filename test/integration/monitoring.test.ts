@@ -103,6 +103,7 @@ describe('the alerts', () => {
       ['WaReplicaWindowUnderHalf', 'warning'],
       ['WaReplicaWindowUnderQuarter', 'critical'],
       ['WaReplicaParked', 'warning'],
+      ['WaReplicaKeyFailing', 'warning'],
       ['WaReplicaQuarantineGrowing', 'warning'],
       ['WaReplicaGap', 'critical'],
       ['WaReplicaDrift', 'warning'],
@@ -202,9 +203,14 @@ describe('the dashboard', () => {
     );
     const ours = [...families.keys()].filter((name) => name.startsWith('wa_replica_'));
     const left = ours.filter((name) => !shown.some((one) => one.replace(/_bucket$/, '') === name));
-    // Per connection there is the total; the version is for whoever looks; the outage has its alert.
+    // Per connection there is the total; the version is for whoever looks; an outage and a failing key have their alerts.
     expect(left).toEqual([
-      ...['wa_replica_build_info', 'wa_replica_database_up', 'wa_replica_quarantined'],
+      ...[
+        'wa_replica_build_info',
+        'wa_replica_keys_failing',
+        'wa_replica_database_up',
+        'wa_replica_quarantined',
+      ],
       ...['wa_replica_gaps', 'wa_replica_verify_drift', 'wa_replica_verify_age_seconds'],
     ]);
   });

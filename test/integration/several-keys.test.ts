@@ -66,6 +66,17 @@ test('as they list those that are named', async () => {
   expect(statuses()).toEqual(new Set([200]));
 });
 
+test('one that is refused is counted although nothing of it is known, until it is not', async () => {
+  simulator.faults.script({ kind: 'answer', status: 200, body: '{"connection_ids":["conn_a"]}' }, 1, {
+    route: 'me',
+  });
+  simulator.faults.script({ kind: 'answer', status: 401 }, 1, { route: 'me' });
+  const { discovery, look } = await start();
+  expect(discovery.keysFailing).toBe(1);
+  await look();
+  expect(discovery.keysFailing).toBe(0);
+});
+
 test('for a sync of one connection', async () => {
   const { status, stdout } = await runCommand(['sync', '--connection', 'conn_c'], settings());
   expect([status, stdout]).toEqual([0, expect.stringContaining('caught up')]);

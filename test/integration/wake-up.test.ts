@@ -206,6 +206,29 @@ test('a row that a page has locked keeps nobody waiting, and is due once the pag
   await replicated();
 });
 
+test('one that is locked again when the next event comes is come back to again', async () => {
+  await prepare(['conn_a']);
+  await database.query(`insert into whatsapp.sync_state (connection_id) values ('conn_a')`);
+  const wakeUp = new WakeUp(database.db, { wake: () => false });
+  const due = async () =>
+    (await database.query('select from whatsapp.sync_state where next_poll_at <= now()')).length;
+  const locker = new pg.Client({ connectionString: database.url });
+  await locker.connect();
+  try {
+    for (let round = 0; round < 2; round++) {
+      await locker.query(`update whatsapp.sync_state set next_poll_at = now() + interval '1 hour'`);
+      await locker.query('begin');
+      await locker.query('select from whatsapp.sync_state for update');
+      await wakeUp.wake(['conn_a']);
+      expect(await due()).toBe(0);
+      await locker.query('rollback');
+      await waitFor(due, { what: 'it to be due' });
+    }
+  } finally {
+    await locker.end();
+  }
+});
+
 /** A way to the database for LISTEN alone. */
 async function listenThrough(): Promise<{ proxy: TcpProxy; url: string }> {
   const url = new URL(database.url);

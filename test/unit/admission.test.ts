@@ -57,6 +57,18 @@ test('the requests of a key are spaced to its rate when they begin, however long
   expect(gaps).toEqual([0, 100, 100]);
 });
 
+test('what is asked of a key itself waits for nobody, and counts in its rate', async () => {
+  const { admission, ask, times, end } = scene({ concurrency: 1, rate: 10 });
+  const begun = performance.now();
+  const key = await admission.ask('a1', 1, never, async (one) => one);
+  ask('b1');
+  expect(await admission.ofKey(key, 'here', async () => performance.now())).toBe(begun);
+  await end('b1');
+  ask('a2');
+  await vi.advanceTimersByTimeAsync(1_000);
+  expect(times.map((at) => Math.round(at - begun))).toEqual([0, 200]);
+});
+
 test('the rate of a key is shared among the processes, of one that is first used later too', async () => {
   const { admission, ask, begun, end } = scene({ concurrency: 8, rate: 10 });
   // After a rest one more may begin.

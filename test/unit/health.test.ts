@@ -22,6 +22,7 @@ function health(loops: readonly LoopHealth[], changes: Partial<HealthOptions> = 
     maxLag: 5 * MINUTE,
     begun: () => true,
     alarms: () => ({ window: [], gaps: 0 }),
+    keysFailing: () => 0,
     migrated: async () => true,
     ...changes,
   };
@@ -132,6 +133,11 @@ describe('ready', () => {
     const withAlarms = (alarms: WindowAlarms) => stateOf([loop()], { alarms: () => alarms });
     expect(await withAlarms({ window: [alarm], gaps: 0 })).toMatchObject({ status: 'degraded', current: 1 });
     expect(await withAlarms({ window: [], gaps: 1 })).toMatchObject({ status: 'degraded', current: 1 });
+  });
+
+  test('is degraded by a key whose connections are not known', async () => {
+    const state = await readiness(health([loop()], { keysFailing: () => 1 }));
+    expect(state).toMatchObject({ status: 'degraded', keys_failing: 1 });
   });
 
   test('says of those behind since when, why and what to do', async () => {

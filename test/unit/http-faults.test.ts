@@ -17,6 +17,7 @@ beforeAll(async () => {
       migrated: () => Promise.reject(new TypeError('a fault of this program')),
       ...{ loops: () => [], overdueAfter: 1, maxLag: 1, begun: () => true },
       alarms: () => ({ window: [], gaps: 0 }),
+      keysFailing: () => 0,
     },
     metrics: createMetrics({ perConnection: true, retention: 1_000 }),
     report: { schema: 'whatsapp', leaseTtl: 1_000, window: 1_000 },

@@ -6,7 +6,7 @@ import { EVENTS, REPORT } from './every-event.ts';
 
 const HOUR = 3_600_000;
 const DAYS = 86_400;
-const NOTHING: Sample = { report: undefined, leases: 0, pools: {} };
+const NOTHING: Sample = { report: undefined, leases: 0, keysFailing: 0, pools: {} };
 
 const metrics = createMetrics({ perConnection: true, retention: 30 * DAYS * 1000 });
 
@@ -56,6 +56,10 @@ describe('what alerts look at', () => {
     expect([value('window_alarms{step="warn"}'), value('window_alarms{step="error"}')]).toEqual([1, 1]);
     expect([value('connections{state="live"}'), value('connections{state="parked"}')]).toEqual([2, 1]);
     expect(value('database_up')).toBe(1);
+  });
+
+  test('is what the keys are good for', async () => {
+    expect((await scrape({ keysFailing: 2 }))('keys_failing')).toBe(2);
   });
 
   test('is each connection’s own, too, where that is wanted', async () => {

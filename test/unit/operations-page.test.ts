@@ -116,7 +116,8 @@ test('the metrics are those that are registered, with their types and labels', a
   for (const event of Object.values(MEDIA_EVENTS).flat()) metrics.listenToMedia(event);
   const pools = { pages: { busy: 0, idle: 0, waiting: 0 } };
   const feed = { kept: 1, consumers: [{ consumer: 'crm', pending: 1, lag: 1, late: 0 }] };
-  const families = parseMetrics(await metrics.render({ report: REPORT, feed, media: [], leases: 1, pools }));
+  const sample = { report: REPORT, feed, media: [], leases: 1, keysFailing: 0, pools };
+  const families = parseMetrics(await metrics.render(sample));
   const registered = [...families]
     .filter(([name]) => name.startsWith('wa_replica_'))
     .map(([name, { type, values }]) => {

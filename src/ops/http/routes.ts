@@ -65,6 +65,7 @@ export function routes(options: RouteOptions): Route[] {
         ]);
         const body = await metrics.render({
           ...{ report: known, feed: changes, media: attachments, leases: leases(), pools: pools() },
+          keysFailing: health.keysFailing(),
         });
         return { status: 200, type: metrics.contentType, body };
       },
