@@ -4,7 +4,7 @@ import { EmbeddedPostgresError } from '../embedded/errors.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../embedded/server.ts';
 import { recognize } from '../errors/errors.ts';
 import { unlessAborted } from '../lib/wait.ts';
-import { createLogger, errorFields, type Logger, stderrIsJournal } from '../ops/logger.ts';
+import { createLogger, errorFields, isJournal, type Logger } from '../ops/logger.ts';
 import { assemble, type Replica } from '../replica/replica.ts';
 import { requireCurrentSchema } from '../store/migrator.ts';
 import type { Listener } from '../sync/events.ts';
@@ -29,7 +29,7 @@ export function readSettings(terminal: Terminal, needs: Needs): Settings {
 /** A logger onto stderr, as the settings want it. */
 function loggerFor(terminal: Terminal, settings: Settings): Logger {
   const format = settings.LOG_FORMAT ?? (terminal.stderr.isTTY ? 'pretty' : 'json');
-  const journal = stderrIsJournal(terminal.env);
+  const journal = isJournal(process.stderr.fd, terminal.env.JOURNAL_STREAM);
   return createLogger({ level: settings.LOG_LEVEL, format, stream: terminal.stderr, journal });
 }
 

@@ -53,11 +53,12 @@ function withPriorities(stream: NodeJS.WritableStream) {
   };
 }
 
-/** Whether stderr leads into the journal, as systemd says in `JOURNAL_STREAM`: it may have been led elsewhere since. */
-export function stderrIsJournal(env: Readonly<Record<string, string | undefined>>): boolean {
-  if (!env.JOURNAL_STREAM) return false;
-  const { dev, ino } = fstatSync(process.stderr.fd, { bigint: true });
-  return env.JOURNAL_STREAM === `${dev}:${ino}`;
+/** Whether an open file leads into the journal.
+ * @param stream what systemd says of it in `JOURNAL_STREAM`: the file may have been led elsewhere since. */
+export function isJournal(fd: number, stream: string | undefined): boolean {
+  if (!stream) return false;
+  const { dev, ino } = fstatSync(fd, { bigint: true });
+  return stream === `${dev}:${ino}`;
 }
 
 /** The fields of an error that are safe to log. */
