@@ -53,7 +53,7 @@ test.each([
   expect(problemsOf({ [name]: 'x' })).toEqual([expect.stringMatching(problem)]);
 });
 
-test.each(['HTTPS_PROXY', 'http_proxy'])('%s is a URL, or empty', (name) => {
+test.each(['HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy'])('%s is a URL, or empty', (name) => {
   for (const text of ['http://proxy:3128', 'HTTPS://me:secret@proxy', 'socks5://proxy', '']) {
     loadSettings({ [name]: text }, NONE);
   }
