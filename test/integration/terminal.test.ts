@@ -117,6 +117,18 @@ test.skipIf(noTerminal)('status --watch draws over what it drew, all of it at on
     expect(look).toMatch(/^connection +state .*\r\n[\s\S]*workers: none alive; .*\r\n/);
 });
 
+test.skipIf(noTerminal)('what came is shown as it came, but a terminal is not moved by it', async () => {
+  const record = '{"body":"a\u009b2Jb"}';
+  const [entry] = await database.query(
+    `insert into whatsapp.quarantine (connection_id, kind, error_code, record_sha256, record_json)
+      values ('conn_a', 'message', 'x', 'x', $1) returning quarantine_id as id`,
+    [record],
+  );
+  const show = `${BIN} quarantine show ${entry!.id}`;
+  expect((await shell(show)).output).toContain(record);
+  expect((await shell(onTerminal(show))).output).toContain('{"body":"a\uFFFD2Jb"}');
+});
+
 // `run` logs a line before it finds that this schema is not there.
 test.skipIf(noTerminal).each(['status', 'doctor', 'run'])(
   '%s has colours on a terminal that shows them, unless nobody wants any',
