@@ -33,7 +33,10 @@ export const ME = '4915199999999@s.whatsapp.net';
 /** What must be found nowhere: whoever says it. */
 export const HERS = [PHONE, LID, EVE.id, 'Evelyn', 'Evchen', 'HERWORD', 'TOHER'];
 
-export const long = (day: number) => new Date(Date.UTC(2026, 9, day, 12)).toISOString();
+const DAY = 86_400_000;
+const TODAY = Date.now() - (Date.now() % DAY);
+/** Days of a time that is long ago, but that RETAIN_MESSAGES of these tests does not reach. */
+export const long = (day: number) => new Date(TODAY + (day - 50) * DAY).toISOString();
 let seq = 0;
 export const message = (id: string, more: object) => ({
   message_id: id,
