@@ -118,5 +118,7 @@ function excerpt(body: string, words: readonly string[]): string {
   const from = Math.max(0, Math.min(...places, text.length) - BEFORE);
   const begin = text.length <= SHOWN || places.length === 0 ? 0 : from;
   const end = begin + SHOWN;
-  return `${begin > 0 ? '…' : ''}${text.slice(begin, end)}${end < text.length ? '…' : ''}`;
+  // No half of an emoji, which would show as what cannot be printed.
+  const shown = text.slice(begin, end).replace(/^[\uDC00-\uDFFF]|[\uD800-\uDBFF]$/g, '');
+  return `${begin > 0 ? '…' : ''}${shown}${end < text.length ? '…' : ''}`;
 }

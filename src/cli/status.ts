@@ -32,15 +32,16 @@ export function statusCommand(terminal: Terminal): Command {
 
 async function watch(terminal: Terminal, replica: Replica, json: boolean): Promise<void> {
   const { stdout, signal } = terminal;
+  // Home and clear below, together with what is new: no flicker, and nothing of the scrollback is lost.
+  const clear = stdout.isTTY && !json ? '\u001b[H\u001b[J' : '';
   while (!signal.aborted) {
-    // Home and clear below: no flicker, and nothing of the scrollback is lost.
-    if (stdout.isTTY && !json) stdout.write('\u001b[H\u001b[J');
     try {
-      await written(terminal, await told(terminal, replica, json));
+      await written(terminal, clear + (await told(terminal, replica, json)));
     } catch (error) {
       if (error instanceof ReaderGone || signal.aborted) return;
       // Whoever watches wants to see the end of an outage, too; nothing else ends by itself.
       if (!mayPass(error)) throw error;
+      stdout.write(clear);
       terminal.stderr.write(`wa-replica: the database does not answer (${codeOf(error)})\n`);
     }
     await sleep(WATCH_EVERY, signal);

@@ -224,12 +224,13 @@ async function verdict({ simulator, db, startedAt, out, total }: Stage): Promise
   return different === 0;
 }
 
-/** Shows the connections until the signal: redrawn on a terminal, a table now and then elsewhere. */
+/** Shows the connections until the signal, or as long as anybody looks (`| head`): redrawn on a terminal, a table now and
+ * then elsewhere. */
 async function watch(stage: Stage): Promise<void> {
   const { db, out, signal } = stage;
   let drawn = 0;
   let before = new Map<string, Look>();
-  while (!signal.aborted) {
+  while (!signal.aborted && out.writable) {
     requireDaemon(stage);
     const statuses = await readConnections(db, WINDOW).catch((error: unknown) => {
       throw new DemoFailed(`the demo's Postgres does not answer (${codeOf(error)})`);

@@ -22,15 +22,18 @@ const RETRIES = 4;
  * a secret, a header `t=<unix time>,v1=<hex HMAC-SHA256 over t.body>`. Tried again where the receiver is out of reach
  * or fails; the id stays the same then. Redirects are not followed.
  * @param pause the first pause between attempts, in milliseconds.
+ * @param timeout for one attempt, in milliseconds.
  */
 export function alertSender({
   url,
   secret,
   pause = 1_000,
+  timeout = TIMEOUT,
 }: {
   readonly url: URL;
   readonly secret: string | undefined;
   readonly pause?: number;
+  readonly timeout?: number;
 }): SendAlert {
   const agent = new HttpAgent();
   return async ({ type, connectionId, payload }, signal) => {
@@ -49,7 +52,7 @@ export function alertSender({
         'x-wa-replica-timestamp': String(seconds),
         ...(secret === undefined ? {} : { 'x-wa-replica-signature': signatureOf(secret, seconds, body) }),
       };
-      const within = AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT)]);
+      const within = AbortSignal.any([signal, AbortSignal.timeout(timeout)]);
       const path = `${url.pathname}${url.search}`;
       const ask = { origin: url.origin, path, method: 'POST', headers, body, signal: within } as const;
       const answer = await agent.request(ask);

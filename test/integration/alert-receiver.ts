@@ -23,7 +23,7 @@ interface Received {
 /** Takes alerts while the tests of a file run; what it has is forgotten after each. */
 export class AlertReceiver {
   received: Received[] = [];
-  /** How the next ones are answered; 204 where there is none left. */
+  /** How the next ones are answered, 0 for not at all; 204 where there is none left. */
   statuses: number[] = [];
   url!: URL;
 
@@ -35,7 +35,8 @@ export class AlertReceiver {
       });
       request.on('end', () => {
         this.received.push({ path: request.url, headers: request.headers, body, event: JSON.parse(body) });
-        response.writeHead(this.statuses.shift() ?? 204).end();
+        const status = this.statuses.shift() ?? 204;
+        if (status !== 0) response.writeHead(status).end();
       });
     });
     beforeAll(async () => {

@@ -35,6 +35,13 @@ test('demo shows the live table and ends cleanly on Ctrl-C', async () => {
   expect(demo.stdout).toMatch(/ended\n$/);
 });
 
+test('demo ends with whoever reads it', async () => {
+  const demo = startCli(['demo', '--messages', '300', '--connections', '1'], {});
+  demo.process.stdout!.once('data', () => demo.process.stdout!.destroy());
+  await waitFor(() => demo.end !== undefined, { what: 'the end', deadlineMs: 60_000 });
+  expect({ status: demo.end, stderr: demo.stderr }).toEqual({ status: 0, stderr: '' });
+});
+
 test('demo --once that is interrupted has compared nothing, and exits 1', async () => {
   const demo = startCli(['demo', '--once', '--messages', '300', '--connections', '1'], {});
   await waitFor(() => demo.stdout.startsWith('starting'), { what: 'its first words' });

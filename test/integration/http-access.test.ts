@@ -153,7 +153,14 @@ describe('without a token', () => {
     '%s answers nobody under another name: a page elsewhere could make a browser ask',
     async (path) => {
       const names = ['rebound.example', `rebound.example:${port}`, 'localhost.example', '127.0.0.1.example'];
-      for (const host of [...names, '0.0.0.0', '10.0.0.1', '[::1].example', 'localhost:']) {
+      for (const host of [
+        ...names,
+        'rebound.localhost',
+        '0.0.0.0',
+        '10.0.0.1',
+        '[::1].example',
+        'localhost:',
+      ]) {
         expect([host, await status(base + path, { host })]).toEqual([host, 403]);
       }
     },

@@ -39,6 +39,16 @@ describe('wa-replica search', () => {
     expect(stdout.length).toBeLessThan(240);
   });
 
+  test('a body is cut between its letters, and a short one not at all', async () => {
+    const short = `${'so '.repeat(40)}brief`;
+    const emoji = (odd: string) => `${odd}${'😀'.repeat(100)} thimblerig ${odd}${'😀'.repeat(100)}`;
+    await write('c', [message('short', short), message('even', emoji('')), message('odd', emoji('x'))]);
+    expect((await search('brief')).stdout).toContain(`: ${short}\n`);
+    const { stdout } = await search('thimblerig');
+    expect(stdout.match(/: …(?:😀)+ thimblerig x?(?:😀)+…\n/g)).toHaveLength(2);
+    expect(stdout).not.toContain('\uFFFD');
+  });
+
   test('operators are no words of a body', async () => {
     const body = `${'forever inside before '.repeat(40)}thimble ${'after '.repeat(80)}`;
     await write('c', [message('operators', body)]);

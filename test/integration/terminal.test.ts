@@ -24,10 +24,10 @@ afterAll(() => simulator.close());
 
 const BIN = `"${process.execPath}" "${SOURCES}"`;
 
-/** Runs a line of the shell. @param answer typed once the output has a question. */
+/** Runs a line of the shell. @param answer typed once the output is as wanted, by default that it has a question. */
 async function shell(
   line: string,
-  { cwd = '/', answer }: { cwd?: string; answer?: string } = {},
+  { cwd = '/', answer, after = /\[y\/N\]/ }: { cwd?: string; answer?: string; after?: RegExp } = {},
 ): Promise<{ status: number | null; output: string }> {
   const child = spawn('sh', ['-c', line], {
     cwd,
@@ -40,7 +40,7 @@ async function shell(
     });
   const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
   if (answer !== undefined) {
-    await waitFor(() => output.includes('[y/N]'), { what: 'the question' });
+    await waitFor(() => after.test(output), { what: `the output to have ${after}` });
     child.stdin.write(answer);
   }
   const status = await ended;
@@ -93,10 +93,40 @@ test.skipIf(noTerminal).each([
   ['Ctrl-C', '\u0003'],
   ['Ctrl-D', '\u0004'],
   ['n', 'n\r'],
-])('%s at a question is a no', async (_, answer) => {
-  const { status, output } = await shell(onTerminal(`${BIN} resync --connection conn_a`), { answer });
+  ['n, with the output elsewhere,', 'n\r', '> /dev/null'],
+])('%s at a question is a no', async (_, answer, elsewhere = '') => {
+  const command = onTerminal(`${BIN} resync --connection conn_a ${elsewhere}`);
+  const { status, output } = await shell(command, { answer });
   expect([status, output]).toEqual([1, expect.stringMatching(/\nwa-replica: nothing was done\s*$/)]);
   expect(await database.query('select epoch from whatsapp.sync_state')).toEqual([{ epoch: 1 }]);
+});
+
+test.skipIf(noTerminal)('y at a question is a yes', async () => {
+  const { status, output } = await shell(onTerminal(`${BIN} resync --connection conn_a`), { answer: 'y\r' });
+  expect([status, output]).toEqual([0, expect.stringContaining('conn_a: epoch 2 begins at cursor 0')]);
+  expect(await database.query('select epoch from whatsapp.sync_state')).toEqual([{ epoch: 2 }]);
+});
+
+test.skipIf(noTerminal)('status --watch draws over what it drew, all of it at once', async () => {
+  const command = onTerminal(`exec ${BIN} status --watch`);
+  const { status, output } = await shell(command, { answer: '\u0003', after: /workers:[\s\S]*workers:/ });
+  expect(status).toBe(0);
+  const [before, ...looks] = output.split('\u001b[H\u001b[J');
+  expect([before, looks.length]).toEqual(['', expect.toSatisfy((count: number) => count >= 2)]);
+  for (const look of looks)
+    expect(look).toMatch(/^connection +state .*\r\n[\s\S]*workers: none alive; .*\r\n/);
+});
+
+test.skipIf(noTerminal)('what came is shown as it came, but a terminal is not moved by it', async () => {
+  const record = '{"body":"a\u009b2Jb"}';
+  const [entry] = await database.query(
+    `insert into whatsapp.quarantine (connection_id, kind, error_code, record_sha256, record_json)
+      values ('conn_a', 'message', 'x', 'x', $1) returning quarantine_id as id`,
+    [record],
+  );
+  const show = `${BIN} quarantine show ${entry!.id}`;
+  expect((await shell(show)).output).toContain(record);
+  expect((await shell(onTerminal(show))).output).toContain('{"body":"a\uFFFD2Jb"}');
 });
 
 // `run` logs a line before it finds that this schema is not there.

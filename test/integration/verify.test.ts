@@ -289,4 +289,12 @@ test('the command tells it, exits 1 while anything remains, 2 on wrong usage', a
     remaining: 0,
     connections: [{ state: 'finished', mended: 1 }],
   });
+  // That nothing is known to differ is no success.
+  simulator.faults.script({ kind: 'answer', status: 402 }, 1, { route: 'conversations' });
+  const failed = await runCommand(['verify', '--json'], env());
+  expect(failed).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining('1 of 1 connection could not be'),
+  });
+  expect(JSON.parse(failed.stdout)).toMatchObject({ remaining: 0, connections: [{ state: 'failed' }] });
 });

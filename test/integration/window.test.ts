@@ -106,9 +106,7 @@ test('each step is told once, signed, and sent again until it is taken; then tha
   // A restart repeats nothing; another's connection is left to that.
   await watch().look(signal);
   await behind(23);
-  await database.query(
-    `update whatsapp.sync_state set lease_owner = 'you', lease_expires_at = now() + interval '1 hour'`,
-  );
+  await heldBy('you');
   await watch().look(signal);
   expect(alerts.received).toHaveLength(4);
   await watch('you').look(signal);
@@ -129,22 +127,35 @@ test('each step is told once, signed, and sent again until it is taken; then tha
     'info the window is wide again',
   ]);
   expect(JSON.stringify(lines)).not.toContain('token=x');
-  await database.query('update whatsapp.sync_state set lease_owner = null, lease_expires_at = null');
+  await heldByNobody();
 });
 
-test('an alert that cannot be noted is sent once, and noted when it can be', async () => {
-  await behind(16);
+/** Keeps alerts from being noted. @returns what lets them be again. */
+async function refuseNotes(): Promise<() => Promise<unknown>> {
   await database.query(`
     create function whatsapp.refuse() returns trigger language plpgsql
       as $$ begin raise 'no' using errcode = '25006'; end $$;
     create trigger refuse before update of window_alert on whatsapp.sync_state for each row execute function whatsapp.refuse()`);
+  return () => database.query('drop function whatsapp.refuse cascade');
+}
+const heldBy = (worker: string) =>
+  database.query(
+    `update whatsapp.sync_state set lease_owner = $1, lease_expires_at = now() + interval '1 hour'`,
+    [worker],
+  );
+const heldByNobody = () =>
+  database.query('update whatsapp.sync_state set lease_owner = null, lease_expires_at = null');
+const notSent = () => lines.filter(({ msg }) => msg === 'cannot send an alert').length;
+
+test('an alert that cannot be noted is sent once, and noted when it can be', async () => {
+  await behind(16);
+  const allow = await refuseNotes();
   const watching = watch();
   for (let looks = 1; looks <= 3; looks++) {
     await watching.look(signal);
-    const refused = () => lines.filter(({ msg }) => msg === 'cannot send an alert').length === looks;
-    await waitFor(refused, { what: 'the note to be refused' });
+    await waitFor(() => notSent() === looks, { what: 'the note to be refused' });
   }
-  await database.query('drop function whatsapp.refuse cascade');
+  await allow();
   await watching.look(signal);
   await told('warn');
   await behind(0);
@@ -156,6 +167,36 @@ test('an alert that cannot be noted is sent once, and noted when it can be', asy
   await told(null);
   const types = ['wa_replica.window.warning', 'wa_replica.window.recovered'];
   expect(alerts.received.map(({ event }) => event.type)).toEqual(types);
+});
+
+test('one that could not be noted holds none back that comes after another worker had the connection', async () => {
+  await behind(16);
+  await heldBy('me');
+  const allow = await refuseNotes();
+  const [mine, theirs] = [watch('me'), watch('you')];
+  await mine.look(signal);
+  await waitFor(() => notSent() === 1, { what: 'the note to be refused' });
+  await allow();
+  await heldBy('you');
+  for (const [days, step] of [
+    [16, 'warn'],
+    [0, null],
+  ] as const) {
+    await behind(days);
+    for (const one of [mine, theirs]) await one.look(signal);
+    await told(step);
+  }
+  const before = alerts.received.length;
+  await heldBy('me');
+  await behind(16);
+  await mine.look(signal);
+  await told('warn');
+  const types = alerts.received.slice(before).map(({ event }) => event.type);
+  expect(types).toEqual(['wa_replica.window.warning']);
+  await behind(0);
+  await mine.look(signal);
+  await told(null);
+  await heldByNobody();
 });
 
 test('what hinders a connection is told with what to do about its code', async () => {
@@ -174,11 +215,6 @@ test('what hinders a connection is told with what to do about its code', async (
 });
 
 test('a connection that went to another worker, and comes back, is logged of where it stands then', async () => {
-  const heldBy = (worker: string) =>
-    database.query(
-      `update whatsapp.sync_state set lease_owner = $1, lease_expires_at = now() + interval '1 hour'`,
-      [worker],
-    );
   const [mine, theirs] = [watch('me', async () => {}), watch('you', async () => {})];
   const look = async (days: number, step: string | null) => {
     await behind(days);
@@ -197,7 +233,7 @@ test('a connection that went to another worker, and comes back, is logged of whe
     'less than half of the window is left',
   ]);
   await look(0, null);
-  await database.query('update whatsapp.sync_state set lease_owner = null, lease_expires_at = null');
+  await heldByNobody();
 });
 
 test('an alert that the end interrupts is sent by the next start, and no failure', async () => {
@@ -224,7 +260,7 @@ test('a receiver that refuses is told of, and asked again at the next look', asy
   alerts.statuses = [404];
   const watcher = watch();
   await watcher.look(signal);
-  await waitFor(() => lines.some(({ msg }) => msg === 'cannot send an alert'), { what: 'word of it' });
+  await waitFor(() => notSent() === 1, { what: 'word of it' });
   // No use in trying that again at once.
   expect(alerts.received).toHaveLength(1);
   expect(lines.at(-1)).toMatchObject({
@@ -238,6 +274,16 @@ test('a receiver that refuses is told of, and asked again at the next look', asy
     { what: 'the next attempt' },
   );
   await told('warn');
+});
+
+test('a receiver that does not answer is asked again', async () => {
+  await behind(16);
+  await database.query('update whatsapp.sync_state set window_alert = null');
+  alerts.statuses = [0];
+  await watch('me', alertSender({ url: alerts.url, secret: SECRET, pause: 1, timeout: 1_000 })).look(signal);
+  await told('warn');
+  expect(alerts.received.length).toBeGreaterThanOrEqual(2);
+  expect(new Set(alerts.received.map(({ event }) => event.id)).size).toBe(1);
 });
 
 test('a catch-up after the window records the gap once, is verified, and shown until it is acknowledged', async () => {

@@ -167,6 +167,7 @@ describe('problems', () => {
       expect.stringContaining('BACKOFF_MAX'),
     ]);
     expect(problemsOf({ BACKOFF_MIN: '1s', BACKOFF_MAX: '1s' })).toEqual([]);
+    expect(problemsOf({ RETAIN_MESSAGES: '30d', ERASURE_KEY: 'x'.repeat(32) })).toEqual([]);
     const secret = { ALERT_WEBHOOK_SECRET: 'whsec_1' };
     expect(problemsOf(secret)).toEqual([
       expect.stringMatching(/^ALERT_WEBHOOK_SECRET is set without ALERT_WEBHOOK_URL/),

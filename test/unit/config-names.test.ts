@@ -77,7 +77,7 @@ test.each([
   expect(problemsOf({ [name]: value })).toEqual([`${name} is no setting of wa-replica`]);
 });
 
-test.each(['HTTPS_PROXY', 'http_proxy'])('%s is a URL, or empty', (name) => {
+test.each(['HTTPS_PROXY', 'https_proxy', 'HTTP_PROXY', 'http_proxy'])('%s is a URL, or empty', (name) => {
   for (const text of ['http://proxy:3128', 'HTTPS://me:secret@proxy', 'socks5://proxy', '']) {
     loadSettings({ [name]: text }, NONE);
   }

@@ -1,6 +1,6 @@
 import { afterEach, describe, expect, test } from 'vitest';
 import { type ErrorKind, ReplicaError } from '../../src/errors/errors.ts';
-import { eventLog } from '../../src/ops/event-log.ts';
+import { eventLog, troubleLog } from '../../src/ops/event-log.ts';
 import { mediaLog } from '../../src/ops/media-log.ts';
 import { logLines } from '../support/log-lines.ts';
 import { EVENTS } from './every-event.ts';
@@ -80,6 +80,27 @@ test('leases that are not renewed are told of at each doubling, from the second 
     ['error', 2],
     ['error', 4],
   ]);
+});
+
+test('a row that somebody has locked is told of at each doubling, with what to do', () => {
+  const listen = eventLog(log);
+  for (const looks of from1to(5)) listen({ type: 'lease_locked', connectionId: 'conn_a', looks });
+  expect(lines).toHaveLength(3);
+  expect(lines[0]).toMatchObject({ level: 'error', connection_id: 'conn_a', hint: expect.any(String) });
+});
+
+test('a command tells of what its output does not: trouble, and nothing that goes well', () => {
+  const told = Object.entries(EVENTS).flatMap(([type, [event]]) => {
+    empty();
+    troubleLog(log)(event!);
+    return lines.length === 0 ? [] : [type];
+  });
+  expect(told.sort()).toEqual(
+    [
+      ...['failed', 'gap', 'epoch', 'worker_failed', 'lease_locked'],
+      ...['discovery_failed', 'nameless_keys'],
+    ].sort(),
+  );
 });
 
 describe('attachments', () => {

@@ -18,6 +18,23 @@ test('what an attachment was lost for is an error; that there is none is not', a
   expect(text).not.toContain('kind="not_found"');
 });
 
+test('what is fetched is counted from 0 on, and its bytes', async () => {
+  const registry = new Registry();
+  const { listen } = createMediaMetrics(registry);
+  const counted = async () => {
+    const families = parseMetrics(await registry.metrics());
+    const of = (name: string) => seriesValue(families, `wa_replica_media_${name}`);
+    return [
+      ...['stored', 'unavailable', 'failed', 'delayed'].map((one) => of(`downloads_total{outcome="${one}"}`)),
+      of('downloaded_bytes_total'),
+    ];
+  };
+  expect(await counted()).toEqual([0, 0, 0, 0, 0]);
+  for (const bytes of [500, 7]) listen({ type: 'stored', connectionId: 'conn_a', bytes, took: 1 });
+  listen({ type: 'again', connectionId: 'conn_a', error: new ReplicaError('upstream', { where: 'here' }) });
+  expect(await counted()).toEqual([2, 0, 0, 1, 507]);
+});
+
 test('it is down from when the store or the database hinders all until it no longer does', async () => {
   const registry = new Registry();
   const { listen } = createMediaMetrics(registry);

@@ -114,7 +114,15 @@ describe('what alerts look at', () => {
         'verify_drift_records',
       ],
       ...['verify_max_age_seconds', 'window_alarms{step="error"}', 'connections{state="live"}', 'changes'],
-      ...['lag_seconds{connection_id="conn_a"}', 'changes_late_connections{consumer="crm"}'],
+      'changes_late_connections{consumer="crm"}',
+      ...[
+        'lag_seconds',
+        'window_left_seconds',
+        'quarantined',
+        'gaps',
+        'verify_drift',
+        'verify_age_seconds',
+      ].map((name) => `${name}{connection_id="conn_a"}`),
     ])
       expect([name, value(name)]).toEqual([name, undefined]);
     // And 0 from the first look at a database in which nothing is amiss.
@@ -141,6 +149,7 @@ describe('what alerts look at', () => {
     expect(value('changes_left_seconds{consumer="crm"}')).toBe(20 * DAYS);
     expect(value('changes_left_seconds{consumer="desk"}')).toBe(0);
     expect(value('changes_lag_seconds{consumer="crm"}')).toBe(10 * DAYS);
+    expect(value('changes_late_connections{consumer="crm"}')).toBe(2);
     const later = await scrape({ feed: { kept: 9, consumers: [consumer('crm', 0)] } });
     for (const name of ['pending', 'lag_seconds', 'left_seconds', 'late_connections'])
       expect(later(`changes_${name}{consumer="desk"}`)).toBeUndefined();

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { renderOutage, renderPage } from '../../src/ops/http/page.ts';
+import type { StatusReport } from '../../src/ops/status.ts';
 import type { Activity } from '../../src/store/activity.ts';
 import type { ConnectionStatus } from '../../src/store/status.ts';
 import { REPORT } from './every-event.ts';
@@ -88,6 +89,22 @@ describe('the headline', () => {
     expect(page).toMatchObject({ headline: 'Nothing to show: the database is out of reach.', alarm: true });
     expect(page.cards).toEqual([]);
   });
+});
+
+test('what there is in all stands below it', () => {
+  const facts = (report: Partial<StatusReport>) => {
+    const { html } = renderPage({ ...REPORT, ...report }, new Map(), LAG);
+    return /<p id="facts">(.*)<\/p>/.exec(html)![1];
+  };
+  const connections = ['999', '2'].map((quarantined, i) => ({
+    ...CALM,
+    connection_id: `c${i}`,
+    quarantined,
+  }));
+  expect(facts({ connections, version: '1.2.3', schema_version: '0001_<' })).toBe(
+    '1 worker · 1,001 in quarantine · version 1.2.3 · schema 0001_&lt;',
+  );
+  expect(facts({ workers: [], schema_version: null })).toMatch(/^0 workers · .* · schema –$/);
 });
 
 describe('the cards', () => {
@@ -223,6 +240,15 @@ test('styles and scripts of its own alone are let in, by a nonce that nobody kno
     const { html, headers } = renderPage(REPORT, new Map(), LAG);
     const [, nonce] = /script-src 'nonce-([^']+)'/.exec(headers['content-security-policy']!)!;
     expect(html.split(`nonce="${nonce}"`)).toHaveLength(3);
+    expect(headers['content-security-policy']!.split('; ')).toEqual([
+      "default-src 'none'",
+      `style-src 'nonce-${nonce}'`,
+      `script-src 'nonce-${nonce}'`,
+      'img-src data:',
+      "connect-src 'self'",
+      // What `default-src` says nothing of.
+      ...["base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"],
+    ]);
     return nonce;
   });
   expect(nonces[0]).not.toBe(nonces[1]);

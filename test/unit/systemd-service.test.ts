@@ -57,3 +57,29 @@ test('that systemd cannot be told is told once an outage', async () => {
     rmSync(command);
   }
 });
+
+test('a systemd-notify that hangs does not hold up the start', async () => {
+  const { log, lines } = logLines();
+  const folder = mkdtempSync(path.join(tmpdir(), 'wa-replica-test-'));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  writeFileSync(path.join(folder, 'systemd-notify'), '#!/bin/sh\nexec /bin/sleep 60\n', { mode: 0o755 });
+  const notifier = createNotifier({ NOTIFY_SOCKET: '/there', PATH: folder }, log);
+  const service = new Service(notifier, { healthy: () => true, status: () => 'as it stands' });
+  onTestFinished(() => service.end());
+  let ready = false;
+  void service.ready().then(() => {
+    ready = true;
+  });
+  await waitFor(() => ready, { what: 'the start', deadlineMs: 30_000 });
+  expect(lines).toMatchObject([{ level: 'warn', msg: 'cannot notify systemd' }]);
+});
+
+test('systemd is told only where it wants to hear, and its watchdog is in milliseconds', () => {
+  const { log } = logLines();
+  const watchdogOf = (WATCHDOG_USEC?: string) =>
+    createNotifier({ NOTIFY_SOCKET: '/there', WATCHDOG_USEC }, log)?.watchdog;
+  expect(watchdogOf('60000000')).toBe(60_000);
+  for (const none of [undefined, '', '0', 'x', '-1'])
+    expect([none, watchdogOf(none)]).toEqual([none, undefined]);
+  for (const env of [{}, { NOTIFY_SOCKET: '' }]) expect(createNotifier(env, log)).toBeUndefined();
+});
