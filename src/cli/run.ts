@@ -151,9 +151,10 @@ async function replicate(
     await service.ready();
     await unlessAborted(connectionsFound(replica, log, signal), signal);
   } catch (error) {
-    // Asked to stop before there was anything to stop.
-    if (signal.aborted) return;
-    throw error;
+    if (!signal.aborted) throw error;
+    // There is nothing to finish yet.
+    log.info('stopped');
+    return;
   }
   log.info({ connections: directory.connections.length }, 'replicating');
   const outdated = new AbortController();

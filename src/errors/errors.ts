@@ -162,6 +162,13 @@ export function mayPass(error: unknown): boolean {
   return state === undefined || PASSES.test(state);
 }
 
+/** Whether Postgres is out of reach, starts or stops: the narrower part of {@link mayPass}, for a foreign error. */
+export function isOutage(error: unknown): boolean {
+  if (!isOfPostgres(error) || !mayPass(error)) return false;
+  const state = sqlstate(error);
+  return state === undefined || /^(08|57P0[123])/.test(state);
+}
+
 /** Whether Postgres refuses a value, and not to work: SQLSTATE class 22 (data) or 54 (limits) (R9). */
 export function refusesData(error: unknown): boolean {
   return /^(22|54)/.test(sqlstate(error) ?? '');

@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import { codeOf, recognize } from '../errors/errors.ts';
+import { codeOf, isOutage, recognize } from '../errors/errors.ts';
 import type { ConnectionId } from '../model.ts';
 import type { Database } from '../store/schema.ts';
 import { nextFor, noteDone } from '../store/upkeep.ts';
@@ -134,8 +134,9 @@ export class Upkeep {
     try {
       await job.run(signal);
     } catch (error) {
-      // What was interrupted throws that.
-      if (!signal.aborted) this.#options.log.warn({ job: job.name, ...errorFields(error) }, 'upkeep failed');
+      // What was interrupted throws that; an outage is told of by the replication, and not with each of the jobs too.
+      if (signal.aborted || isOutage(error)) return;
+      this.#options.log.warn({ job: job.name, ...errorFields(error) }, 'upkeep failed');
     }
   }
 

@@ -159,6 +159,19 @@ test('waits for a database that is not up yet, and goes on by itself when it is 
   await proxy.close();
 });
 
+test('asked to stop while it waits for its database, it says that it has', async () => {
+  const url = new URL(database.url);
+  const proxy = await startTcpProxy({ host: url.hostname, port: Number(url.port) });
+  url.port = String(proxy.port);
+  await proxy.refuse();
+  const daemon = start({ DATABASE_URL: url.href });
+  await daemon.logged('waiting');
+  expect(await daemon.kill('SIGTERM')).toBe(0);
+  const last = daemon.stderr.trim().split('\n').at(-1)!;
+  expect(JSON.parse(last)).toMatchObject({ level: 'info', msg: 'stopped' });
+  await proxy.close();
+});
+
 test('wrong configuration: every problem at once, nothing touched, exit 2', async () => {
   const { status, stderr } = await runCli(['run'], {
     DATABASE_URL: 'mysql://secret@host/db',

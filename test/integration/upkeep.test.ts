@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
 import { afterEach, expect, onTestFinished, test, vi } from 'vitest';
+import { noteOfPostgres } from '../../src/errors/errors.ts';
 import { type ConnectionJob, Upkeep, type WorkerJob } from '../../src/ops/upkeep.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { logLines } from '../support/log-lines.ts';
@@ -338,4 +339,25 @@ test('an outage of Postgres is no failure of upkeep, and a fault is told as ofte
   const [first] = told;
   expect(first).toEqual(['upkeep failed', 'it', 1]);
   expect(told.length).toBeLessThan(8);
+});
+
+test('an outage of Postgres is no failure of what each worker does for itself, and a lock that is not got is one', async () => {
+  const gone = Object.assign(new Error('whatever'), { code: 'ECONNREFUSED' });
+  noteOfPostgres(gone);
+  const coded = (code: string) => Object.assign(new Error('whatever'), { code });
+  const failures = [gone, coded('57P03'), coded('55P03')];
+  const job: WorkerJob = {
+    name: 'own',
+    cron: '* * * * * *',
+    each: 'worker',
+    async run() {
+      const failure = failures.shift();
+      if (failure !== undefined) throw failure;
+    },
+  };
+  start({}, [], [job]);
+  await waitFor(() => lines.length > 0, { what: 'a failure to be told of' });
+  expect(lines).toMatchObject([
+    { level: 'warn', msg: 'upkeep failed', job: 'own', error: 'using Postgres: 55P03' },
+  ]);
 });

@@ -145,7 +145,8 @@ async function checkSchema(db: Kysely<Database>, schema: string): Promise<Findin
     return [problem(what, 'run a newer wa-replica')];
   }
   if (pending.length === 0) return [ok(`schema: up to date (${program})`)];
-  const what = `schema: ${pending.length} pending, at ${database ?? 'nothing yet'}`;
+  const migrations = pending.length === 1 ? '1 migration' : `${pending.length} migrations`;
+  const what = `schema: ${migrations} pending, ${database === undefined ? 'none done yet' : `the last done is ${database}`}`;
   if (await mayMigrate(db, schema)) {
     return [warning(what, 'run `wa-replica migrate`, or let `run` do it')];
   }
