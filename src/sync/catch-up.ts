@@ -26,6 +26,7 @@ const LONGEST_PAUSE = 500;
 /**
  * Catches every connection up once. A connection that a running daemon holds is made due and waited for.
  * The worker must have been started.
+ * @param onEnd told of each connection when its pass has ended.
  */
 export async function catchUp(
   worker: Worker,
@@ -33,9 +34,15 @@ export async function catchUp(
   connectionIds: readonly ConnectionId[],
   policy: OncePolicy,
   signal: AbortSignal,
+  onEnd: (result: PassResult) => void = () => {},
 ): Promise<PassResult[]> {
   const since = await databaseTime(options.control);
-  return await Promise.all(connectionIds.map((id) => pass(worker, options, id, since, policy, signal)));
+  const one = async (id: ConnectionId) => {
+    const result = await pass(worker, options, id, since, policy, signal);
+    onEnd(result);
+    return result;
+  };
+  return await Promise.all(connectionIds.map(one));
 }
 
 async function pass(
