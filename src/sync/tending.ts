@@ -114,7 +114,8 @@ export class Tending {
     // A lease that could not be given back would be renewed for ever and block its connection; one that was just
     // claimed has its loop by the next renewal.
     for (const [connectionId, term] of orphans) {
-      if (this.#orphans.get(connectionId) === term) await releaseLease(control, connectionId, term);
+      if (this.#orphans.get(connectionId) === term)
+        await releaseLease(control, { connectionId, term, due: false });
     }
     this.#orphans = orphans;
     // A lease that another has taken counts in our share until its loop knows.

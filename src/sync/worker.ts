@@ -1,10 +1,11 @@
 import { ReplicaError } from '../errors/errors.ts';
 import { sleep } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import { type Lease, releaseLease } from '../store/leases.ts';
+import type { Lease } from '../store/leases.ts';
 import { announceLeases } from '../store/notify.ts';
 import { signOff } from '../store/workers.ts';
 import type { SyncEvent } from './events.ts';
+import { LeaseReturns } from './lease-returns.ts';
 import { ConnectionLoop, type LoopContext, type LoopEnd, type OncePolicy } from './loop.ts';
 import type { LoopHealth } from './standing.ts';
 import { Tending, type TendingOptions } from './tending.ts';
@@ -31,12 +32,14 @@ export class Worker {
   readonly #held = new Map<ConnectionId, Held>();
   readonly #stopping = new AbortController();
   readonly #tending: Tending;
+  readonly #returns: LeaseReturns;
   /** The end was not waited for. */
   #dropped = false;
 
   constructor(context: LoopContext, options: WorkerOptions) {
     this.#context = context;
     this.#options = options;
+    this.#returns = new LeaseReturns(options.control);
     const loopOf = (connectionId: ConnectionId) => this.#held.get(connectionId)?.loop;
     const loops = () => [...this.#held.values()].map(({ loop }) => loop);
     const listen = (event: SyncEvent) => this.tell(event);
@@ -202,7 +205,7 @@ export class Worker {
 
   async #giveBack({ connectionId, term, owesPoll }: ConnectionLoop): Promise<void> {
     try {
-      await releaseLease(this.#options.control, connectionId, term, owesPoll);
+      await this.#returns.give({ connectionId, term, due: owesPoll });
       this.#context.listen({ type: 'lease_returned', connectionId });
     } catch (cause) {
       // It runs out by itself.

@@ -2,7 +2,7 @@
 import { beforeEach, expect, test } from 'vitest';
 import { ensureConnections } from '../../src/store/connections.ts';
 import { makeDueUnlessLocked } from '../../src/store/due.ts';
-import { claimLeases, releaseLease, renewLeases } from '../../src/store/leases.ts';
+import { claimLeases, releaseLease, releaseLeases, renewLeases } from '../../src/store/leases.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { CONNECTION } from '../support/pages.ts';
 
@@ -18,12 +18,42 @@ test('only one holder; a released or expired one is free', async () => {
   expect(await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
   expect(await renewLeases(database.db, 'one', 60_000)).toMatchObject([{ connectionId: CONNECTION, term }]);
   expect(await renewLeases(database.db, 'two', 60_000)).toEqual([]);
-  await releaseLease(database.db, CONNECTION, '7');
+  const lease = { connectionId: CONNECTION, term, due: false };
+  await releaseLease(database.db, { ...lease, term: '7' });
   expect(await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
-  await releaseLease(database.db, CONNECTION, term);
+  await releaseLease(database.db, lease);
   const [two] = await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1);
   expect(two).toMatchObject({ takenOver: false });
   expect(BigInt(two!.term)).toBeGreaterThan(BigInt(term));
+});
+
+test('of many that are given back, those of another term and those that are locked stay as they are', async () => {
+  const ids = ['conn_due', 'conn_later', 'conn_locked', 'conn_over'];
+  await ensureConnections(database.db, ids);
+  const leases = await claimLeases(database.db, 'one', ids, 60_000, 9);
+  const given = leases.map(({ connectionId, term }) => ({
+    connectionId,
+    term: connectionId === 'conn_over' ? '7' : term,
+    due: connectionId === 'conn_due',
+  }));
+  await database.query(`update whatsapp.sync_state set next_poll_at = now() + interval '1 hour'`);
+  await database.db.transaction().execute(async (trx) => {
+    await trx
+      .selectFrom('sync_state')
+      .select('cursor')
+      .where('connection_id', '=', 'conn_locked')
+      .forUpdate()
+      .execute();
+    expect([...(await releaseLeases(database.db, given))].sort()).toEqual(['conn_due', 'conn_later']);
+  });
+  const free = 'select connection_id from whatsapp.sync_state where lease_owner is null order by 1';
+  const due = 'select connection_id from whatsapp.sync_state where next_poll_at <= clock_timestamp()';
+  expect((await database.query(free)).map((row) => row.connection_id)).toEqual([
+    'conn_due',
+    'conn_later',
+    CONNECTION,
+  ]);
+  expect(await database.query(due)).toEqual([{ connection_id: 'conn_due' }]);
 });
 
 test('a term never comes again, though the database forgets a taking', async () => {
