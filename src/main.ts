@@ -12,14 +12,17 @@ import { errorFields } from './ops/logger.ts';
 export async function main(): Promise<void> {
   const stopping = new AbortController();
   const stop = (signal: string) => stopping.abort(new DOMException(`${signal} received`, 'AbortError'));
+  let asked = false;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
       // A second signal ends the process where it stands (R16).
-      if (stopping.signal.aborted) process.exit(1);
+      if (asked) process.exit(1);
+      asked = true;
       stop(signal);
     });
   }
-  // Of a terminal that closes. Its shell and the kernel may both say so: a second one asks for no haste.
+  // Of a terminal that closes. Its shell and the kernel may both say so, and systemd together with SIGTERM where a session
+  // ends, of which either may be heard first: it is neither the first nor the second that asks.
   process.on('SIGHUP', () => stop('SIGHUP'));
   // A log that cannot be written (a full disk) ends nothing, and nobody could be told of it.
   process.stderr.on('error', () => {});

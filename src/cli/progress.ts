@@ -23,7 +23,7 @@ export class PassProgress {
   readonly #stream: NodeJS.WriteStream;
   readonly #counts = new Map<ConnectionId, Counts>();
   readonly #done = new Set<ConnectionId>();
-  /** Those that this process has fetched or fetches. */
+  /** Those that this process has or had, and those whose pass has ended: for the others another worker is waited for. */
   readonly #taken = new Set<ConnectionId>();
   #startedAt = performance.now();
   #total = 0;
@@ -66,6 +66,12 @@ export class PassProgress {
     this.#bar?.update(this.#done.size, this.#payload());
   }
 
+  /** A pass has ended, here or where another worker has the connection. */
+  ended({ connectionId, caughtUp }: PassResult): void {
+    this.#taken.add(connectionId);
+    if (caughtUp) this.#done.add(connectionId);
+  }
+
   stop(): void {
     clearInterval(this.#timer);
     this.#bar?.stop();
@@ -76,7 +82,6 @@ export class PassProgress {
    * @param removed those that turned out to be there no longer. */
   summary(results: readonly PassResult[], removed: ReadonlySet<ConnectionId>): string {
     this.#total -= removed.size;
-    for (const { connectionId, caughtUp } of results) if (caughtUp) this.#done.add(connectionId);
     const lines = results.map((result) => {
       const counts = this.#countsOf(result.connectionId);
       if (removed.has(result.connectionId))
@@ -103,7 +108,7 @@ export class PassProgress {
       : `; waiting for the worker that holds ${others}, or until its leases end if it is dead`;
   }
 
-  /** How many connections another worker holds, which may have died. */
+  /** For how many connections another worker is waited for, which may have died. */
   get #others(): number {
     return performance.now() - this.#startedAt < CLAIMED_WITHIN ? 0 : this.#total - this.#taken.size;
   }

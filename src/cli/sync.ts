@@ -59,6 +59,7 @@ export function syncCommand(terminal: Terminal): Command {
             connections,
             { maxFailures: MAX_FAILURES },
             signal,
+            (result) => progress.ended(result),
           );
           progress.stop();
           const gone = await removedOf(replica, notFound, signal);

@@ -96,9 +96,10 @@ export class Refusals {
     }
     const delay = backoff(claim.attempts, { min: bounds.min, max: MOST_DELAY }, this.#asked(error));
     const again = await noteRetry(db, claim, why, delay, window * WINDOW_MARGIN);
-    if (again === false) listen({ type: 'gone', connectionId, state: 'failed', error });
-    if (again) listen({ type: 'again', connectionId, error });
-    this.#holdBack(connectionId, error, this.#lanes.failed(connectionId, 1));
+    const told = hindered === 'unlinked' ? whileUnlinked(error) : error;
+    if (again === false) listen({ type: 'gone', connectionId, state: 'failed', error: told });
+    if (again) listen({ type: 'again', connectionId, error: told });
+    this.#holdBack(connectionId, told, this.#lanes.failed(connectionId, 1));
     return again ? delay : undefined;
   }
 
@@ -167,6 +168,12 @@ export class Refusals {
     const failures = this.#lanes.answered(connectionId);
     if (failures > 0) this.#context.listen({ type: 'released', connectionId, failures });
   }
+}
+
+/** The failure, with what to do about the account: the key reaches the connection. */
+function whileUnlinked({ kind, where, code, status, retryAfter }: ReplicaError): ReplicaError {
+  const hint = 'see that the WhatsApp account is paired and connected: the file may be served then';
+  return new ReplicaError(kind, { where, code, status, retryAfter, hint });
 }
 
 /** Whether the answer says that there is no such file. */

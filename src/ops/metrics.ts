@@ -103,10 +103,7 @@ export function createMetrics({ perConnection, retention }: MetricsOptions): Met
   });
   build.set({ version: VERSION }, 1);
   const leased = plain('wa_replica_leases', 'Connections that this worker holds.');
-  const keys = plain(
-    'wa_replica_keys_failing',
-    'Keys whose connections could not be looked up at the last attempt.',
-  );
+  const keys = plain('wa_replica_keys_failing', 'Keys whose last look-up of connections failed.');
   const reached = plain('wa_replica_database_up', '1 where the database answered this scrape, else 0.');
   const pools = new Gauge({
     name: 'wa_replica_db_connections',

@@ -44,6 +44,7 @@ interface Claimed {
 /**
  * Catches every connection up once. A connection that a running daemon holds is made due and waited for.
  * The worker must have been started.
+ * @param onEnd told of each connection when its pass has ended.
  */
 export async function catchUp(
   worker: Worker,
@@ -51,11 +52,17 @@ export async function catchUp(
   connectionIds: readonly ConnectionId[],
   policy: OncePolicy,
   signal: AbortSignal,
+  onEnd: (result: PassResult) => void = () => {},
 ): Promise<PassResult[]> {
   const passes: Passes = { worker, options, policy, inTurn: pLimit(1), signal };
   const since = await databaseTime(options.control);
   const claimed = await claim(passes, connectionIds);
-  return await Promise.all(connectionIds.map((id) => pass(passes, id, since, claimed.get(id))));
+  const one = async (id: ConnectionId) => {
+    const result = await pass(passes, id, since, claimed.get(id));
+    onEnd(result);
+    return result;
+  };
+  return await Promise.all(connectionIds.map(one));
 }
 
 /** Takes those that are free. @param ahead as `claimLeases` has it. */

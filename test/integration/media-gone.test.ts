@@ -44,6 +44,19 @@ test.each([
   },
 );
 
+test('what several of them hold up has the account for its hint, and not the key', async () => {
+  const { connection } = scene.served[0]!;
+  const standing: Fault = { kind: 'answer', status: 200, body: '{"paired":false}' };
+  scene.simulator.faults.script(standing, 3, { route: 'status', connection: connection.id });
+  fails({ kind: 'answer', status: 404 }, 3);
+  await queue();
+  await start();
+  await becomes('stored');
+  expect(scene.archive.events.filter(({ type }) => type === 'held')).toMatchObject([
+    { error: { kind: 'not_found', hint: expect.stringContaining('paired') } },
+  ]);
+});
+
 test('nor is it for having been reached before', async () => {
   const [first, second] = scene.served;
   await queue(first!);

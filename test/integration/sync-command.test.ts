@@ -180,18 +180,22 @@ test('beside a running daemon, it makes the connections due and waits for it', a
   expect(await daemon.kill('SIGTERM')).toBe(0);
 });
 
-test('a lease of a worker that died: it says for whom it waits', async () => {
+test('a lease of a worker that died: it says for whom it waits, and no more of one that was caught up', async () => {
   expect(await runCommand(['sync'], env)).toMatchObject({ status: 0 });
-  const [dead] = [...simulator.world.connections.keys()];
   await database.query(
-    `update whatsapp.sync_state set lease_owner = 'dead', lease_expires_at = now() + interval '1 hour'
-      where connection_id = $1`,
-    [dead],
+    `update whatsapp.sync_state set lease_owner = 'dead', lease_expires_at = now() + interval '1 hour'`,
   );
   const pass = startCli(['sync'], { ...env, LEASE_TTL: '2h' });
-  await waitFor(() => pass.stderr.includes('waiting for the worker that holds 1, or'), {
-    what: 'a line of progress',
-  });
+  const says = (line: string) => pass.stderr.includes(`${line}, or`);
+  await waitFor(() => says('0/2 connections; waiting for the worker that holds 2'), { what: 'a line' });
+  const [one] = simulator.world.connections.keys();
+  const catchUp = 'update whatsapp.sync_state set caught_up_at = clock_timestamp() where connection_id = $1';
+  const told = async () => {
+    // As one that lives would.
+    await database.query(catchUp, [one]);
+    return says('1/2 connections; waiting for the worker that holds 1');
+  };
+  await waitFor(told, { what: 'a line that tells of one less' });
   await pass.kill('SIGTERM');
 });
 

@@ -93,6 +93,10 @@ describe.skipIf(!has('systemd-analyze'))('the unit', () => {
     expect(unit).toMatch(/^RestartPreventExitStatus=2$/m);
   });
 
+  test('what it says beside its log, such as which settings are wrong, is found by `-p warning`', () => {
+    expect(readFileSync(UNIT, 'utf8')).toMatch(/^SyslogLevel=warning$/m);
+  });
+
   test('leaves no memory on the disk where the watchdog aborts it', () => {
     expect(readFileSync(UNIT, 'utf8')).toMatch(/^LimitCORE=0$/m);
   });
