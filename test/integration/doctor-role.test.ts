@@ -112,7 +112,7 @@ describe('a role', () => {
     await database.query('delete from whatsapp.kysely_migration');
     const { status, lines } = await examine(url);
     expect(status).toBe(1);
-    expect(lines[3]).toMatch(/^✗ schema: \d+ pending, at nothing yet; this role may not migrate$/);
+    expect(lines[3]).toMatch(/^✗ schema: \d+ migrations pending, none done yet; this role may not migrate$/);
     expect(lines[4]).toBe('    run `wa-replica migrate` as the owner of the tables');
     // Nor may one that owns them and may make none beside them.
     await database.query(`do $$ declare one text; begin
