@@ -9,8 +9,8 @@ export default defineConfig({
     setupFiles: ['test/support/each-file.ts'],
     isolate: false,
     sequence: { sequencer: LongestFirst },
-    // Most tests wait for processes and servers: three files at a time fill two cores, where two leave a quarter idle.
-    maxWorkers: 3,
+    // Most tests wait for processes and servers: of two cores, three files at a time leave a fifth idle.
+    maxWorkers: 4,
     testTimeout: 120_000,
     hookTimeout: 120_000,
     expect: { poll: { timeout: 45_000 } },
