@@ -1,5 +1,5 @@
 /** One pass over many connections: they do not keep each other from the database, nor the renewals of their leases. */
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, onTestFinished, test } from 'vitest';
 import { type Simulator, startSimulator } from '../../src/simulator/server.ts';
 import { ensureConnections } from '../../src/store/connections.ts';
 import { poolUse } from '../../src/store/database.ts';
@@ -31,11 +31,10 @@ test('what is free is taken at once; for what others hold one statement waits at
   await claimLeases(database.db, 'holder', HELD, 3_600_000, HELD.length);
   const ending = new AbortController();
   let most = 0;
-  const look = () => {
+  const looks = setInterval(() => {
     most = Math.max(most, poolUse(replica.control).waiting);
-    if (!ending.signal.aborted) setImmediate(look);
-  };
-  look();
+  }, 1);
+  onTestFinished(() => clearInterval(looks));
   const passes = catchUp(
     replica.worker,
     replica.workerOptions,
