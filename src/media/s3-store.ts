@@ -178,7 +178,8 @@ export class S3Store implements MediaStore {
       );
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') {
-        const hint = `files on their way need room in the temporary folder, ${path.dirname(this.incoming)}: make it writable (in a container, a tmpfs or volume there), or set TMPDIR`;
+        const folder = path.dirname(this.incoming);
+        const hint = `files on their way need room in ${folder}: make it writable (in a container, a tmpfs or volume there), or set TMPDIR`;
         throw storeError(error, 'opening the archive', hint);
       }
     }

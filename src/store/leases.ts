@@ -134,9 +134,16 @@ export interface Returned {
   readonly due: boolean;
 }
 
-/** Gives leases back. Nothing is done for those whose term is over, nor for those whose row somebody has locked.
- * @returns the connections of which it was done. */
-export async function releaseLeases(db: Db, leases: readonly Returned[]): Promise<ReadonlySet<ConnectionId>> {
+/**
+ * Gives leases back. Does nothing for those whose term is over.
+ * @param locked what is done about rows that somebody has locked: waited for, or nothing.
+ * @returns the connections of which it was done.
+ */
+export async function releaseLeases(
+  db: Db,
+  leases: readonly Returned[],
+  locked: 'wait' | 'skip' = 'skip',
+): Promise<ReadonlySet<ConnectionId>> {
   const table = sql.table('sync_state');
   const ids = leases.map((one) => one.connectionId);
   const terms = leases.map((one) => one.term);
@@ -146,20 +153,13 @@ export async function releaseLeases(db: Db, leases: readonly Returned[]): Promis
       select s.connection_id, g.due
       from unnest(${ids}::text[], ${terms}::bigint[], ${dues}::boolean[]) as g (connection_id, term, due)
       join ${table} s on s.connection_id = g.connection_id and s.lease_term = g.term
-      for update of s skip locked
+      for update of s ${sql.raw(locked === 'skip' ? 'skip locked' : '')}
     )
     update ${table} s set lease_owner = null, lease_expires_at = null,
       next_poll_at = case when given.due then clock_timestamp() else s.next_poll_at end
     from given where s.connection_id = given.connection_id
     returning s.connection_id`.execute(db);
   return new Set(rows.map((row) => row.connection_id));
-}
-
-/** Gives one lease back, once nobody has locked its row. Does nothing where the term is over. */
-export async function releaseLease(db: Db, { connectionId, term, due }: Returned): Promise<void> {
-  await sql`update ${sql.table('sync_state')} set lease_owner = null, lease_expires_at = null,
-      next_poll_at = case when ${due}::boolean then clock_timestamp() else next_poll_at end
-    where connection_id = ${connectionId} and lease_term = ${term}::bigint`.execute(db);
 }
 
 /** How the leases stand, seen by one worker. */

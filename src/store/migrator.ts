@@ -95,7 +95,9 @@ async function makeSchema(trx: Transaction<Database>, schema: string): Promise<v
     throw new ReplicaError('migration_failed', {
       where: `preparing the schema ${schema}`,
       code: '42501',
-      hint: `${rows[0].role} may make nothing there: migrate as the owner of the tables; where there are none yet, GRANT CREATE ON SCHEMA ${schema} TO ${rows[0].role} does, too`,
+      hint:
+        `${rows[0].role} may make nothing there: migrate as the owner of the tables; ` +
+        `where there are none yet, GRANT CREATE ON SCHEMA ${schema} TO ${rows[0].role} does, too`,
     });
   }
 }

@@ -1,6 +1,6 @@
 import type { Kysely } from 'kysely';
 import type { ConnectionId } from '../model.ts';
-import { type Returned, releaseLease, releaseLeases } from '../store/leases.ts';
+import { type Returned, releaseLeases } from '../store/leases.ts';
 import type { Database } from '../store/schema.ts';
 
 /**
@@ -23,7 +23,7 @@ export class LeaseReturns {
     this.#next.leases.push(lease);
     const done = await this.#next.done;
     // Somebody has locked the row, and keeps nobody else waiting.
-    if (!done.has(lease.connectionId)) await releaseLease(this.#control, lease);
+    if (!done.has(lease.connectionId)) await releaseLeases(this.#control, [lease], 'wait');
   }
 
   #begin() {

@@ -2,7 +2,7 @@ import type { Kysely } from 'kysely';
 import { ReplicaError } from '../errors/errors.ts';
 import { Alarm } from '../lib/wait.ts';
 import type { ConnectionId } from '../model.ts';
-import { releaseLease, renewLeases } from '../store/leases.ts';
+import { releaseLeases, renewLeases } from '../store/leases.ts';
 import type { Database } from '../store/schema.ts';
 import { heartbeat, type WorkerInfo } from '../store/workers.ts';
 import type { Listener } from './events.ts';
@@ -113,10 +113,10 @@ export class Tending {
     }
     // A lease that could not be given back would be renewed for ever and block its connection; one that was just
     // claimed has its loop by the next renewal.
-    for (const [connectionId, term] of orphans) {
-      if (this.#orphans.get(connectionId) === term)
-        await releaseLease(control, { connectionId, term, due: false });
-    }
+    const lost = [...orphans].flatMap(([connectionId, term]) =>
+      this.#orphans.get(connectionId) === term ? [{ connectionId, term, due: false }] : [],
+    );
+    if (lost.length > 0) await releaseLeases(control, lost);
     this.#orphans = orphans;
     // A lease that another has taken counts in our share until its loop knows.
     for (const loop of this.#held.loops()) loop.doubt();

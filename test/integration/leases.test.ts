@@ -2,7 +2,7 @@
 import { beforeEach, expect, test } from 'vitest';
 import { ensureConnections } from '../../src/store/connections.ts';
 import { makeDueUnlessLocked } from '../../src/store/due.ts';
-import { claimLeases, releaseLease, releaseLeases, renewLeases } from '../../src/store/leases.ts';
+import { claimLeases, releaseLeases, renewLeases } from '../../src/store/leases.ts';
 import { useTestDatabase } from '../support/database.ts';
 import { CONNECTION } from '../support/pages.ts';
 
@@ -19,9 +19,9 @@ test('only one holder; a released or expired one is free', async () => {
   expect(await renewLeases(database.db, 'one', 60_000)).toMatchObject([{ connectionId: CONNECTION, term }]);
   expect(await renewLeases(database.db, 'two', 60_000)).toEqual([]);
   const lease = { connectionId: CONNECTION, term, due: false };
-  await releaseLease(database.db, { ...lease, term: '7' });
+  await releaseLeases(database.db, [{ ...lease, term: '7' }]);
   expect(await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1)).toEqual([]);
-  await releaseLease(database.db, lease);
+  await releaseLeases(database.db, [lease]);
   const [two] = await claimLeases(database.db, 'two', [CONNECTION], 60_000, 1);
   expect(two).toMatchObject({ takenOver: false });
   expect(BigInt(two!.term)).toBeGreaterThan(BigInt(term));
