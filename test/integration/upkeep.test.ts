@@ -1,75 +1,14 @@
-/** Upkeep on its schedule: what was missed, interrupted, or has waited longest. */
+/** Upkeep on its schedule: what was missed, interrupted, failed, or has waited longest. */
 import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
-import { afterEach, expect, onTestFinished, test, vi } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { noteOfPostgres } from '../../src/errors/errors.ts';
-import { type ConnectionJob, Upkeep, type WorkerJob } from '../../src/ops/upkeep.ts';
-import { useTestDatabase } from '../support/database.ts';
-import { logLines } from '../support/log-lines.ts';
+import type { WorkerJob } from '../../src/ops/upkeep.ts';
 import { waitFor } from '../support/wait.ts';
+import { UpkeepScene } from './upkeep-scene.ts';
 
-const database = useTestDatabase({ migrated: true });
-const { log, lines, empty } = logLines();
-let running: Upkeep | undefined;
-afterEach(async () => {
-  await running?.stop();
-  empty();
-  await database.query('truncate whatsapp.upkeep');
-});
-
-const KEYS = { a: {}, b: {} };
-/** Long ago enough that a run was missed since, whatever the time of day. */
-const missed = (id: string, days: number) =>
-  database.query(
-    `insert into whatsapp.upkeep (connection_id, job, since, done_at)
-      values ($1, 'it', now() - interval '90 days', now() - make_interval(days => $2))`,
-    [id, days],
-  );
-const ids = ['a1', 'a2', 'a3', 'b1'];
-
-/** Runs a daily job on connections of two keys; each run lasts until it is let go. */
-function start(more: Partial<ConnectionJob> = {}, held: readonly string[] = ids, others: WorkerJob[] = []) {
-  const begun: string[] = [];
-  const open = new Map<string, (done: boolean | Error) => void>();
-  const stopping = new AbortController();
-  const job: ConnectionJob = {
-    name: 'it',
-    cron: '17 3 * * *',
-    each: 'connection',
-    run: (id, signal) => {
-      begun.push(id);
-      return new Promise<boolean>((resolve, reject) => {
-        open.set(id, (done) => (done instanceof Error ? reject(done) : resolve(done)));
-        signal.addEventListener('abort', () => resolve(false));
-      });
-    },
-    ...more,
-  };
-  const groupOf = (id: string) => KEYS[id[0] as 'a' | 'b'];
-  const upkeep = new Upkeep({
-    db: database.db,
-    jobs: [job, ...others],
-    held: () => held,
-    groupOf,
-    log,
-    signal: stopping.signal,
-  });
-  running = upkeep;
-  upkeep.start();
-  const end = async (id: string, done: boolean | Error = true) => {
-    await waitFor(() => open.has(id), { what: `${id} to begin` });
-    open.get(id)!(done);
-    open.delete(id);
-  };
-  return { upkeep, begun, end, stopping };
-}
-const idle = (count: number) =>
-  waitFor(
-    async () =>
-      (await database.query(`select from whatsapp.upkeep where done_at > now() - interval '1 minute'`))
-        .length === count,
-    { what: `${count} to be done` },
-  );
+const scene = new UpkeepScene();
+const { database, missed, idle, start } = scene;
 
 test('a run that was missed is made up for once, oldest first, one at a time and key', async () => {
   await missed('a1', 3);
@@ -91,7 +30,7 @@ test('a run that was missed is made up for once, oldest first, one at a time and
   expect(
     await database.query(`select connection_id, error from whatsapp.upkeep where error is not null`),
   ).toEqual([{ connection_id: 'a1', error: 'database: using Postgres: 55P03' }]);
-  expect(lines).toMatchObject([
+  expect(scene.lines).toMatchObject([
     { level: 'warn', msg: 'upkeep failed', job: 'it', connection_id: 'a1', error: 'using Postgres: 55P03' },
   ]);
 });
@@ -114,7 +53,7 @@ test('what was interrupted is due again, for whoever has the connection then', a
   const third = start();
   await third.end('a1');
   await idle(1);
-  expect(lines).toEqual([]);
+  expect(scene.lines).toEqual([]);
 });
 
 test('what ended early is left to the next look', async () => {
@@ -138,74 +77,6 @@ test('what ended early is left to the next look', async () => {
   expect(begun.length).toBeLessThanOrEqual(looks);
 });
 
-test('no clock that is put back keeps it from what is due, or from ever being done', async () => {
-  const DAYS = 1_000;
-  const own: number[] = [];
-  const each: WorkerJob = {
-    ...{ name: 'own', cron: '* * * * * *', each: 'worker' },
-    run: async () => void own.push(Date.now()),
-  };
-  onTestFinished(() => void vi.useRealTimers());
-  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + DAYS * 86_400_000 });
-  await missed('a1', 3);
-  const { upkeep, begun, end } = start({}, ['a1'], [each]);
-  const doneAgo = async (days: number) => {
-    const { length } = await database.query(
-      `select from whatsapp.upkeep where done_at between now() - make_interval(days => $1, mins => 1)
-        and now() - make_interval(days => $1, mins => -1)`,
-      [days],
-    );
-    return length === 1;
-  };
-  await end('a1');
-  await waitFor(() => doneAgo(-DAYS), { what: 'it to be done' });
-  vi.useRealTimers();
-  const again = () => {
-    upkeep.look();
-    return begun.length > 1;
-  };
-  await waitFor(again, { what: 'it to begin again' });
-  await end('a1');
-  await waitFor(() => doneAgo(0), { what: 'it to be done again' });
-  await waitFor(() => own.length > 0, { what: "the worker's own" });
-  upkeep.look();
-  await upkeep.stop();
-  expect(begun).toEqual(['a1', 'a1']);
-});
-
-test('what came due while the machine slept is made up for once, however long that was', async () => {
-  let own = 0;
-  const minutely: WorkerJob = {
-    ...{ name: 'own', cron: '* * * * *', each: 'worker' },
-    run: async () => void own++,
-  };
-  onTestFinished(() => void vi.useRealTimers());
-  await missed('a1', 3);
-  const { upkeep, begun, end } = start({}, ['a1'], [minutely]);
-  await end('a1');
-  await idle(1);
-  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 40 * 365 * 86_400_000 });
-  own = 0;
-  upkeep.look();
-  await end('a1');
-  await waitFor(() => own > 0, { what: "the worker's own" });
-  upkeep.look();
-  await upkeep.stop();
-  expect([begun, own]).toEqual([['a1', 'a1'], 1]);
-});
-
-test("what was done by another worker's clock that is a little ahead is done", async () => {
-  await missed('a1', 3);
-  await database.query(`insert into whatsapp.upkeep (connection_id, job, done_at)
-    values ('a2', 'it', now() + interval '50 minutes')`);
-  const { upkeep, begun, end } = start({}, ['a1', 'a2']);
-  await end('a1');
-  await idle(2);
-  upkeep.look();
-  await upkeep.stop();
-  expect(begun).toEqual(['a1']);
-});
-
 test('nothing begins any more once it is told to stop', async () => {
   await missed('a1', 3);
   const { begun, upkeep } = start({
@@ -216,7 +87,7 @@ test('nothing begins any more once it is told to stop', async () => {
   });
   // It is still asking what is due.
   await upkeep.stop();
-  expect([begun, lines]).toEqual([[], []]);
+  expect([begun, scene.lines]).toEqual([[], []]);
   // Nor does it look again because of a gap that is told of meanwhile.
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
   onTestFinished(() => void vi.useRealTimers());
@@ -298,15 +169,10 @@ test('what each worker does for itself is not begun twice, its end is waited for
   };
   // Due as often.
   const tick: WorkerJob = { ...job, name: 'tick', run: async () => void ticks++ };
-  const { signal } = new AbortController();
-  const upkeep = new Upkeep({
-    ...{ db: database.db, jobs: [job, tick], held: () => [], groupOf: () => KEYS.a, log, signal },
-  });
-  running = upkeep;
-  upkeep.start();
+  const { upkeep } = start({}, [], [job, tick]);
   await waitFor(() => ticks > 2, { what: 'it to be due again' });
   await upkeep.stop();
-  expect([begun, ended, lines]).toEqual([1, true, []]);
+  expect([begun, ended, scene.lines]).toEqual([1, true, []]);
 });
 
 test('an outage of Postgres is no failure of upkeep, and a fault is told as often as its count doubles', async () => {
@@ -331,11 +197,11 @@ test('an outage of Postgres is no failure of upkeep, and a fault is told as ofte
   };
   await look();
   await look();
-  expect(lines).toEqual([]);
+  expect(scene.lines).toEqual([]);
   failure = '42501';
   while (looks < 40) await look();
   await upkeep.stop();
-  const told = lines.map(({ msg, job, failures }) => [msg, job, failures]);
+  const told = scene.lines.map(({ msg, job, failures }) => [msg, job, failures]);
   const [first] = told;
   expect(first).toEqual(['upkeep failed', 'it', 1]);
   expect(told.length).toBeLessThan(8);
@@ -356,8 +222,8 @@ test('an outage of Postgres is no failure of what each worker does for itself, a
     },
   };
   start({}, [], [job]);
-  await waitFor(() => lines.length > 0, { what: 'a failure to be told of' });
-  expect(lines).toMatchObject([
+  await waitFor(() => scene.lines.length > 0, { what: 'a failure to be told of' });
+  expect(scene.lines).toMatchObject([
     { level: 'warn', msg: 'upkeep failed', job: 'own', error: 'using Postgres: 55P03' },
   ]);
 });
